@@ -1,0 +1,73 @@
+//! What a virtio device model owes the transport, and what it gets from it.
+//!
+//! Duty: the contract between the two, so that one transport serves every device and every device can be
+//! driven in memory by a test. Not its duty: descriptors and time; a model holds neither.
+//!
+//! Invariant: a model sees its queues only through [`Activation`], which is handed over once per driver
+//! initialisation. After that their addresses and sizes cannot change: the transport no longer has them.
+//!
+//! Wiring for the event loop: [`super::mmio::Transport`] is generic over the model, so a shell that owns
+//! host descriptors holds `Arc<Transport<Model>>` and calls `transport.work(|model| ...)`; a `RingFault`
+//! that comes back is turned into DEVICE_NEEDS_RESET there, once for all devices. A shell whose set of
+//! descriptors varies keeps its own epoll instance and registers that one descriptor with the loop.
+
+use std::sync::Arc;
+
+use super::rings::{Ring, RingFault};
+use crate::memory::GuestRam;
+
+/// Tells the driver that something happened. Cheap to clone, callable from the event loop only.
+pub trait Interrupt: Send + Sync {
+    /// Buffers of `queue` were used and the driver wants to hear of it.
+    fn used(&self, queue: usize);
+    /// The configuration space changed.
+    fn config_changed(&self);
+}
+
+/// Everything that the driver's DRIVER_OK hands to the device.
+pub struct Activation {
+    /// All RAM of the guest.
+    pub memory: GuestRam,
+    /// One ring per queue the driver made ready, in queue order; `None` where it left one unused.
+    pub rings: Vec<Option<Ring>>,
+    /// The features that both sides agreed on.
+    pub features: u64,
+    /// The way to interrupt the driver.
+    pub interrupt: Arc<dyn Interrupt>,
+}
+
+impl std::fmt::Debug for Activation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Activation")
+            .field("rings", &self.rings.len())
+            .field("features", &format_args!("{:#x}", self.features))
+            .finish_non_exhaustive()
+    }
+}
+
+/// A device model: registers and rings, nothing else.
+pub trait VirtioDevice: Send {
+    /// The device ID of virtio 1.2, section 5.
+    fn device_type(&self) -> u32;
+
+    /// Device-specific feature bits offered. The transport adds VERSION_1 and the ring features.
+    fn features(&self) -> u64;
+
+    /// The largest size of each queue; its length is the number of queues.
+    fn queue_max_sizes(&self) -> &'static [u16];
+
+    /// Reads the configuration space. Bytes past its end stay as they are (the transport passes zeroes).
+    fn read_config(&self, offset: u64, data: &mut [u8]);
+
+    /// Writes the configuration space. Most devices have nothing to write there.
+    fn write_config(&mut self, _offset: u64, _data: &[u8]) {}
+
+    /// The driver is ready; from here on the rings are the device's.
+    fn activate(&mut self, activation: Activation);
+
+    /// Works on queue number `queue`. Called from the event loop only.
+    fn notify(&mut self, queue: usize) -> Result<(), RingFault>;
+
+    /// Forgets everything since `activate`, rings included.
+    fn reset(&mut self);
+}

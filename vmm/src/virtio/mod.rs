@@ -1,0 +1,30 @@
+//! Virtio 1.2 over MMIO: the transport, the rings and one folder per device.
+//!
+//! The models in here are pure: they see guest memory through [`rings`] and nothing of the host. Shells
+//! that own descriptors stand beside them (`host.rs` of a device, `mmio/shell.rs` for the queues' doorbells).
+
+pub mod block;
+pub mod device;
+pub mod mmio;
+pub mod rings;
+#[cfg(test)]
+pub mod testing;
+pub mod vsock;
+
+/// Device IDs of virtio 1.2, section 5.
+pub mod device_id {
+    /// Section 5.2.
+    pub const BLOCK: u32 = 2;
+    /// Section 5.10.
+    pub const VSOCK: u32 = 19;
+}
+
+/// Feature bits that belong to no single device (virtio 1.2, section 6).
+pub mod feature {
+    /// VIRTIO_F_INDIRECT_DESC.
+    pub const INDIRECT_DESC: u64 = 1 << 28;
+    /// VIRTIO_F_EVENT_IDX.
+    pub const EVENT_IDX: u64 = 1 << 29;
+    /// VIRTIO_F_VERSION_1: the only revision we speak.
+    pub const VERSION_1: u64 = 1 << 32;
+}
