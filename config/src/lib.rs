@@ -1,1 +1,20 @@
+//! Every configuration file of the project.
+//!
+//! Duty: the types, their defaults and limits, and faults that name file, line, column and key.
+//! Not here: what the values lead to (order of workloads, boot, jails), nor whether a named file exists:
+//! that is found where it is opened.
+//! Invariant: a value that left this crate keeps every documented limit; nothing is corrected in silence.
+
 #![forbid(unsafe_code)]
+
+pub mod device;
+mod fault;
+pub mod guest;
+mod quantity;
+mod reader;
+pub mod vm;
+pub mod workload;
+mod writer;
+
+pub use fault::{Fault, Faults, Position};
+pub use quantity::Mebibytes;
