@@ -53,3 +53,11 @@ fn the_guest_example_states_the_defaults_but_command_and_environment() {
     assert_eq!(guest, expected);
     assert_eq!(guest.stop_signal.number(), 15);
 }
+
+#[test]
+fn a_box_file_that_says_nothing_looks_for_workloads_beside_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("hearth.toml");
+    std::fs::write(&file, "").unwrap();
+    assert_eq!(DeviceConfig::load(&file).unwrap().paths.workloads, folder.path().join("workloads"));
+}
