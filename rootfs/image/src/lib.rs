@@ -1,1 +1,22 @@
+//! Builds what a guest or a board boots from: initramfs archives and read-only images.
+//!
+//! Duty: a tree of names in memory, and two ways to write it down: `newc` cpio and squashfs.
+//! Not its duty: where the files come from (packages, compilers), or signatures.
+//! Invariant: the same tree gives the same bytes, on any machine, as any user: owner 0:0, time 0, order by
+//! name. No privilege is needed, device nodes included, because nothing is ever made on the host's disk.
 #![forbid(unsafe_code)]
+
+mod cpio;
+pub mod demo;
+mod guest;
+mod path;
+mod source;
+mod squashfs;
+mod tree;
+
+pub use cpio::{CpioFault, write_cpio};
+pub use guest::guest_initrd;
+pub use path::{PathFault, TreePath};
+pub use source::Source;
+pub use squashfs::{SquashfsFault, write_squashfs};
+pub use tree::{Device, Node, Permissions, Tree, TreeFault};
