@@ -3,13 +3,27 @@
 //! Duty: where things lie on the box. Not here: what runs on it (`workload`).
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::fault::Faults;
 use crate::reader::{self, Table};
 
+/// Seconds of either wait: above an hour nobody is served by waiting on.
+pub const STOP_S: std::ops::RangeInclusive<u64> = 1..=3600;
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceConfig {
     pub paths: Paths,
+    pub stop: Stop,
+}
+
+/// How long a workload may take to stop before a stronger means follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stop {
+    /// From asking the guest's agent until SIGTERM to the monitor.
+    pub agent: Duration,
+    /// From SIGTERM until SIGKILL.
+    pub terminate: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +55,16 @@ impl DeviceConfig {
 
 fn shape_beside(base: &Path) -> impl FnOnce(&mut Table<'_>) -> DeviceConfig {
     let workloads = base.join("workloads");
-    |table| DeviceConfig { paths: table.section("paths", |t| paths(t, workloads)) }
+    |table| DeviceConfig {
+        paths: table.section("paths", |t| paths(t, workloads)),
+        stop: table.section("stop", stop),
+    }
+}
+
+fn stop(table: &mut Table<'_>) -> Stop {
+    let mut seconds =
+        |key, default| Duration::from_secs(table.entry(key).number(STOP_S, " s").unwrap_or(default));
+    Stop { agent: seconds("agent_s", 15), terminate: seconds("terminate_s", 5) }
 }
 
 fn paths(table: &mut Table<'_>, default_workloads: PathBuf) -> Paths {

@@ -262,7 +262,8 @@ fn guest_and_box_files_are_refused_with_place_key_and_expectation() {
         |text| DeviceConfig::parse("hearth.toml", text),
         &[
             ("[paths]\nvmm = 1", "hearth.toml:2:1: paths.vmm: expected a string, found the number 1"),
-            ("[path]\n", "hearth.toml:1:2: path: unknown key, did you mean paths? (known here: paths)"),
+            ("[path]\n", "hearth.toml:1:2: path: unknown key, did you mean paths? (known here: paths, stop)"),
+            ("stop.agent_s = 3601", "hearth.toml:1:6: stop.agent_s: expected at most 3600 s, found 3601"),
         ],
     );
 }

@@ -11,19 +11,32 @@ pub const START: Duration = Duration::from_secs(120);
 pub const HEARTBEAT_LOST: Duration = Duration::from_secs(30);
 /// From the end of the workload until its machine has powered off by itself.
 pub const ENDING: Duration = Duration::from_secs(30);
-/// What a workload gets between the agent's polite signal and its kill.
-pub const AGENT_GRACE: Duration = Duration::from_secs(10);
-/// From asking the agent until the next rung: the grace, and time to power off.
-pub const AGENT_STOP: Duration = Duration::from_secs(15);
-/// From SIGTERM to the monitor until SIGKILL.
-pub const TERMINATE_STOP: Duration = Duration::from_secs(5);
 /// From SIGKILL until the machine is written off: only a process stuck in the kernel takes that long.
 pub const KILL_STOP: Duration = Duration::from_secs(5);
-/// The longest that one workload takes to stop.
-pub const WORST_STOP: Duration = Duration::from_secs(25);
 
-const _: () = assert!(
-    WORST_STOP.as_secs() == AGENT_STOP.as_secs() + TERMINATE_STOP.as_secs() + KILL_STOP.as_secs(),
-    "the rungs add up"
-);
-const _: () = assert!(AGENT_STOP.as_secs() > AGENT_GRACE.as_secs(), "the agent gets its grace");
+/// How long each rung of a stop may take before the next; the box's owner may change them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StopTimes {
+    /// From asking the agent until SIGTERM.
+    pub agent: Duration,
+    /// From SIGTERM until SIGKILL.
+    pub terminate: Duration,
+}
+
+impl Default for StopTimes {
+    fn default() -> StopTimes {
+        StopTimes { agent: Duration::from_secs(15), terminate: Duration::from_secs(5) }
+    }
+}
+
+impl StopTimes {
+    /// What a workload gets between the agent's polite signal and its kill: the rest is for powering off.
+    pub fn grace(&self) -> Duration {
+        self.agent * 2 / 3
+    }
+
+    /// The longest that one workload takes to stop.
+    pub fn worst(&self) -> Duration {
+        self.agent + self.terminate + KILL_STOP
+    }
+}

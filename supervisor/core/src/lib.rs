@@ -19,9 +19,7 @@ mod plan;
 mod state;
 
 pub use backoff::{FIRST_DELAY, LONGEST_DELAY, STEADY, delay};
-pub use deadlines::{
-    AGENT_GRACE, AGENT_STOP, ENDING, HEARTBEAT_LOST, KILL_STOP, START, TERMINATE_STOP, WORST_STOP,
-};
+pub use deadlines::{ENDING, HEARTBEAT_LOST, KILL_STOP, START, StopTimes};
 pub use event::{Action, Announcement, Event, Failure, VmEnd, WorkloadEnd};
 pub use lifecycle::{End, Lifecycle, Rung, StopReason};
 pub use moment::Moment;

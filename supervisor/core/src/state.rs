@@ -8,7 +8,7 @@
 use alloc::vec::Vec;
 
 use crate::backoff;
-use crate::deadlines;
+use crate::deadlines::{self, StopTimes};
 use crate::event::{Action, Announcement, Event, Failure, WorkloadEnd};
 use crate::lifecycle::{End, Lifecycle, Rung, StopReason};
 use crate::moment::Moment;
@@ -22,6 +22,7 @@ pub struct Run(pub u32);
 #[derive(Clone, Debug)]
 pub struct State {
     workloads: Vec<Workload>,
+    stop_times: StopTimes,
     phase: Phase,
     /// What was last said about all of them.
     standing: Standing,
@@ -69,7 +70,7 @@ impl Step {
 }
 
 impl State {
-    pub fn new(plan: Plan) -> State {
+    pub fn new(plan: Plan, stop_times: StopTimes) -> State {
         let workload = |plan| Workload {
             plan,
             lifecycle: Lifecycle::Waiting,
@@ -81,6 +82,7 @@ impl State {
         };
         State {
             workloads: plan.workloads.into_iter().map(workload).collect(),
+            stop_times,
             phase: Phase::Up,
             standing: Standing::Unsettled,
         }
@@ -221,6 +223,7 @@ impl State {
 
     /// Brings the machine down, beginning at `rung` or, if it is being brought down already, not below it.
     fn stop(&mut self, step: &mut Step, id: WorkloadId, rung: Rung, because: StopReason) {
+        let times = self.stop_times;
         let workload = &mut self.workloads[id.0];
         if !workload.lifecycle.is_alive() {
             return;
@@ -232,10 +235,8 @@ impl State {
         };
         let run = workload.run;
         let (action, wait) = match rung {
-            Rung::Agent => {
-                (Action::AskAgent { id, run, grace: deadlines::AGENT_GRACE }, deadlines::AGENT_STOP)
-            }
-            Rung::Terminate => (Action::Terminate { id, run }, deadlines::TERMINATE_STOP),
+            Rung::Agent => (Action::AskAgent { id, run, grace: times.grace() }, times.agent),
+            Rung::Terminate => (Action::Terminate { id, run }, times.terminate),
             Rung::Kill => (Action::Kill { id, run }, deadlines::KILL_STOP),
         };
         workload.lifecycle = Lifecycle::Stopping { rung, deadline: step.now.after(wait), because };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hearth_core::{
-    Action, Announcement, Event, Kind, Moment, Plan, RestartPolicy, Run, State, VmEnd, WORST_STOP, Wanted,
+    Action, Announcement, Event, Kind, Moment, Plan, RestartPolicy, Run, State, StopTimes, VmEnd, Wanted,
     WorkloadEnd, WorkloadId,
 };
 use proptest::collection::vec;
@@ -72,7 +72,7 @@ impl World {
         World {
             wants: wants.to_vec(),
             ids: plan.ids().collect(),
-            state: State::new(plan),
+            state: State::new(plan, StopTimes::default()),
             now: Moment::START,
             vms: vec![None; count],
             runs: vec![0; count],
@@ -296,7 +296,7 @@ proptest! {
                 }
             }
         }
-        let limit = WORST_STOP * u32::try_from(wants.len()).unwrap();
+        let limit = StopTimes::default().worst() * u32::try_from(wants.len()).unwrap();
         prop_assert!(world.now.since(asked) <= limit, "took {:?}", world.now.since(asked));
     }
 }

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use hearth_core::{
-    AGENT_GRACE, AGENT_STOP, Action, Announcement, ENDING, End, Event, Failure, HEARTBEAT_LOST, KILL_STOP,
-    Kind, Lifecycle, Moment, Plan, RestartPolicy, Run, START, STEADY, State, TERMINATE_STOP, VmEnd, Wanted,
-    WorkloadEnd, WorkloadId,
+    Action, Announcement, ENDING, End, Event, Failure, HEARTBEAT_LOST, KILL_STOP, Kind, Lifecycle, Moment,
+    Plan, RestartPolicy, Run, START, STEADY, State, StopTimes, VmEnd, Wanted, WorkloadEnd, WorkloadId,
 };
 
 /// A box in virtual time.
@@ -27,7 +26,7 @@ impl Bench {
     fn new(wanted: &[Wanted<'_>]) -> Bench {
         let plan = Plan::new(wanted).expect("an order that can be kept");
         let ids = plan.ids().collect();
-        Bench { state: State::new(plan), now: Moment::START, ids }
+        Bench { state: State::new(plan, times()), now: Moment::START, ids }
     }
 
     fn step(&mut self, event: Event) -> Vec<Action> {
@@ -63,7 +62,7 @@ impl Bench {
     }
 
     fn ask(&self, index: usize, run: u32) -> Action {
-        Action::AskAgent { id: self.ids[index], run: Run(run), grace: AGENT_GRACE }
+        Action::AskAgent { id: self.ids[index], run: Run(run), grace: times().grace() }
     }
 
     fn terminate(&self, index: usize, run: u32) -> Action {
@@ -85,6 +84,11 @@ impl Bench {
     fn stubborn(&self, index: usize, means: &'static str) -> Action {
         say(Announcement::Stubborn { id: self.ids[index], means })
     }
+}
+
+/// Not the defaults, so that a forgotten setting shows.
+fn times() -> StopTimes {
+    StopTimes { agent: Duration::from_secs(30), terminate: Duration::from_secs(7) }
 }
 
 fn say(announcement: Announcement) -> Action {
@@ -213,8 +217,8 @@ fn a_stuck_agent_is_followed_by_sigterm_and_sigkill_and_then_by_giving_up() {
     let _ = bench.step(Event::Tick);
     let _ = bench.runs(0, 1);
     assert_eq!(bench.step(Event::Stop), [say(Announcement::Stopping), bench.ask(0, 1)]);
-    assert_eq!(bench.wait(AGENT_STOP), [bench.stubborn(0, "SIGTERM"), bench.terminate(0, 1)]);
-    assert_eq!(bench.wait(TERMINATE_STOP), [bench.stubborn(0, "SIGKILL"), bench.kill(0, 1)]);
+    assert_eq!(bench.wait(times().agent), [bench.stubborn(0, "SIGTERM"), bench.terminate(0, 1)]);
+    assert_eq!(bench.wait(times().terminate), [bench.stubborn(0, "SIGKILL"), bench.kill(0, 1)]);
     let lost = say(Announcement::Lost { id: bench.ids[0] });
     assert_eq!(bench.wait(KILL_STOP), [lost, say(Announcement::Stopped), Action::Finish]);
 }
