@@ -1,0 +1,26 @@
+//! One process, one microVM: the machine that `hearth-vmm` assembles and runs.
+//!
+//! | where | what |
+//! |---|---|
+//! | [`machine`] | puts the parts together, runs the vCPUs and the event loop, ends in an [`Outcome`] |
+//! | [`arch`] | what differs: memory layout, boot protocol, interrupt controller, firmware tables |
+//! | [`devices`] | platform devices: serial port, power and reset registers |
+//! | [`virtio`] | the MMIO transport and one folder per device |
+//! | [`memory`] | guest RAM: the only place that maps it and shows it to KVM |
+//! | [`kvm`] | opens KVM and says plainly when it cannot be used |
+//! | [`doctor`] | measures what the host really offers |
+//!
+//! Not here: restart policy, networking policy, anything that outlives the VM.
+
+pub mod arch;
+pub mod devices;
+pub mod doctor;
+pub mod kvm;
+pub mod logger;
+pub mod machine;
+pub mod memory;
+pub mod outcome;
+pub mod virtio;
+
+pub use machine::Machine;
+pub use outcome::Outcome;

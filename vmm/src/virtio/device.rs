@@ -45,6 +45,18 @@ impl std::fmt::Debug for Activation {
     }
 }
 
+/// What a device left undone when its turn ended.
+///
+/// A turn is bounded so that a guest that keeps a ring full cannot hold the event loop for itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Backlog {
+    /// The ring was empty, or the device waits for something else than the driver.
+    Done,
+    /// The turn's bound was reached: ring the doorbell again.
+    More,
+}
+
 /// A device model: registers and rings, nothing else.
 pub trait VirtioDevice: Send {
     /// The device ID of virtio 1.2, section 5.
@@ -65,8 +77,8 @@ pub trait VirtioDevice: Send {
     /// The driver is ready; from here on the rings are the device's.
     fn activate(&mut self, activation: Activation);
 
-    /// Works on queue number `queue`. Called from the event loop only.
-    fn notify(&mut self, queue: usize) -> Result<(), RingFault>;
+    /// Works on queue number `queue`, on a bounded number of chains. Called from the event loop only.
+    fn notify(&mut self, queue: usize) -> Result<Backlog, RingFault>;
 
     /// Forgets everything since `activate`, rings included.
     fn reset(&mut self);

@@ -1,0 +1,168 @@
+//! The flattened device tree: what the machine tells an ARM64 kernel of itself.
+
+use vm_fdt::{Error, FdtWriter};
+
+use super::{Gic, layout};
+use crate::arch::{Extent, MmioSlot};
+
+const GIC_PHANDLE: u32 = 1;
+const CLOCK_PHANDLE: u32 = 2;
+
+/// First cell of an interrupt.
+const SPI: u32 = 0;
+const PPI: u32 = 1;
+/// Third cell of an interrupt.
+const EDGE_RISING: u32 = 1;
+const LEVEL_HIGH: u32 = 4;
+
+/// The four timers of a core: secure, non-secure, virtual, hypervisor.
+const TIMER_INTERRUPTS: [u32; 4] = [13, 14, 11, 10];
+/// The rate of the serial port's divider. Nothing is divided, but drivers ask.
+const SERIAL_CLOCK_HZ: u32 = 1_843_200;
+
+/// What the tree says beyond the layout.
+pub(super) struct Facts<'a> {
+    pub(super) ram: u64,
+    pub(super) vcpus: u8,
+    pub(super) gic: Gic,
+    pub(super) cmdline: &'a str,
+    pub(super) initrd: Option<Extent>,
+    pub(super) slots: &'a [MmioSlot],
+}
+
+pub(super) fn build(facts: &Facts<'_>) -> Result<Vec<u8>, Error> {
+    let mut tree = FdtWriter::new()?;
+    let root = tree.begin_node("")?;
+    tree.property_string("compatible", "linux,dummy-virt")?;
+    tree.property_u32("#address-cells", 2)?;
+    tree.property_u32("#size-cells", 2)?;
+    tree.property_u32("interrupt-parent", GIC_PHANDLE)?;
+    chosen(&mut tree, facts)?;
+    memory(&mut tree, facts.ram)?;
+    cpus(&mut tree, facts.vcpus)?;
+    gic(&mut tree, facts)?;
+    timer(&mut tree)?;
+    psci(&mut tree)?;
+    serial(&mut tree)?;
+    for slot in facts.slots {
+        virtio(&mut tree, *slot)?;
+    }
+    tree.end_node(root)?;
+    tree.finish()
+}
+
+fn chosen(tree: &mut FdtWriter, facts: &Facts<'_>) -> Result<(), Error> {
+    let node = tree.begin_node("chosen")?;
+    tree.property_string("bootargs", facts.cmdline)?;
+    tree.property_string("stdout-path", &format!("/serial@{:x}", layout::SERIAL_BASE))?;
+    if let Some(initrd) = facts.initrd {
+        tree.property_u64("linux,initrd-start", initrd.start.0)?;
+        tree.property_u64("linux,initrd-end", initrd.start.0 + initrd.length)?;
+    }
+    tree.end_node(node)
+}
+
+fn memory(tree: &mut FdtWriter, ram: u64) -> Result<(), Error> {
+    let node = tree.begin_node(&format!("memory@{:x}", layout::RAM.0))?;
+    tree.property_string("device_type", "memory")?;
+    tree.property_array_u64("reg", &[layout::RAM.0, ram])?;
+    tree.end_node(node)
+}
+
+fn cpus(tree: &mut FdtWriter, vcpus: u8) -> Result<(), Error> {
+    let node = tree.begin_node("cpus")?;
+    tree.property_u32("#address-cells", 1)?;
+    tree.property_u32("#size-cells", 0)?;
+    // KVM's affinity numbers: the vCPU number up to 16 of them.
+    for vcpu in 0..u32::from(vcpus) {
+        let cpu = tree.begin_node(&format!("cpu@{vcpu:x}"))?;
+        tree.property_string("device_type", "cpu")?;
+        tree.property_string("compatible", "arm,arm-v8")?;
+        tree.property_string("enable-method", "psci")?;
+        tree.property_u32("reg", vcpu)?;
+        tree.end_node(cpu)?;
+    }
+    tree.end_node(node)
+}
+
+fn gic(tree: &mut FdtWriter, facts: &Facts<'_>) -> Result<(), Error> {
+    let node = tree.begin_node(&format!("interrupt-controller@{:x}", layout::GIC_DISTRIBUTOR))?;
+    let (compatible, second) = match facts.gic {
+        Gic::V2 => ("arm,cortex-a15-gic", (layout::GICV2_CPU, layout::GICV2_CPU_LENGTH)),
+        Gic::V3 => {
+            let length = layout::GICV3_REDISTRIBUTOR_LENGTH * u64::from(facts.vcpus);
+            ("arm,gic-v3", (layout::GICV3_REDISTRIBUTORS, length))
+        }
+    };
+    tree.property_string("compatible", compatible)?;
+    tree.property_null("interrupt-controller")?;
+    tree.property_u32("#interrupt-cells", 3)?;
+    tree.property_u32("#address-cells", 2)?;
+    tree.property_u32("#size-cells", 2)?;
+    tree.property_array_u64(
+        "reg",
+        &[layout::GIC_DISTRIBUTOR, layout::GIC_DISTRIBUTOR_LENGTH, second.0, second.1],
+    )?;
+    tree.property_phandle(GIC_PHANDLE)?;
+    tree.end_node(node)
+}
+
+fn timer(tree: &mut FdtWriter) -> Result<(), Error> {
+    let node = tree.begin_node("timer")?;
+    tree.property_string("compatible", "arm,armv8-timer")?;
+    tree.property_null("always-on")?;
+    let cells: Vec<u32> = TIMER_INTERRUPTS.iter().flat_map(|number| [PPI, *number, LEVEL_HIGH]).collect();
+    tree.property_array_u32("interrupts", &cells)?;
+    tree.end_node(node)
+}
+
+fn psci(tree: &mut FdtWriter) -> Result<(), Error> {
+    let node = tree.begin_node("psci")?;
+    tree.property_string_list("compatible", vec!["arm,psci-1.0".into(), "arm,psci-0.2".into()])?;
+    tree.property_string("method", "hvc")?;
+    tree.end_node(node)
+}
+
+fn serial(tree: &mut FdtWriter) -> Result<(), Error> {
+    let clock = tree.begin_node("serial-clock")?;
+    tree.property_string("compatible", "fixed-clock")?;
+    tree.property_u32("#clock-cells", 0)?;
+    tree.property_u32("clock-frequency", SERIAL_CLOCK_HZ)?;
+    tree.property_phandle(CLOCK_PHANDLE)?;
+    tree.end_node(clock)?;
+    let node = tree.begin_node(&format!("serial@{:x}", layout::SERIAL_BASE))?;
+    tree.property_string("compatible", "ns16550a")?;
+    tree.property_array_u64("reg", &[layout::SERIAL_BASE, layout::SERIAL_LENGTH])?;
+    tree.property_array_u32("interrupts", &[SPI, layout::SERIAL_GSI, EDGE_RISING])?;
+    tree.property_u32("clocks", CLOCK_PHANDLE)?;
+    tree.end_node(node)
+}
+
+fn virtio(tree: &mut FdtWriter, slot: MmioSlot) -> Result<(), Error> {
+    let node = tree.begin_node(&format!("virtio_mmio@{:x}", slot.base))?;
+    tree.property_string("compatible", "virtio,mmio")?;
+    tree.property_array_u64("reg", &[slot.base, 0x1000])?;
+    tree.property_array_u32("interrupts", &[SPI, slot.interrupt, EDGE_RISING])?;
+    tree.property_null("dma-coherent")?;
+    tree.end_node(node)
+}
+
+#[cfg(test)]
+mod tests {
+    use vm_memory::GuestAddress;
+
+    use super::*;
+
+    #[test]
+    fn the_tree_names_the_host_s_gic_and_every_device() {
+        let slots: Vec<_> = (0..3).filter_map(layout::mmio_slot).collect();
+        for (gic, name) in [(Gic::V2, "arm,cortex-a15-gic"), (Gic::V3, "arm,gic-v3")] {
+            let initrd = Some(Extent { start: GuestAddress(0x4800_0000), length: 5 });
+            let facts = Facts { ram: 1 << 27, vcpus: 2, gic, cmdline: "quiet", initrd, slots: &slots };
+            let tree = build(&facts).unwrap();
+            assert_eq!(tree[..4], 0xd00d_feed_u32.to_be_bytes());
+            let has = |text: &str| tree.windows(text.len()).any(|window| window == text.as_bytes());
+            assert!(has(name) && has("virtio_mmio@a002000") && has("cpu@1") && has("linux,initrd-start"));
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Who lives where in an ARM64 guest.
+//!
+//! ```text
+//! 0x0800_0000  GIC distributor              0x0a00_0000  virtio-mmio, 4 KiB each
+//! 0x0801_0000  GICv2 CPU interface          0x4000_0000  RAM: the kernel first; the device tree and below
+//! 0x080a_0000  GICv3 redistributors                      it the initrd at the end of its first 3 GiB
+//! 0x0900_0000  serial port
+//! ```
+//!
+//! Interrupts are shared peripheral interrupts, counted from 0: GSI n in KVM is SPI n.
+
+use vm_memory::GuestAddress;
+
+use crate::arch::MmioSlot;
+
+/// GIC distributor, both versions.
+pub const GIC_DISTRIBUTOR: u64 = 0x0800_0000;
+/// Its length in the device tree.
+pub const GIC_DISTRIBUTOR_LENGTH: u64 = 0x1_0000;
+/// CPU interface of a GICv2.
+pub const GICV2_CPU: u64 = 0x0801_0000;
+/// Its length.
+pub const GICV2_CPU_LENGTH: u64 = 0x2000;
+/// First redistributor of a GICv3.
+pub const GICV3_REDISTRIBUTORS: u64 = 0x080a_0000;
+/// Length of one; there is one for each vCPU.
+pub const GICV3_REDISTRIBUTOR_LENGTH: u64 = 0x2_0000;
+
+/// Serial port registers.
+pub const SERIAL_BASE: u64 = 0x0900_0000;
+/// Bytes of bus that the device tree gives it.
+pub const SERIAL_LENGTH: u64 = 0x1000;
+/// Its interrupt.
+pub const SERIAL_GSI: u32 = 0;
+
+const MMIO_BASE: u64 = 0x0a00_0000;
+const MMIO_STRIDE: u64 = 0x1000;
+const MMIO_FIRST_SPI: u32 = 16;
+/// As many as fit before [`SPI_COUNT`].
+pub const MAX_MMIO_SLOTS: u32 = SPI_COUNT - MMIO_FIRST_SPI;
+/// Shared interrupts that the GIC has.
+pub const SPI_COUNT: u32 = 64;
+
+/// First byte of RAM.
+pub const RAM: GuestAddress = GuestAddress(0x4000_0000);
+/// Boot data stays within this much of the start: kernels map it early, in one window.
+pub const BOOT_WINDOW: u64 = 3 << 30;
+/// Room for the device tree: the most that kernels map (2 MiB), at a multiple of itself.
+pub const FDT_SIZE: u64 = 0x20_0000;
+/// The kernel's own limit (COMMAND_LINE_SIZE), without its final zero byte.
+pub const COMMAND_LINE_MAX: usize = 2047;
+
+/// The registers and interrupt of virtio device number `index`.
+#[must_use]
+pub fn mmio_slot(index: u32) -> Option<MmioSlot> {
+    (index < MAX_MMIO_SLOTS).then(|| MmioSlot {
+        base: MMIO_BASE + u64::from(index) * MMIO_STRIDE,
+        interrupt: MMIO_FIRST_SPI + index,
+    })
+}
+
+/// RAM ranges for `bytes` of memory: one, since every device lies below.
+#[must_use]
+pub fn ram_ranges(bytes: usize) -> Vec<(GuestAddress, usize)> {
+    vec![(RAM, bytes)]
+}

@@ -1,0 +1,93 @@
+//! Boot files that are handled alike on every architecture.
+
+use std::fs::File;
+use std::path::Path;
+
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
+
+use super::{BootError, Extent};
+use crate::memory::GuestRam;
+
+/// The initrd starts at a multiple of this: the kernel frees it page by page, and a page has at most 64 KiB.
+const INITRD_ALIGNMENT: u64 = 64 * 1024;
+
+/// Opens a boot file for reading.
+pub(super) fn open(path: &Path) -> Result<File, BootError> {
+    let unreadable = |source| BootError::Read { path: path.to_owned(), source };
+    let file = File::open(path).map_err(unreadable)?;
+    if file.metadata().map_err(unreadable)?.is_dir() {
+        return Err(unreadable(std::io::ErrorKind::IsADirectory.into()));
+    }
+    Ok(file)
+}
+
+/// All RAM of the guest, for messages.
+pub(super) fn mib_of(memory: &GuestRam) -> u64 {
+    memory.iter().map(GuestMemoryRegion::len).sum::<u64>() >> 20
+}
+
+/// Loads the initrd, if there is one, as high as it fits between `floor` and `end`.
+pub(super) fn initrd_below(
+    memory: &GuestRam,
+    path: Option<&Path>,
+    floor: u64,
+    end: u64,
+) -> Result<Option<Extent>, BootError> {
+    let Some(path) = path else { return Ok(None) };
+    let mut file = open(path)?;
+    let unreadable = |source| BootError::Read { path: path.to_owned(), source };
+    let length = file.metadata().map_err(unreadable)?.len();
+    let start = end
+        .checked_sub(length)
+        .map(|start| start / INITRD_ALIGNMENT * INITRD_ALIGNMENT)
+        .filter(|start| *start >= floor)
+        .ok_or_else(|| BootError::DoesNotFit {
+            what: format!("{}: the initrd", path.display()),
+            mib: mib_of(memory),
+        })?;
+    let bytes = usize::try_from(length).unwrap_or(usize::MAX);
+    memory.read_exact_volatile_from(GuestAddress(start), &mut file, bytes)?;
+    Ok(Some(Extent { start: GuestAddress(start), length }))
+}
+
+/// Writes the command line with its final zero byte.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn write_command_line(
+    memory: &GuestRam,
+    cmdline: &str,
+    at: GuestAddress,
+    max: usize,
+) -> Result<(), BootError> {
+    check_command_line(cmdline, max)?;
+    let mut bytes = Vec::with_capacity(cmdline.len() + 1);
+    bytes.extend_from_slice(cmdline.as_bytes());
+    bytes.push(0);
+    Ok(memory.write_slice(&bytes, at)?)
+}
+
+/// Refuses a command line that the kernel would cut.
+pub(super) fn check_command_line(cmdline: &str, max: usize) -> Result<(), BootError> {
+    if cmdline.len() > max {
+        return Err(BootError::CommandLine { length: cmdline.len(), max });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn the_initrd_lies_as_high_as_it_fits_and_never_over_the_kernel() {
+        let memory = crate::memory::allocate(&[(GuestAddress(0), 4 << 20)]).unwrap();
+        let file = vmm_sys_util::tempfile::TempFile::new().unwrap();
+        file.as_file().write_all(&[7; 100_000]).unwrap();
+        let found = initrd_below(&memory, Some(file.as_path()), 1 << 20, 4 << 20).unwrap().unwrap();
+        assert_eq!(found, Extent { start: GuestAddress(0x3e_0000), length: 100_000 });
+        assert_eq!(memory.read_obj::<u8>(GuestAddress(0x3e_0000 + 99_999)).unwrap(), 7);
+        let refused = initrd_below(&memory, Some(file.as_path()), 0x3e_0001, 4 << 20).unwrap_err();
+        assert!(refused.to_string().ends_with("the initrd does not fit into 4 MiB of guest memory"));
+    }
+}

@@ -1,0 +1,111 @@
+//! What differs between architectures, behind one set of names.
+//!
+//! Each architecture has the same files:
+//!
+//! | file | what |
+//! |---|---|
+//! | `layout.rs` | who lives where in guest-physical memory |
+//! | `chipset.rs` | interrupt controller and timers that KVM emulates |
+//! | `boot.rs` | loads the kernel and what it needs to start |
+//! | `vcpu.rs` | first state of the vCPUs |
+//! | `acpi.rs` or `fdt.rs` | the tables that tell the kernel what the machine has |
+//!
+//! The rest of the crate uses what this module re-exports and knows no architecture.
+
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
+#[cfg(target_arch = "x86_64")]
+mod x86_64;
+
+mod files;
+
+#[cfg(target_arch = "aarch64")]
+pub use aarch64::*;
+#[cfg(target_arch = "x86_64")]
+pub use x86_64::*;
+
+use std::path::PathBuf;
+
+use vm_memory::GuestAddress;
+
+/// One virtio-mmio device, as the firmware tables describe it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MmioSlot {
+    /// First address of its registers.
+    pub base: u64,
+    /// Its interrupt: a GSI on x86, an SPI number (counted from 0) on ARM.
+    pub interrupt: u32,
+}
+
+/// The files a guest starts from.
+#[derive(Debug)]
+pub struct BootFiles<'a> {
+    /// The kernel: vmlinux on x86, Image on ARM.
+    pub kernel: &'a std::path::Path,
+    /// The initial RAM file system.
+    pub initrd: Option<&'a std::path::Path>,
+    /// The command line, complete.
+    pub cmdline: &'a str,
+}
+
+/// An address range in guest memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    /// First address.
+    pub start: GuestAddress,
+    /// Bytes.
+    pub length: u64,
+}
+
+/// Why the guest cannot be started from its files.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    /// A file that cannot be opened or read.
+    #[error("{}: cannot be read", path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// What the host said.
+        source: std::io::Error,
+    },
+    /// Not what it should be.
+    #[error("{}: not {expected}{detail}", path.display())]
+    NotAKernel {
+        /// Which file.
+        path: PathBuf,
+        /// What was expected.
+        expected: &'static str,
+        /// What the loader met, from `": "` on; may be empty.
+        detail: String,
+    },
+    /// Something does not fit into guest memory.
+    #[error("{what} does not fit into {mib} MiB of guest memory")]
+    DoesNotFit {
+        /// What.
+        what: String,
+        /// The guest's memory.
+        mib: u64,
+    },
+    /// The command line is longer than the kernel takes.
+    #[error("kernel command line has {length} bytes, expected at most {max}")]
+    CommandLine {
+        /// Its length.
+        length: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// Guest memory refused a write: the layout tables are wrong.
+    #[error("cannot write boot data into guest memory")]
+    Memory(#[from] vm_memory::GuestMemoryError),
+}
+
+/// Why the virtual hardware that KVM emulates cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ChipsetError {
+    /// KVM refused.
+    #[error("KVM refused to {0}")]
+    Kvm(&'static str, #[source] kvm_ioctls::Error),
+    /// KVM cannot emulate an interrupt controller that guests know.
+    #[error("KVM offers {0}")]
+    Lacks(&'static str),
+}

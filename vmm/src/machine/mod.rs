@@ -1,0 +1,306 @@
+//! The machine: assembled from a configuration, run until something ends it.
+//!
+//! Duty: the order in which KVM wants things made, which device stands where, and who runs on which thread:
+//! one thread per vCPU, and the calling thread for every device (the event loop).
+//! Not its duty: what a device does, what an architecture looks like.
+//!
+//! Invariant: nothing here can change after [`Machine::run`]; buses and rings are shared read-only.
+
+mod bus;
+mod console;
+mod ending;
+mod signals;
+mod vcpu;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps};
+use hearth_config::vm::VmConfig;
+use kvm_ioctls::{IoEventAddress, Kvm, VcpuFd, VmFd};
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+
+pub use self::bus::{Bus, BusDevice, Overlap};
+use self::console::Console;
+pub use self::ending::Ending;
+use self::signals::StopSignals;
+use self::vcpu::{Buses, Vcpu};
+use crate::Outcome;
+use crate::arch::{self, BootError, BootFiles, Chipset, ChipsetError, MmioSlot};
+use crate::devices::serial::Output;
+use crate::kvm::{self, KvmError};
+use crate::memory::{self, GuestRam, MemoryError};
+use crate::virtio::block::{Block, OpenError};
+use crate::virtio::device::VirtioDevice;
+use crate::virtio::mmio::{Doorbells, Transport, registers};
+use crate::virtio::vsock::{self, HostError};
+
+/// Registers of one virtio-mmio device take this much of the bus.
+const SLOT_LENGTH: u64 = 0x1000;
+
+/// Why a machine could not be assembled or kept running.
+#[derive(Debug, thiserror::Error)]
+pub enum MachineError {
+    /// KVM cannot be used at all.
+    #[error(transparent)]
+    Kvm(#[from] KvmError),
+    /// KVM refused a part of the machine.
+    #[error("KVM refused to {0}")]
+    Refused(&'static str, #[source] kvm_ioctls::Error),
+    /// Guest memory.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    /// Interrupt controllers, timers, first vCPU state.
+    #[error(transparent)]
+    Chipset(#[from] ChipsetError),
+    /// Kernel, initrd, command line.
+    #[error(transparent)]
+    Boot(#[from] BootError),
+    /// A disk.
+    #[error("block device `{id}`")]
+    Block {
+        /// Its id in the configuration.
+        id: String,
+        /// What is wrong with it.
+        source: OpenError,
+    },
+    /// The vsock device's host side.
+    #[error("vsock")]
+    Vsock(#[from] HostError),
+    /// Where the serial port prints.
+    #[error("{}: cannot be written", path.display())]
+    Console {
+        /// The file, or what stands for it.
+        path: PathBuf,
+        /// What the host said.
+        source: io::Error,
+    },
+    /// More devices than interrupts.
+    #[error("{asked} virtio devices are configured, expected at most {max}")]
+    TooManyDevices {
+        /// How many the configuration names.
+        asked: usize,
+        /// How many there is room for.
+        max: u32,
+    },
+    /// The layout tables contradict themselves.
+    #[error("bus layout")]
+    Layout(#[from] Overlap),
+    /// A descriptor, a thread or a signal mask that the host did not give.
+    #[error("cannot {0}")]
+    Host(&'static str, #[source] io::Error),
+    /// The event loop.
+    #[error("event loop")]
+    Events(#[from] EventsError),
+}
+
+/// `event_manager::Error` with a source that prints.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct EventsError(event_manager::Error);
+
+type Loop = EventManager<Box<dyn MutEventSubscriber>>;
+
+/// A microVM, ready to run.
+pub struct Machine {
+    // Dropped in this order: vCPUs and VM before the memory that KVM uses.
+    vcpus: Vec<VcpuFd>,
+    _vm: VmFd,
+    _chipset: Chipset,
+    _memory: GuestRam,
+    buses: Arc<Buses>,
+    events: Loop,
+    console: Arc<Mutex<Console>>,
+    ending: Arc<Ending>,
+}
+
+impl std::fmt::Debug for Machine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Machine")
+            .field("vcpus", &self.vcpus.len())
+            .field("buses", &self.buses)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Machine {
+    /// Builds everything up to, and not including, the first instruction.
+    pub fn assemble(config: &VmConfig) -> Result<Self, MachineError> {
+        let ending = Arc::new(Ending::new().map_err(host("make an event"))?);
+        let stop_signals = StopSignals::block(ending.clone())
+            .map_err(|errno| MachineError::Host("watch for signals", errno.into()))?;
+
+        let kvm = kvm::open()?;
+        let vm = kvm.create_vm().map_err(refused("create a VM"))?;
+        let bytes = usize::try_from(config.machine.memory.bytes()).unwrap_or(usize::MAX);
+        let memory = memory::allocate(&arch::ram_ranges(bytes))?;
+        memory::register(&vm, &memory)?;
+        let mut chipset = Chipset::before_vcpus(&vm)?;
+        let vcpus = (0..config.machine.vcpus)
+            .map(|index| vm.create_vcpu(index.into()).map_err(refused("create a vCPU")))
+            .collect::<Result<Vec<_>, _>>()?;
+        chipset.after_vcpus(&vm, &vcpus)?;
+
+        let mut board = Board::new(&vm, &memory, &ending)?;
+        board.events.add_subscriber(Box::new(stop_signals));
+        let console = board.add_serial(config)?;
+        board.add_virtio(config)?;
+        let Board { slots, buses, events, .. } = board;
+
+        let files = BootFiles {
+            kernel: &config.boot.kernel,
+            initrd: config.boot.initrd.as_deref(),
+            cmdline: &config.boot.cmdline,
+        };
+        let entry = arch::load(&memory, &files, &chipset, config.machine.vcpus, &slots)?;
+        configure_vcpus(&kvm, &vm, &vcpus, entry)?;
+        Ok(Self {
+            vcpus,
+            _vm: vm,
+            _chipset: chipset,
+            _memory: memory,
+            buses: Arc::new(buses),
+            events,
+            console,
+            ending,
+        })
+    }
+
+    /// Runs the guest to its end. The calling thread becomes the event loop.
+    ///
+    /// vCPU threads are not waited for: one may sit in the guest for good, and the process is about to end.
+    pub fn run(mut self) -> Result<Outcome, MachineError> {
+        for (index, fd) in (0u8..).zip(std::mem::take(&mut self.vcpus)) {
+            let vcpu = Vcpu { index, fd, buses: self.buses.clone(), ending: self.ending.clone() };
+            std::thread::Builder::new()
+                .name(format!("vcpu{index}"))
+                .spawn(move || vcpu.run())
+                .map_err(host("start a vCPU thread"))?;
+        }
+        let outcome = loop {
+            if let Some(outcome) = self.ending.outcome() {
+                break outcome;
+            }
+            self.events.run().map_err(EventsError)?;
+        };
+        self.console.lock().unwrap_or_else(std::sync::PoisonError::into_inner).finish();
+        // A vCPU may still run on this memory: it goes when the process goes.
+        #[expect(clippy::mem_forget, reason = "vCPU threads may still use the VM; exit follows")]
+        std::mem::forget(self);
+        Ok(outcome)
+    }
+}
+
+fn host(what: &'static str) -> impl Fn(io::Error) -> MachineError {
+    move |source| MachineError::Host(what, source)
+}
+
+fn refused(what: &'static str) -> impl Fn(kvm_ioctls::Error) -> MachineError {
+    move |source| MachineError::Refused(what, source)
+}
+
+fn configure_vcpus(kvm: &Kvm, vm: &VmFd, vcpus: &[VcpuFd], entry: arch::Entry) -> Result<(), ChipsetError> {
+    let count = u8::try_from(vcpus.len()).unwrap_or(u8::MAX);
+    (0..count).zip(vcpus).try_for_each(|(index, vcpu)| arch::configure_vcpu(kvm, vm, vcpu, index, count, entry))
+}
+
+/// The machine while devices are being plugged in.
+struct Board<'a> {
+    vm: &'a VmFd,
+    memory: &'a GuestRam,
+    buses: Buses,
+    slots: Vec<MmioSlot>,
+    events: Loop,
+}
+
+impl<'a> Board<'a> {
+    fn new(vm: &'a VmFd, memory: &'a GuestRam, ending: &Arc<Ending>) -> Result<Self, MachineError> {
+        let mut events = Loop::new().map_err(EventsError)?;
+        events.add_subscriber(Box::new(EndWatch(ending.clone())));
+        let mut buses = Buses::default();
+        arch::add_platform(&mut buses.pio, &mut buses.mmio, ending)?;
+        Ok(Self { vm, memory, buses, slots: Vec::new(), events })
+    }
+
+    fn interrupt(&self, gsi: u32) -> Result<EventFd, MachineError> {
+        let event = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map_err(host("make an event"))?;
+        self.vm.register_irqfd(&event, gsi).map_err(refused("wire an interrupt"))?;
+        Ok(event)
+    }
+
+    fn add_serial(&mut self, config: &VmConfig) -> Result<Arc<Mutex<Console>>, MachineError> {
+        let output = Output::new().map_err(host("make an event"))?;
+        let console = Console::open(&config.serial, output.clone()).map_err(|source| {
+            let path = match &config.serial {
+                hearth_config::vm::Serial::File(path) => path.clone(),
+                _ => PathBuf::from("standard output"),
+            };
+            MachineError::Console { path, source }
+        })?;
+        let interrupt = self.interrupt(arch::layout::SERIAL_GSI)?;
+        arch::add_serial(&mut self.buses.pio, &mut self.buses.mmio, interrupt, output)?;
+        let console = Arc::new(Mutex::new(console));
+        self.events.add_subscriber(Box::new(console.clone()));
+        Ok(console)
+    }
+
+    fn add_virtio(&mut self, config: &VmConfig) -> Result<(), MachineError> {
+        let asked = config.block.len() + usize::from(config.vsock.is_some());
+        if asked > arch::MAX_MMIO_SLOTS as usize {
+            return Err(MachineError::TooManyDevices { asked, max: arch::MAX_MMIO_SLOTS });
+        }
+        for disk in &config.block {
+            let model = Block::open(&disk.path, &disk.id, disk.read_only)
+                .map_err(|source| MachineError::Block { id: disk.id.clone(), source })?;
+            self.plug(format!("block `{}`", disk.id), model)?;
+        }
+        if let Some(vsock) = &config.vsock {
+            let transport = self.plug("vsock", vsock::device(vsock.cid, &vsock.socket)?)?;
+            self.events.add_subscriber(Box::new(vsock::Host::new(transport)?));
+        }
+        Ok(())
+    }
+
+    /// Puts a model behind a transport, the transport on the bus, and its doorbells into the loop.
+    fn plug<D: VirtioDevice + 'static>(
+        &mut self,
+        name: impl Into<String>,
+        model: D,
+    ) -> Result<Arc<Transport<D>>, MachineError> {
+        let index = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
+        let slot = arch::mmio_slot(index).ok_or(MachineError::TooManyDevices {
+            asked: self.slots.len() + 1,
+            max: arch::MAX_MMIO_SLOTS,
+        })?;
+        let queues = model.queue_max_sizes().len();
+        let interrupt = self.interrupt(slot.interrupt)?;
+        let transport = Arc::new(Transport::new(name, model, self.memory.clone(), interrupt));
+        let doorbell = IoEventAddress::Mmio(slot.base + registers::QUEUE_NOTIFY);
+        let mut bells = Vec::with_capacity(queues);
+        for queue in (0u32..).take(queues) {
+            let bell = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map_err(host("make an event"))?;
+            self.vm.register_ioevent(&bell, &doorbell, queue).map_err(refused("wire a doorbell"))?;
+            bells.push(bell);
+        }
+        self.buses.mmio.claim(slot.base, SLOT_LENGTH, transport.clone())?;
+        self.events.add_subscriber(Box::new(Doorbells::new(transport.clone(), bells)));
+        self.slots.push(slot);
+        Ok(transport)
+    }
+}
+
+/// Wakes the loop when the machine ends.
+struct EndWatch(Arc<Ending>);
+
+impl MutEventSubscriber for EndWatch {
+    fn process(&mut self, _events: Events, _ops: &mut EventOps<'_>) {
+        // The loop looks at the outcome by itself; the event stays readable, nobody waits again.
+    }
+
+    fn init(&mut self, ops: &mut EventOps<'_>) {
+        if let Err(error) = ops.add(Events::new(self.0.event(), EventSet::IN)) {
+            log::error!("cannot watch for the end of the machine: {error}");
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! The virtio-mmio transport: registers on one side, a device model on the other.
+//!
+//! Duty: the initialisation dance of virtio 1.2, section 3.1, doorbells and interrupts, and the one place
+//! where a broken ring becomes DEVICE_NEEDS_RESET. Not its duty: what the rings carry.
+//!
+//! ```text
+//!            ACKNOWLEDGE, DRIVER        FEATURES_OK            DRIVER_OK
+//!   Reset ──────────────────────▶ Negotiating ─────▶ Configuring ─────▶ Active
+//!     ▲                                                   │               │ broken ring
+//!     │                                                   ▼               ▼
+//!     └──────────── status = 0 ◀───────────────────────────────── NeedsReset
+//! ```
+//!
+//! Invariant: queue addresses and sizes exist in [`Phase::Configuring`] only. Entering `Active` moves them
+//! into rings that have no setters, so a driver that rewrites them afterwards writes to nothing.
+
+pub mod registers;
+mod setup;
+mod shell;
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use vmm_sys_util::eventfd::EventFd;
+
+use self::registers as reg;
+use self::registers::status;
+use self::setup::{AddressHalf, QueueSetup};
+pub use self::shell::Doorbells;
+use super::device::{Activation, Backlog, Interrupt, VirtioDevice};
+use super::feature;
+use super::rings::RingFault;
+use crate::logger::Quota;
+use crate::machine::BusDevice;
+use crate::memory::GuestRam;
+
+/// How far the driver has come, and what only exists that far.
+enum Phase {
+    /// Nothing is agreed on; the status bits so far and the features the driver wrote so far.
+    Negotiating { accepted: u64 },
+    /// Features are fixed, queues are being set up.
+    Configuring { accepted: u64, queues: Vec<QueueSetup> },
+    /// The device has its rings. Which queues the driver made ready is kept for reads of QUEUE_READY.
+    Active { ready: Vec<bool> },
+    /// The driver must reset the device before it works again.
+    NeedsReset,
+}
+
+struct State<D> {
+    model: D,
+    phase: Phase,
+    status: u32,
+    device_features_select: u32,
+    driver_features_select: u32,
+    queue_select: u32,
+}
+
+/// The interrupt line of one transport, with the reasons for its last interrupts.
+struct Line {
+    reasons: AtomicU32,
+    generation: AtomicU32,
+    event: EventFd,
+}
+
+impl Line {
+    fn raise(&self, reason: u32) {
+        self.reasons.fetch_or(reason, Ordering::SeqCst);
+        if let Err(error) = self.event.write(1) {
+            log::error!("cannot raise a virtio interrupt: {error}");
+        }
+    }
+}
+
+impl Interrupt for Line {
+    fn used(&self, _queue: usize) {
+        self.raise(reg::interrupt::USED);
+    }
+
+    fn config_changed(&self) {
+        self.generation.fetch_add(1, Ordering::SeqCst);
+        self.raise(reg::interrupt::CONFIG);
+    }
+}
+
+/// One virtio device on the MMIO bus.
+pub struct Transport<D> {
+    state: Mutex<State<D>>,
+    line: Arc<Line>,
+    memory: GuestRam,
+    /// What the log calls the device.
+    name: String,
+    complaints: Quota,
+}
+
+impl<D> std::fmt::Debug for Transport<D> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Transport").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl<D: VirtioDevice> Transport<D> {
+    /// A transport in front of `model`; `interrupt` is the event that KVM turns into the guest's interrupt.
+    pub fn new(name: impl Into<String>, model: D, memory: GuestRam, interrupt: EventFd) -> Self {
+        Self {
+            state: Mutex::new(State {
+                model,
+                phase: Phase::Negotiating { accepted: 0 },
+                status: 0,
+                device_features_select: 0,
+                driver_features_select: 0,
+                queue_select: 0,
+            }),
+            line: Arc::new(Line {
+                reasons: AtomicU32::new(0),
+                generation: AtomicU32::new(0),
+                event: interrupt,
+            }),
+            memory,
+            name: name.into(),
+            complaints: Quota::default(),
+        }
+    }
+
+    /// What the log calls the device.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The device's turn: `work` runs with the model, and a broken ring that it meets stops the device
+    /// until the driver resets it. A device that is not active has no turn.
+    pub fn work(&self, work: impl FnOnce(&mut D) -> Result<Backlog, RingFault>) -> Backlog {
+        let mut state = self.lock();
+        if !matches!(state.phase, Phase::Active { .. }) {
+            return Backlog::Done;
+        }
+        match work(&mut state.model) {
+            Ok(backlog) => backlog,
+            Err(fault) => {
+                self.stop(&mut state, &fault);
+                Backlog::Done
+            }
+        }
+    }
+
+    /// Reads or inspects the model, whatever its phase. For shells: nothing a ring depends on.
+    pub fn model<R>(&self, look: impl FnOnce(&mut D) -> R) -> R {
+        look(&mut self.lock().model)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<D>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stop(&self, state: &mut State<D>, fault: &RingFault) {
+        self.complain(format_args!("the driver broke a ring ({fault}); it must reset the device"));
+        state.model.reset();
+        state.phase = Phase::NeedsReset;
+        state.status |= status::DEVICE_NEEDS_RESET;
+        self.line.config_changed();
+    }
+
+    fn complain(&self, what: std::fmt::Arguments<'_>) {
+        if self.complaints.allow() {
+            log::warn!("{}: {what}", self.name);
+        }
+    }
+
+    fn offered(state: &State<D>) -> u64 {
+        state.model.features() | feature::VERSION_1 | feature::EVENT_IDX | feature::INDIRECT_DESC
+    }
+
+    fn read_register(&self, offset: u64) -> u32 {
+        match offset {
+            // The two registers of the interrupt path need no lock: a vCPU never waits for the device here.
+            reg::INTERRUPT_STATUS => return self.line.reasons.load(Ordering::SeqCst),
+            reg::CONFIG_GENERATION => return self.line.generation.load(Ordering::SeqCst),
+            _ => {}
+        }
+        let state = self.lock();
+        let select = state.queue_select as usize;
+        match offset {
+            reg::MAGIC => reg::MAGIC_VALUE,
+            reg::VERSION => reg::VERSION_VALUE,
+            reg::DEVICE_ID => state.model.device_type(),
+            reg::VENDOR_ID => reg::VENDOR_VALUE,
+            reg::DEVICE_FEATURES => half(Self::offered(&state), state.device_features_select),
+            reg::QUEUE_SIZE_MAX => state.model.queue_max_sizes().get(select).copied().map_or(0, u32::from),
+            reg::QUEUE_READY => u32::from(match &state.phase {
+                Phase::Configuring { queues, .. } => queues.get(select).is_some_and(QueueSetup::is_ready),
+                Phase::Active { ready } => ready.get(select).copied().unwrap_or(false),
+                Phase::Negotiating { .. } | Phase::NeedsReset => false,
+            }),
+            reg::STATUS => state.status,
+            offset if offset == reg::SHM_LEN.0 || offset == reg::SHM_LEN.1 => u32::MAX,
+            _ => 0,
+        }
+    }
+
+    fn write_register(&self, offset: u64, value: u32) {
+        if offset == reg::INTERRUPT_ACK {
+            self.line.reasons.fetch_and(!value, Ordering::SeqCst);
+            return;
+        }
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        match offset {
+            reg::DEVICE_FEATURES_SEL => state.device_features_select = value,
+            reg::DRIVER_FEATURES_SEL => state.driver_features_select = value,
+            reg::DRIVER_FEATURES => {
+                if let Phase::Negotiating { accepted } = &mut state.phase {
+                    set_half(accepted, state.driver_features_select, value);
+                }
+            }
+            reg::QUEUE_SEL => state.queue_select = value,
+            reg::STATUS => self.write_status(state, value),
+            _ => {
+                let select = state.queue_select as usize;
+                if let Phase::Configuring { queues, .. } = &mut state.phase
+                    && let Some(queue) = queues.get_mut(select)
+                {
+                    write_queue_register(queue, offset, value);
+                }
+            }
+        }
+    }
+
+    /// Virtio 1.2, 2.1.1: bits are only ever added, in order, until a write of zero resets the device.
+    fn write_status(&self, state: &mut State<D>, value: u32) {
+        if value == 0 {
+            if !matches!(state.phase, Phase::NeedsReset) {
+                state.model.reset();
+            }
+            state.phase = Phase::Negotiating { accepted: 0 };
+            state.status = 0;
+            state.queue_select = 0;
+            state.device_features_select = 0;
+            state.driver_features_select = 0;
+            self.line.reasons.store(0, Ordering::SeqCst);
+            return;
+        }
+        let added = value & !state.status;
+        let cleared = state.status & !value & !status::DEVICE_NEEDS_RESET;
+        if cleared != 0 {
+            self.complain(format_args!("the driver cleared status bits {cleared:#x}; ignored"));
+            return;
+        }
+        state.status |= added & (status::ACKNOWLEDGE | status::FAILED);
+        if added & status::DRIVER != 0 && state.status & status::ACKNOWLEDGE != 0 {
+            state.status |= status::DRIVER;
+        }
+        if added & status::FEATURES_OK != 0 && state.status & status::DRIVER != 0 {
+            self.fix_features(state);
+        }
+        if added & status::DRIVER_OK != 0 && state.status & status::FEATURES_OK != 0 {
+            self.activate(state);
+        }
+    }
+
+    /// FEATURES_OK stays off where the driver accepted what was not offered, or refuses the one revision
+    /// that we speak: the driver reads it back and gives up (virtio 1.2, 3.1.1, steps 5 and 6).
+    fn fix_features(&self, state: &mut State<D>) {
+        let Phase::Negotiating { accepted } = state.phase else { return };
+        let foreign = accepted & !Self::offered(state);
+        if foreign != 0 || accepted & feature::VERSION_1 == 0 {
+            self.complain(format_args!("the driver's features {accepted:#x} were not offered; refused"));
+            return;
+        }
+        let queues = state.model.queue_max_sizes().iter().copied().map(QueueSetup::new).collect();
+        state.phase = Phase::Configuring { accepted, queues };
+        state.status |= status::FEATURES_OK;
+    }
+
+    fn activate(&self, state: &mut State<D>) {
+        let Phase::Configuring { accepted, queues } = &mut state.phase else { return };
+        let accepted = *accepted;
+        let setups = std::mem::take(queues);
+        let ready: Vec<bool> = setups.iter().map(QueueSetup::is_ready).collect();
+        let rings: Result<Vec<_>, RingFault> =
+            setups.into_iter().map(|setup| setup.into_ring(&self.memory, accepted)).collect();
+        match rings {
+            Ok(rings) => {
+                state.phase = Phase::Active { ready };
+                state.status |= status::DRIVER_OK;
+                state.model.activate(Activation {
+                    memory: self.memory.clone(),
+                    rings,
+                    features: accepted,
+                    interrupt: self.line.clone(),
+                });
+            }
+            Err(fault) => {
+                // The bit is set so that the driver sees a device that started and then failed.
+                state.status |= status::DRIVER_OK;
+                self.stop(state, &fault);
+            }
+        }
+    }
+}
+
+fn write_queue_register(queue: &mut QueueSetup, offset: u64, value: u32) {
+    match offset {
+        reg::QUEUE_SIZE => queue.set_size(value),
+        reg::QUEUE_READY => queue.set_ready(value == 1),
+        offset if offset == reg::QUEUE_DESC.0 => queue.descriptors.set(AddressHalf::Low, value),
+        offset if offset == reg::QUEUE_DESC.1 => queue.descriptors.set(AddressHalf::High, value),
+        offset if offset == reg::QUEUE_DRIVER.0 => queue.available.set(AddressHalf::Low, value),
+        offset if offset == reg::QUEUE_DRIVER.1 => queue.available.set(AddressHalf::High, value),
+        offset if offset == reg::QUEUE_DEVICE.0 => queue.used.set(AddressHalf::Low, value),
+        offset if offset == reg::QUEUE_DEVICE.1 => queue.used.set(AddressHalf::High, value),
+        _ => {}
+    }
+}
+
+/// The half of a 64-bit feature word that a select register names; there is nothing past the second.
+#[expect(clippy::cast_possible_truncation, reason = "each arm takes exactly the 32 bits that it means")]
+const fn half(word: u64, select: u32) -> u32 {
+    match select {
+        0 => word as u32,
+        1 => (word >> 32) as u32,
+        _ => 0,
+    }
+}
+
+fn set_half(word: &mut u64, select: u32, value: u32) {
+    match select {
+        0 => *word = (*word & !0xffff_ffff) | u64::from(value),
+        1 => *word = (*word & 0xffff_ffff) | (u64::from(value) << 32),
+        _ => {}
+    }
+}
+
+impl<D: VirtioDevice> BusDevice for Transport<D> {
+    fn read(&self, offset: u64, data: &mut [u8]) {
+        data.fill(0);
+        if offset >= reg::CONFIG {
+            self.lock().model.read_config(offset - reg::CONFIG, data);
+        } else if let Ok(word) = <&mut [u8; 4]>::try_from(data)
+            && offset.is_multiple_of(4)
+        {
+            *word = self.read_register(offset).to_le_bytes();
+        }
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) {
+        if offset >= reg::CONFIG {
+            self.lock().model.write_config(offset - reg::CONFIG, data);
+        } else if let Ok(word) = <[u8; 4]>::try_from(data)
+            && offset.is_multiple_of(4)
+        {
+            self.write_register(offset, u32::from_le_bytes(word));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
