@@ -15,9 +15,9 @@
     )
 )]
 
+use super::SECTOR;
 use super::disk::Disk;
 use super::request::{HEADER, Rejection, Request};
-use super::SECTOR;
 use crate::logger::Quota;
 use crate::memory::GuestRam;
 use crate::virtio::device::{Activation, Backlog, VirtioDevice};
@@ -64,12 +64,24 @@ impl<D: Disk> BlockDevice<D> {
         for (to, from) in padded.iter_mut().zip(id.bytes()) {
             *to = from;
         }
-        Self { disk, id: padded, read_only, active: None, counters: Counters::default(), complaints: Quota::default() }
+        Self {
+            disk,
+            id: padded,
+            read_only,
+            active: None,
+            counters: Counters::default(),
+            complaints: Quota::default(),
+        }
     }
 
     /// What it did so far.
     pub const fn counters(&self) -> Counters {
         self.counters
+    }
+
+    #[cfg(test)]
+    pub(super) const fn disk_for_tests(&self) -> &D {
+        &self.disk
     }
 
     /// Answers one chain; returns how many bytes of its writable part were filled: all of it, as the
@@ -94,10 +106,11 @@ impl<D: Disk> BlockDevice<D> {
         let mut reader = chain.reader(memory);
         let mut writer = chain.writer(memory);
         let header: [u8; HEADER] = reader.read_array().ok_or(STATUS_IO_ERROR)?;
-        let request = Request::parse(header, chain, self.disk.bytes()).map_err(|rejection| match rejection {
-            Rejection::Unsupported => STATUS_UNSUPPORTED,
-            Rejection::Invalid => STATUS_IO_ERROR,
-        })?;
+        let request =
+            Request::parse(header, chain, self.disk.bytes()).map_err(|rejection| match rejection {
+                Rejection::Unsupported => STATUS_UNSUPPORTED,
+                Rejection::Invalid => STATUS_IO_ERROR,
+            })?;
         let done = match request {
             Request::Read { offset, bytes } => self.disk.read(offset, &mut writer, bytes),
             Request::Write { .. } if self.read_only => return Err(STATUS_IO_ERROR),

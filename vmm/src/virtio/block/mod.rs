@@ -15,7 +15,7 @@ mod request;
 
 use std::path::Path;
 
-pub use self::device::BlockDevice;
+pub use self::device::{BlockDevice, Counters};
 pub use self::disk::{Disk, FileDisk, OpenError};
 
 /// A block device on a file or host block device.

@@ -1,0 +1,175 @@
+//! The real `hearth-vmm` with guests of a few instructions, on whatever `/dev/kvm` there is.
+//!
+//! An interpreting KVM runs them too, so they say whether exits, buses, boot protocol and endings work on a
+//! machine where Linux guests do not start. Where there is no KVM each says so and passes.
+#![cfg(target_arch = "x86_64")]
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "a test that meets the unexpected ends there")]
+
+mod guest;
+mod monitor;
+
+use guest::Guest;
+use monitor::Monitor;
+
+/// Soft off, as the sleep control register wants it.
+const SOFT_OFF: u8 = (5 << 2) | (1 << 5);
+const SLEEP_CONTROL: u16 = 0x600;
+const RESET: u16 = 0x602;
+const FIRST_VIRTIO_DEVICE: u32 = 0xd000_0000;
+
+macro_rules! need_kvm {
+    () => {
+        if let Some(reason) = monitor::kvm_is_missing() {
+            println!("skipped: {reason}");
+            return;
+        }
+    };
+}
+
+#[test]
+fn a_guest_prints_and_powers_off() {
+    need_kvm!();
+    let ended = Monitor::run(&Guest::new().print("hello from ring 0\n").out(SLEEP_CONTROL, SOFT_OFF).halt());
+    assert_eq!((ended.status, ended.stdout.as_str()), (Some(0), "hello from ring 0\n"));
+    assert_eq!(ended.stderr, "");
+}
+
+#[test]
+fn a_guest_that_resets_is_reported_as_a_reboot() {
+    need_kvm!();
+    let ended = Monitor::run(&Guest::new().out(RESET, 1).halt());
+    assert_eq!(ended.status, Some(10));
+}
+
+#[test]
+fn the_host_can_always_stop_a_guest() {
+    need_kvm!();
+    for signal in ["TERM", "INT"] {
+        let mut running = Monitor::start(&Guest::new().print("up\n").spin());
+        running.wait_for_line("up");
+        running.signal(signal);
+        assert_eq!(running.end().status, Some(16), "SIG{signal}");
+    }
+}
+
+#[test]
+fn a_guest_that_sleeps_for_ever_can_be_stopped() {
+    need_kvm!();
+    let mut running = Monitor::start(&Guest::new().print("up\n").halt());
+    running.wait_for_line("up");
+    running.signal("TERM");
+    assert_eq!(running.end().status, Some(16));
+}
+
+#[test]
+fn a_fault_without_a_handler_ends_the_guest_not_the_monitor() {
+    need_kvm!();
+    let ended = Monitor::run(&Guest::new().print("falling\n").undefined_instruction());
+    // A processor says triple fault; an interpreting KVM may give up on the instruction before.
+    assert!(matches!(ended.status, Some(14 | 15)), "{ended:?}");
+    assert_eq!(ended.stdout, "falling\n");
+}
+
+#[test]
+fn devices_answer_where_the_tables_say() {
+    need_kvm!();
+    let guest = Guest::new()
+        .print_word_at(FIRST_VIRTIO_DEVICE)
+        .print_word_at(FIRST_VIRTIO_DEVICE + 0x1000)
+        .print_word_at(FIRST_VIRTIO_DEVICE + 0x2000)
+        .out(SLEEP_CONTROL, SOFT_OFF)
+        .halt();
+    let ended = Monitor::with_disk_and_vsock(&guest);
+    assert_eq!(ended.stdout.as_bytes(), b"virtvirt????", "two devices, then the void, which reads as ones");
+    assert_eq!(ended.status, Some(0));
+}
+
+#[test]
+fn nothing_is_left_behind_on_the_host() {
+    need_kvm!();
+    let ended = Monitor::with_disk_and_vsock(&Guest::new().out(SLEEP_CONTROL, SOFT_OFF).halt());
+    assert_eq!(ended.status, Some(0));
+    assert_eq!(ended.files_left, ["disk.img", "guest.elf", "vm.toml"]);
+}
+
+#[test]
+fn output_that_nobody_reads_does_not_hold_the_guest_up() {
+    need_kvm!();
+    // More than the pipe and the buffer take; the guest must reach its end all the same.
+    let guest = Guest::new().repeat_print(b'x', 200_000).out(SLEEP_CONTROL, SOFT_OFF).halt();
+    let ended = Monitor::start(&guest).end_without_reading();
+    assert_eq!(ended.status, Some(0));
+    assert!(ended.stderr.contains("bytes were dropped"), "{}", ended.stderr);
+}
+
+#[test]
+fn sixteen_vcpus_are_made_and_the_first_one_starts() {
+    need_kvm!();
+    let guest = Guest::new().print("one\n").out(SLEEP_CONTROL, SOFT_OFF).halt();
+    let ended = Monitor::with_vcpus(&guest, 16);
+    assert_eq!((ended.status, ended.stdout.as_str()), (Some(0), "one\n"));
+}
+
+#[test]
+fn faults_of_the_configuration_are_one_line_each() {
+    for (config, expected) in [
+        ("", "vm.toml:1:1: boot.kernel: missing"),
+        ("[machine]\nmemory_mib = 4\n[boot]\nkernel = \"k\"\n", "vm.toml:2:14: machine.memory_mib: expected"),
+        ("[boot]\nkernel = \"k\"\nkernal = 1\n", "vm.toml:3:1: boot.kernal: "),
+        ("[boot]\nkernel = 5\n", "vm.toml:2:10: boot.kernel: expected"),
+        ("[boot\n", "vm.toml:1:"),
+    ] {
+        let ended = Monitor::with_config(config);
+        assert_eq!(ended.status, Some(2), "{config}");
+        assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
+        assert!(ended.stderr.contains(expected), "{} should hold {expected}", ended.stderr);
+    }
+}
+
+#[test]
+fn kernels_that_are_none_are_refused_in_one_line() {
+    need_kvm!();
+    let missing = "[boot]\nkernel = \"nowhere\"\n";
+    let ended = Monitor::with_config(missing);
+    assert_eq!(ended.status, Some(2));
+    assert!(ended.stderr.contains("nowhere: cannot be read: No such file"), "{}", ended.stderr);
+
+    let itself = "[boot]\nkernel = \"vm.toml\"\n";
+    let ended = Monitor::with_config(itself);
+    assert_eq!((ended.status, ended.stderr.lines().count()), (Some(2), 1));
+    assert!(ended.stderr.contains("not an uncompressed x86_64 kernel"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_kernel_larger_than_memory_is_refused() {
+    need_kvm!();
+    let ended = Monitor::run(&Guest::new().halt().at(0x1000_0000));
+    assert_eq!(ended.status, Some(2));
+    assert!(ended.stderr.contains("does not fit into 32 MiB of guest memory"), "{}", ended.stderr);
+}
+
+#[test]
+fn the_command_line_explains_itself() {
+    let help = monitor::invoke(&["--help"]);
+    assert_eq!(help.status, Some(0));
+    for outcome in hearth_vmm::Outcome::ALL {
+        let row = format!("{} ", outcome.status());
+        assert!(help.stdout.contains(&row), "{outcome} has no row in --help");
+    }
+    for wrong in
+        [&["run"][..], &["walk"], &[], &["run", "a", "b"], &["--frob"], &["--log-level", "loud", "doctor"]]
+    {
+        let ended = monitor::invoke(wrong);
+        assert_eq!((ended.status, ended.stderr.lines().count()), (Some(2), 1), "{wrong:?}: {}", ended.stderr);
+    }
+}
+
+#[test]
+fn the_doctor_reports_as_text_and_as_json() {
+    let text = monitor::invoke(&["doctor"]);
+    assert_eq!(text.status, Some(0));
+    assert!(text.stdout.starts_with("kvm "));
+    let json = monitor::invoke(&["doctor", "--json"]);
+    assert!(json.stdout.starts_with("{\"kvm\":\"") && json.stdout.ends_with("]}\n"), "{}", json.stdout);
+}

@@ -1,0 +1,148 @@
+//! Runs the monitor's binary in a folder of its own and tells how it ended.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::guest::Guest;
+
+/// Why the tests that need KVM cannot run, if they cannot.
+pub(crate) fn kvm_is_missing() -> Option<String> {
+    hearth_vmm::kvm::open().err().map(|error| error.to_string())
+}
+
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) status: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    /// What lies in the folder afterwards, sorted.
+    pub(crate) files_left: Vec<String>,
+}
+
+/// A monitor that runs. Killed when dropped.
+pub(crate) struct Monitor {
+    child: Child,
+    stdout: Option<BufReader<ChildStdout>>,
+    seen: String,
+    folder: PathBuf,
+}
+
+const MINIMAL: &str = "[machine]\nmemory_mib = 32\n[boot]\nkernel = \"guest.elf\"\n";
+
+fn new_folder() -> PathBuf {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let folder = std::env::temp_dir().join(format!("hearth-bare-{}-{number}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+pub(crate) fn invoke(arguments: &[&str]) -> Ended {
+    let output = Command::new(env!("CARGO_BIN_EXE_hearth-vmm")).args(arguments).output().unwrap();
+    Ended {
+        status: output.status.code(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+        files_left: Vec::new(),
+    }
+}
+
+impl Monitor {
+    pub(crate) fn start(guest: &Guest) -> Self {
+        Self::start_with(Some(guest), MINIMAL)
+    }
+
+    pub(crate) fn run(guest: &Guest) -> Ended {
+        Self::start(guest).end()
+    }
+
+    pub(crate) fn with_config(config: &str) -> Ended {
+        Self::start_with(None, config).end()
+    }
+
+    pub(crate) fn with_vcpus(guest: &Guest, vcpus: u8) -> Ended {
+        Self::start_with(Some(guest), &MINIMAL.replace("[boot]", &format!("vcpus = {vcpus}\n[boot]"))).end()
+    }
+
+    pub(crate) fn with_disk_and_vsock(guest: &Guest) -> Ended {
+        let more =
+            "[[block]]\nid = \"root\"\npath = \"disk.img\"\n[vsock]\ncid = 3\nsocket = \"vsock.sock\"\n";
+        Self::start_with(Some(guest), &format!("{MINIMAL}{more}")).end()
+    }
+
+    fn start_with(guest: Option<&Guest>, config: &str) -> Self {
+        let folder = new_folder();
+        if let Some(guest) = guest {
+            guest.write(&folder.join("guest.elf"));
+        }
+        if config.contains("disk.img") {
+            fs::write(folder.join("disk.img"), [0; 4096]).unwrap();
+        }
+        fs::write(folder.join("vm.toml"), config).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_hearth-vmm"))
+            .arg("run")
+            .arg("vm.toml")
+            .current_dir(&folder)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdout = child.stdout.take().map(BufReader::new);
+        Self { child, stdout, seen: String::new(), folder }
+    }
+
+    /// Returns when the guest printed `line`; the test ends here if it ends before.
+    pub(crate) fn wait_for_line(&mut self, line: &str) {
+        let stdout = self.stdout.as_mut().unwrap();
+        loop {
+            let before = self.seen.len();
+            let bytes = stdout.read_line(&mut self.seen).unwrap();
+            assert!(bytes > 0, "the guest ended without `{line}`: {}", self.seen);
+            if self.seen[before..].trim_end() == line {
+                return;
+            }
+        }
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        let status = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap();
+        assert!(status.success());
+    }
+
+    pub(crate) fn end(mut self) -> Ended {
+        let mut rest = Vec::new();
+        self.stdout.take().unwrap().read_to_end(&mut rest).unwrap();
+        self.seen.push_str(&String::from_utf8_lossy(&rest));
+        self.reap()
+    }
+
+    /// Keeps the pipe open, reads nothing until the monitor has ended.
+    pub(crate) fn end_without_reading(mut self) -> Ended {
+        self.child.wait().unwrap();
+        self.end()
+    }
+
+    fn reap(&mut self) -> Ended {
+        let mut stderr = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        let status = self.child.wait().unwrap().code();
+        let mut files_left: Vec<_> = fs::read_dir(&self.folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        files_left.sort();
+        Ended { status, stdout: std::mem::take(&mut self.seen), stderr, files_left }
+    }
+}
+
+impl Drop for Monitor {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
