@@ -1,0 +1,166 @@
+//! The command line: verbs, options, and their descriptions.
+//!
+//! Not here: what a verb does (`verbs`). Invariant: `--help` is complete; nothing is configured otherwise but
+//! by the environment variables that it names.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{arch::Arch, boards::Board};
+
+/// Builds, runs, tests and measures the whole project.
+///
+/// Every verb first makes what it needs: missing Debian packages are installed (by root, or through sudo where
+/// it asks no password; else the line to type is printed), kernels are fetched or built, programs compiled. What
+/// was made is kept in the cache folder under a hash of everything it was made from, so a second run is quick.
+#[derive(Debug, Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    after_help = "Environment:\n  \
+        HEARTH_CACHE   the cache folder; else $XDG_CACHE_HOME/hearth, else ~/.cache/hearth\n  \
+        HEARTH_RUST    'debian' compiles for the other architecture with Debian's rustc-web, not with rustup's target\n\n\
+        Exit status: 0 success, 1 something failed (the last line says what), 2 usage.\n\
+        Logs of everything that was run are in the cache folder under logs/.",
+    disable_help_subcommand = true,
+    max_term_width = 110
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Installs the packages and toolchains that the other verbs need.
+    ///
+    /// They do so themselves when they need them; this verb does it all at once, e.g. before going offline.
+    Setup(ArchChoice),
+    /// Builds the guests' kernel and fetches the boards' kernel.
+    ///
+    /// The guests' kernel is built from Debian's kernel source with the fragments in rootfs/kernel. Where the
+    /// source is not to be had, Debian's stock cloud kernel takes its place, with modules for the initramfs.
+    Kernel(Kernel),
+    /// Builds what guests run: the initramfs with the agent, and the demo's disk image.
+    Rootfs(ArchChoice),
+    /// Builds or runs a board: a whole machine with the daemon on it, in QEMU.
+    #[command(subcommand)]
+    Board(BoardVerb),
+    /// Starts Hearth with the demo workloads, on this machine if its KVM runs guests, else on a QEMU board.
+    Up(Up),
+    /// Checks formatting, runs the linter and all tests; ends with a line "N passed, N failed, N skipped".
+    Test(Test),
+    /// Measures, and prints what it measured.
+    #[command(subcommand)]
+    Bench(Bench),
+    /// Says what this machine offers: what its KVM really is, what is missing, and where `up` would run.
+    Doctor,
+    /// Removes what was built.
+    Clean(Clean),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ArchChoice {
+    /// For this architecture only; may be repeated [default: both]
+    #[arg(long = "arch", value_name = "ARCH")]
+    archs: Vec<Arch>,
+}
+
+impl ArchChoice {
+    pub(crate) fn archs(&self) -> Vec<Arch> {
+        Arch::ALL.into_iter().filter(|arch| self.archs.is_empty() || self.archs.contains(arch)).collect()
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Kernel {
+    #[command(flatten)]
+    pub(crate) arch: ArchChoice,
+    /// Take Debian's stock cloud kernel for guests even though the source is there.
+    #[arg(long)]
+    pub(crate) stock: bool,
+    /// The guests' kernel only.
+    #[arg(long, conflicts_with = "board_only")]
+    pub(crate) guest_only: bool,
+    /// The boards' kernel only.
+    #[arg(long)]
+    pub(crate) board_only: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BoardVerb {
+    /// Builds the board's image: kernel, init, daemon, guest files.
+    Build {
+        /// Which board.
+        board: Board,
+    },
+    /// Builds the board's image and boots it with the console on this terminal.
+    Run {
+        /// Which board.
+        board: Board,
+        /// A program that the board's init runs in the daemon's place, with its arguments.
+        #[arg(last = true, value_name = "PROGRAM")]
+        program: Vec<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    /// Run on this board, whatever the machine's KVM is.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) board: Option<Board>,
+    /// End with status 0 when every workload has reached its goal, and with 1 if one fails.
+    #[arg(long)]
+    pub(crate) exit_when_ready: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Test {
+    /// Leave out the tests that boot whole boards.
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Run only tests with this in their name; leaves formatting and linter out.
+    #[arg(value_name = "FILTER")]
+    pub(crate) filter: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Bench {
+    /// Time from exec to a workload that is ready, with instructions counted in place of time.
+    Boot {
+        /// Another monitor to measure in the same run; may be repeated. COMMAND boots the guest kernel in
+        /// $KERNEL with the initramfs in $INITRD.
+        #[arg(long = "peer", value_name = "NAME=COMMAND")]
+        peers: Vec<String>,
+        /// Write the figures as JSON here as well.
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Clean {
+    /// The cache folder too: kernels, downloaded packages, logs.
+    #[arg(long)]
+    pub(crate) cache: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn no_architecture_named_means_both() {
+        let cli = Cli::parse_from(["xtask", "setup"]);
+        assert!(matches!(cli.verb, Verb::Setup(choice) if choice.archs() == Arch::ALL));
+        let cli = Cli::parse_from(["xtask", "setup", "--arch", "arm64"]);
+        assert!(matches!(cli.verb, Verb::Setup(choice) if choice.archs() == [Arch::Aarch64]));
+    }
+}

@@ -1,0 +1,55 @@
+//! One module per verb; this one calls the right one.
+
+use std::process::ExitCode;
+
+use thiserror::Error;
+
+use crate::{
+    cli::Verb,
+    workshop::{Workshop, WorkshopError},
+};
+
+mod bench;
+mod board;
+mod clean;
+mod doctor;
+mod kernel;
+mod rootfs;
+mod setup;
+mod test;
+mod up;
+
+#[derive(Debug, Error)]
+pub(crate) enum VerbError {
+    #[error(transparent)]
+    Workshop(#[from] WorkshopError),
+    #[error(transparent)]
+    Setup(#[from] setup::SetupError),
+    #[error(transparent)]
+    Kernel(#[from] kernel::KernelError),
+    #[error(transparent)]
+    Test(#[from] test::TestError),
+    #[error(transparent)]
+    Doctor(#[from] doctor::DoctorError),
+    #[error(transparent)]
+    Clean(#[from] clean::CleanError),
+    #[error("'{verb}' is not wired up yet: {missing}")]
+    NotYet { verb: &'static str, missing: &'static str },
+}
+
+/// Runs a verb to its end.
+pub(crate) fn run(verb: &Verb) -> Result<ExitCode, VerbError> {
+    let shop = Workshop::open()?;
+    match verb {
+        Verb::Setup(choice) => setup::run(&shop, choice)?,
+        Verb::Kernel(options) => kernel::run(&shop, options)?,
+        Verb::Rootfs(choice) => rootfs::run(&shop, choice)?,
+        Verb::Board(verb) => board::run(&shop, verb)?,
+        Verb::Up(options) => up::run(&shop, options)?,
+        Verb::Test(options) => return Ok(test::run(&shop, options)?),
+        Verb::Bench(verb) => bench::run(&shop, verb)?,
+        Verb::Doctor => return Ok(doctor::run(&shop)?),
+        Verb::Clean(options) => clean::run(&shop, options)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}

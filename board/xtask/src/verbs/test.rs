@@ -1,0 +1,252 @@
+//! `test`: the one command that says whether the project is well.
+//!
+//! Duty: formatting, linter, all tests, whole boards; one closing line with the counts.
+//! Not here: the tests. Invariant: a check that could not run is counted as skipped with its reason, and
+//! everything runs even after a failure, so that one run shows all that is wrong.
+//!
+//! A test that cannot run on this machine prints `skipped: REASON` on a line of its own and returns; runners
+//! call it passed, so its line is what moves it to the third count.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::PathBuf,
+    process::{Command, ExitCode},
+    time::Instant,
+};
+
+use thiserror::Error;
+
+use crate::{
+    cli,
+    command::{self, CommandError, Step},
+    progress::Elapsed,
+    workshop::Workshop,
+};
+
+/// Lines to show of a test run that failed: the output of a few failed tests.
+const TEST_TAIL_LINES: usize = 120;
+/// The crate with the whole-box tests, and the feature that has them compiled in.
+const BOX_TESTS: (&str, &str) = ("hearth-tests", "board");
+
+#[derive(Debug, Error)]
+pub(crate) enum TestError {
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    #[error("cannot read {}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+}
+
+/// What is counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Counts {
+    passed: usize,
+    failed: usize,
+    /// Reason, and how often.
+    skipped: BTreeMap<String, usize>,
+}
+
+impl Counts {
+    fn skip(&mut self, reason: &str) {
+        *self.skipped.entry(reason.to_owned()).or_default() += 1;
+    }
+
+    fn add(&mut self, other: Counts) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        for (reason, times) in other.skipped {
+            *self.skipped.entry(reason).or_default() += times;
+        }
+    }
+
+    fn line(&self) -> String {
+        let skipped: usize = self.skipped.values().sum();
+        format!("{} passed, {} failed, {skipped} skipped", self.passed, self.failed)
+    }
+}
+
+/// The program that runs tests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Runner {
+    Nextest,
+    Cargo,
+}
+
+pub(crate) fn run(shop: &Workshop, options: &cli::Test) -> Result<ExitCode, TestError> {
+    let mut counts = Counts::default();
+    let filter = options.filter.as_deref();
+    if filter.is_none() {
+        check(shop, &mut counts, "formatting", &["fmt", "--all", "--check"])?;
+        let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
+        check(shop, &mut counts, "linter", &clippy)?;
+    }
+    let runner = match command::ask(shop.cargo().args(["nextest", "--version"])) {
+        Ok(_) => Runner::Nextest,
+        Err(_) => Runner::Cargo,
+    };
+    counts.add(suite(shop, runner, "tests", &["--workspace"], filter)?);
+    if options.quick {
+        println!("whole boards: left out (--quick)");
+    } else if has_box_tests(shop)? {
+        let (package, feature) = BOX_TESTS;
+        counts.add(suite(
+            shop,
+            runner,
+            "whole boards",
+            &["--package", package, "--features", feature],
+            filter,
+        )?);
+    } else {
+        println!("whole boards: there are no tests yet");
+    }
+    for (reason, times) in &counts.skipped {
+        println!("skipped: {reason}{}", if *times > 1 { format!(" ({times} times)") } else { String::new() });
+    }
+    println!("{}", counts.line());
+    Ok(if counts.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A check that is one cargo command; it adds to the counts only when it does not pass.
+fn check(shop: &Workshop, counts: &mut Counts, name: &str, args: &[&str]) -> Result<(), TestError> {
+    let verb = args.first().copied().unwrap_or_default();
+    if command::ask(shop.cargo().args([verb, "--version"])).is_err() {
+        println!("{name}: skipped");
+        counts.skip(&format!("cargo {verb} is not installed"));
+        return Ok(());
+    }
+    let mut command = shop.cargo();
+    command.args(args);
+    let ended = shop.cargo_job(name, verb).tail(TEST_TAIL_LINES).run_to_end(command)?;
+    if ended.status.success() {
+        println!("{name}: ok");
+    } else {
+        println!("{name}: failed");
+        counts.failed += 1;
+    }
+    Ok(())
+}
+
+/// One run of the test runner.
+fn suite(
+    shop: &Workshop,
+    runner: Runner,
+    name: &str,
+    selection: &[&str],
+    filter: Option<&str>,
+) -> Result<Counts, TestError> {
+    let job = shop.job(name, &format!("test-{}", name.replace(' ', "-"))).tail(TEST_TAIL_LINES);
+    let job = job.counting("tests", step);
+    let started = Instant::now();
+    let ended = job.run_to_end(runner.command(shop, selection, filter))?;
+    let log = fs::read_to_string(&ended.log)
+        .map_err(|source| TestError::Read { path: ended.log.clone(), source })?;
+    let mut counts = read_counts(&log, runner, filter.is_some());
+    if !ended.status.success() && counts.failed == 0 {
+        // It did not get as far as running tests: a program that does not compile.
+        counts.failed = 1;
+    }
+    println!("{name}: {} in {}", counts.line(), Elapsed(started.elapsed()));
+    Ok(counts)
+}
+
+impl Runner {
+    fn command(self, shop: &Workshop, selection: &[&str], filter: Option<&str>) -> Command {
+        let mut command = shop.cargo();
+        // Output of passing tests is wanted too: it has the reasons of those that skipped themselves.
+        match self {
+            Runner::Nextest => {
+                command.args(["nextest", "run", "--no-fail-fast", "--success-output", "final"]);
+                // A filter that matches nothing in one of the two suites is no failure.
+                command.args(["--no-tests", "pass"]).args(selection).args(filter);
+            }
+            Runner::Cargo => {
+                command.args(["test", "--no-fail-fast"]).args(selection);
+                command.args(filter).args(["--", "--show-output"]);
+            }
+        }
+        command
+    }
+}
+
+/// How a line of a runner's output moves the counter.
+fn step(line: &str) -> Step {
+    let line = line.trim_start();
+    let nextest = ["PASS [", "FAIL [", "SIGABRT [", "SIGSEGV [", "TIMEOUT ["];
+    let nextest = nextest.iter().any(|word| line.starts_with(word));
+    let cargo = line.starts_with("test ") && [" ... ok", " ... FAILED"].iter().any(|end| line.ends_with(end));
+    if nextest || cargo { Step::One } else { Step::Nothing }
+}
+
+/// Reads the counts from a runner's output.
+fn read_counts(log: &str, runner: Runner, filtered: bool) -> Counts {
+    let mut counts = Counts::default();
+    let mut skipped_themselves = 0;
+    // Nextest shows each test's own "test result" too: only its summary counts.
+    let (summary, left_out) = match runner {
+        // Among nextest's skipped ones are those that a filter left out, and they are not our business.
+        Runner::Nextest => ("Summary [", (!filtered).then_some("skipped")),
+        Runner::Cargo => ("test result: ", Some("ignored")),
+    };
+    for line in log.lines().map(str::trim) {
+        if line.starts_with(summary) {
+            counts.passed += number_before(line, "passed");
+            counts.failed += ["failed", "exec failed", "timed out"]
+                .map(|word| number_before(line, word))
+                .iter()
+                .sum::<usize>();
+            for _ in 0..left_out.map_or(0, |word| number_before(line, word)) {
+                counts.skip("marked as ignored in the source");
+            }
+        } else if let Some(reason) = line.strip_prefix("skipped: ") {
+            counts.skip(reason);
+            skipped_themselves += 1;
+        }
+    }
+    counts.passed = counts.passed.saturating_sub(skipped_themselves);
+    counts
+}
+
+/// The number in front of `word` in a summary such as `3 tests run: 2 passed (1 slow), 1 failed`.
+fn number_before(line: &str, word: &str) -> usize {
+    let parts = line.split([',', ';', ':', '.', '(']);
+    let of_word = |part: &str| {
+        let (number, rest) = part.trim().split_once(' ')?;
+        if rest == word { number.parse().ok() } else { None }
+    };
+    parts.filter_map(of_word).next().unwrap_or(0)
+}
+
+fn has_box_tests(shop: &Workshop) -> Result<bool, TestError> {
+    let path = shop.path("tests/Cargo.toml");
+    let text = fs::read_to_string(&path).map_err(|source| TestError::Read { path, source })?;
+    Ok(text.lines().any(|line| line.replace(' ', "").starts_with(&format!("{}=[", BOX_TESTS.1))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nextests_summary_is_read_and_the_results_inside_it_are_not() {
+        let log = "  stdout ───\n    skipped: no /dev/kvm\n    test result: ok. 1 passed; 0 failed; 0 ignored\n\
+                   Summary [   0.005s] 9 tests run: 6 passed (1 slow), 2 failed, 1 timed out, 4 skipped\n";
+        let counts = read_counts(log, Runner::Nextest, false);
+        assert_eq!(counts.line(), "5 passed, 3 failed, 5 skipped");
+        assert_eq!(counts.skipped.get("no /dev/kvm"), Some(&1));
+        assert_eq!(read_counts(log, Runner::Nextest, true).line(), "5 passed, 3 failed, 1 skipped");
+    }
+
+    #[test]
+    fn cargos_summaries_add_up() {
+        let log = "test a ... ok\ntest result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out\n\
+                   skipped: no KVM\ntest result: FAILED. 4 passed; 2 failed; 0 ignored; 0 measured\n";
+        assert_eq!(read_counts(log, Runner::Cargo, false).line(), "6 passed, 2 failed, 2 skipped");
+    }
+
+    #[test]
+    fn either_runners_test_lines_count() {
+        assert_eq!(step("        PASS [   0.003s] xtask cache::tests::x"), Step::One);
+        assert_eq!(step("test cache::tests::x ... FAILED"), Step::One);
+        assert_eq!(step("   Compiling xtask v0.1.0"), Step::Nothing);
+    }
+}
