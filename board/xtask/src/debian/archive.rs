@@ -186,6 +186,8 @@ impl<'a> Archive<'a> {
 
     /// Unpacks one package file.
     pub(crate) fn unpack(&self, deb: &Path, place: &Path) -> Result<(), ArchiveError> {
+        // dpkg-deb makes the last folder of a path only.
+        fs::create_dir_all(place).map_err(|source| ArchiveError::State { path: place.to_owned(), source })?;
         let name = deb.file_name().unwrap_or_default().to_string_lossy();
         let mut command = Command::new("dpkg-deb");
         command.arg("--extract").arg(deb).arg(place);

@@ -1,7 +1,87 @@
-//! `board`: building and booting whole machines in QEMU.
+//! `board`: builds and boots whole machines in QEMU.
 
-use crate::{cli::BoardVerb, verbs::VerbError, workshop::Workshop};
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::{self, ExitCode},
+};
 
-pub(crate) fn run(_shop: &Workshop, _verb: &BoardVerb) -> Result<(), VerbError> {
-    Err(VerbError::NotYet { verb: "board", missing: "it waits for the board's init and the daemon" })
+use thiserror::Error;
+
+use super::doctor::{self, DoctorError};
+use crate::{
+    boards::{
+        Board, Kvm,
+        image::{self, BoardImage, BoardImageError},
+        qemu::{Accelerator, Machine, Pace},
+        session::{Event, PowerOff, Session, SessionError},
+    },
+    cli::BoardVerb,
+    debian::packages::{self, Need, PackagesError},
+    workshop::Workshop,
+};
+
+#[derive(Debug, Error)]
+pub(crate) enum BoardError {
+    #[error(transparent)]
+    Packages(#[from] PackagesError),
+    #[error(transparent)]
+    Image(#[from] BoardImageError),
+    #[error(transparent)]
+    Doctor(#[from] DoctorError),
+    #[error(transparent)]
+    Session(#[from] SessionError),
+}
+
+pub(crate) fn run(shop: &Workshop, verb: &BoardVerb) -> Result<ExitCode, BoardError> {
+    match verb {
+        BoardVerb::Build { board, config } => {
+            let image = build(shop, *board, config.as_deref())?;
+            println!("board {board}:");
+            println!("  kernel     {} (Debian's {})", image.kernel.display(), image.kernel_release);
+            println!("  initramfs  {} (guest kernel: {})", image.initramfs.display(), image.guest_kernel_origin);
+            Ok(ExitCode::SUCCESS)
+        }
+        BoardVerb::Run { board, config, program } => {
+            let image = build(shop, *board, config.as_deref())?;
+            let mut started = start(*board, &image, doctor::measure(shop)?, program)?;
+            loop {
+                if let Event::Ended(status) = started.session.next(None)? {
+                    return Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+                }
+            }
+        }
+    }
+}
+
+/// The image that `board` boots, built if need be, with all that QEMU needs installed.
+pub(crate) fn build(shop: &Workshop, board: Board, config: Option<&Path>) -> Result<BoardImage, BoardError> {
+    packages::require(shop, &[Need::Board(board.arch())])?;
+    Ok(image::build(shop, board.arch(), config, |_| Ok(()))?)
+}
+
+/// A board that was switched on.
+#[derive(Debug)]
+pub(crate) struct Started {
+    pub(crate) session: Session,
+    pub(crate) accelerator: Accelerator,
+}
+
+/// Switches a board on. `host` is what this machine's own KVM is.
+pub(crate) fn start(
+    board: Board,
+    image: &BoardImage,
+    host: Kvm,
+    program: &[String],
+) -> Result<Started, BoardError> {
+    let accelerator = Accelerator::for_board(board, host, Pace::Real);
+    let machine = Machine { board, image, accelerator, pace: Pace::Real, program };
+    let qmp = qmp_socket();
+    let session = Session::start(machine.command(&qmp), PowerOff::Button(qmp))?;
+    Ok(Started { session, accelerator })
+}
+
+/// Not in the cache folder: the path of a Unix socket has room for a hundred bytes.
+pub(crate) fn qmp_socket() -> PathBuf {
+    env::temp_dir().join(format!("hearth-board-{}.qmp", process::id()))
 }

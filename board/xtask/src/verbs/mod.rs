@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use crate::{
     cli::Verb,
+    programs::ProgramsError,
     workshop::{Workshop, WorkshopError},
 };
 
@@ -33,6 +34,8 @@ pub(crate) enum VerbError {
     Doctor(#[from] doctor::DoctorError),
     #[error(transparent)]
     Clean(#[from] clean::CleanError),
+    #[error(transparent)]
+    Programs(#[from] ProgramsError),
     #[error("'{verb}' is not wired up yet: {missing}")]
     NotYet { verb: &'static str, missing: &'static str },
 }

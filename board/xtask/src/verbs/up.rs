@@ -1,7 +1,134 @@
 //! `up`: Hearth with the demo workloads, on this machine or on a board.
+//!
+//! Duty: choose the place, start, follow the box's own lines, and say at the end what ran where.
+//! Not here: what a board is (`boards`). Invariant: status 0 under `--exit-when-ready` means that the box itself
+//! said that every workload reached its goal, and that it then powered off.
 
-use crate::{cli::Up, verbs::VerbError, workshop::Workshop};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+    time::{Duration, Instant},
+};
 
-pub(crate) fn run(_shop: &Workshop, _options: &Up) -> Result<(), VerbError> {
-    Err(VerbError::NotYet { verb: "up", missing: "it waits for the boards" })
+use thiserror::Error;
+
+use super::board::{self, BoardError};
+use super::doctor::{self, DoctorError};
+use crate::{
+    arch::Arch,
+    boards::{
+        Place,
+        boxlines::{Box, Progress},
+        guest_files::{self, GuestFilesError},
+        session::{Event, PowerOff, Session, SessionError},
+    },
+    cache::CacheError,
+    cli::Up,
+    programs::{self, ProgramsError},
+    workshop::Workshop,
+};
+
+/// From power-on to the last workload's goal, under emulation on a slow machine.
+const READY_PATIENCE: Duration = Duration::from_secs(300);
+
+#[derive(Debug, Error)]
+pub(crate) enum UpError {
+    #[error(transparent)]
+    Board(#[from] BoardError),
+    #[error(transparent)]
+    Doctor(#[from] DoctorError),
+    #[error(transparent)]
+    Guest(#[from] GuestFilesError),
+    #[error(transparent)]
+    Programs(#[from] ProgramsError),
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    #[error("cannot write {}", path.display())]
+    Write { path: PathBuf, source: io::Error },
+    #[error("the box was not ready within {} s", READY_PATIENCE.as_secs())]
+    NotInTime,
+    #[error("the box ended before it was ready")]
+    EndedEarly,
+    #[error("the box says: {0}")]
+    NotReady(String),
+}
+
+pub(crate) fn run(shop: &Workshop, options: &Up) -> Result<ExitCode, UpError> {
+    let host = doctor::measure(shop)?;
+    let place = options.board.map_or_else(|| Place::suited_to(host), Place::Board);
+    let (session, place) = match place {
+        Place::Board(name) => {
+            let image = board::build(shop, name, options.config.as_deref())?;
+            let started = board::start(name, &image, host, &[])?;
+            shop.progress.say(&format!("{place} ({}) is booting; Ctrl-C powers it off", started.accelerator));
+            (started.session, format!("board {name} in QEMU by {}", started.accelerator))
+        }
+        Place::Host => (on_this_machine(shop, options.config.as_deref())?, "this machine itself".to_owned()),
+    };
+    let seen = follow(session, options.exit_when_ready)?;
+    if options.exit_when_ready {
+        println!("ready on {place}; {seen}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Passes the console through until the box ends; `until_ready` ends it as soon as it is ready.
+fn follow(mut session: Session, until_ready: bool) -> Result<Box, UpError> {
+    let deadline = until_ready.then(|| Instant::now() + READY_PATIENCE);
+    let mut seen = Box::default();
+    let mut complaint = None;
+    loop {
+        match session.next(deadline.filter(|_| seen.progress == Progress::Starting))? {
+            Event::Line(line) => {
+                let before = seen.progress.clone();
+                seen.read(&line);
+                if until_ready && seen.progress != before {
+                    if let Progress::NotReady(words) = &seen.progress {
+                        complaint = Some(UpError::NotReady(words.clone()));
+                    }
+                    session.power_off()?;
+                }
+            }
+            Event::Deadline => {
+                complaint = Some(UpError::NotInTime);
+                seen.progress = Progress::NotReady(String::new());
+                session.power_off()?;
+            }
+            Event::Ended(_) if until_ready && seen.progress == Progress::Starting => {
+                return Err(UpError::EndedEarly);
+            }
+            Event::Ended(_) => return complaint.map_or(Ok(seen), Err),
+        }
+    }
+}
+
+/// The daemon right here, as whoever called: a guest without a network card needs no root.
+fn on_this_machine(shop: &Workshop, config: Option<&Path>) -> Result<Session, UpError> {
+    let programs = programs::build_static(shop, Arch::HOST, &["hearth-vmm", "hearth-supervisor"])?;
+    let guest = guest_files::build(shop, Arch::HOST)?;
+    let folder = shop.cache.shelf("up")?;
+    let images = folder.join("images");
+    let config = config.map_or_else(|| shop.path("config"), Path::to_owned);
+    let write = |path: &Path, result: io::Result<()>| {
+        result.map_err(|source| UpError::Write { path: path.to_owned(), source })
+    };
+    write(&images, fs::create_dir_all(&images))?;
+    let demo = images.join("demo.squashfs");
+    write(&demo, fs::copy(&guest.demo, &demo).map(drop))?;
+    let text = format!(
+        "[paths]\nvmm = {:?}\nkernel = {:?}\ninitrd = {:?}\nimages = {images:?}\nstate = {:?}\nworkloads = {:?}\n",
+        programs.path("hearth-vmm"),
+        guest.kernel,
+        guest.initrd,
+        folder.join("state"),
+        config.join("workloads"),
+    );
+    let file = folder.join("hearth.toml");
+    write(&file, fs::write(&file, text))?;
+    let mut command = Command::new(programs.path("hearthd"));
+    command.arg("--config").arg(&file);
+    Ok(Session::start(command, PowerOff::Terminate)?)
 }

@@ -1,0 +1,100 @@
+//! A board's image: everything on the box in one initramfs, beside Debian's kernel.
+//!
+//! Duty: decide what is on the box and where. Not here: how the box is started (`qemu`).
+//! Invariant: the paths are those that `config/hearth.toml` has as its defaults.
+
+use std::path::{Path, PathBuf};
+
+use hearth_image::{Tree, TreeFault};
+use thiserror::Error;
+
+use super::{
+    guest_files::{self, GuestFilesError},
+    image_file::{self, Format, ImageFileError},
+    modules::add_modules,
+};
+use crate::{
+    arch::Arch,
+    kernel::board::{self, BoardKernelError},
+    programs::{self, ProgramsError},
+    workshop::Workshop,
+};
+
+/// Programs of the box and where they lie.
+const PROGRAMS: [(&str, &str); 4] = [
+    ("hearth-init", "init"),
+    ("hearth-vmm", "usr/bin/hearth-vmm"),
+    ("hearthd", "usr/bin/hearthd"),
+    ("hearthctl", "usr/bin/hearthctl"),
+];
+/// The crates that they come from.
+const PACKAGES: [&str; 3] = ["hearth-init", "hearth-vmm", "hearth-supervisor"];
+
+#[derive(Debug, Error)]
+pub(crate) enum BoardImageError {
+    #[error(transparent)]
+    Guest(#[from] GuestFilesError),
+    #[error(transparent)]
+    Kernel(#[from] BoardKernelError),
+    #[error(transparent)]
+    Programs(#[from] ProgramsError),
+    #[error("what is on the board")]
+    Tree(#[from] TreeFault),
+    #[error(transparent)]
+    Image(#[from] ImageFileError),
+}
+
+/// What a board boots from.
+#[derive(Debug)]
+pub(crate) struct BoardImage {
+    pub(crate) kernel: PathBuf,
+    pub(crate) initramfs: PathBuf,
+    /// For people.
+    pub(crate) kernel_release: String,
+    /// For people.
+    pub(crate) guest_kernel_origin: String,
+}
+
+/// Builds the image for boards of `arch`. `config` replaces the project's own `config` folder; `extra` is added.
+pub(crate) fn build(
+    shop: &Workshop,
+    arch: Arch,
+    config: Option<&Path>,
+    extra: impl FnOnce(&mut Tree) -> Result<(), TreeFault>,
+) -> Result<BoardImage, BoardImageError> {
+    let guest = guest_files::build(shop, arch)?;
+    let kernel = board::board_kernel(shop, arch)?;
+    let programs = programs::build_static(shop, arch, &PACKAGES)?;
+
+    let mut tree = Tree::new();
+    for (program, place) in PROGRAMS {
+        tree.program(place, programs.path(program).as_path())?;
+    }
+    tree.data("usr/lib/hearth/guest/kernel", guest.kernel.as_path())?;
+    tree.data("usr/lib/hearth/guest/initrd", guest.initrd.as_path())?;
+    tree.data("usr/lib/hearth/images/demo.squashfs", guest.demo.as_path())?;
+    let config = config.map_or_else(|| shop.path("config"), Path::to_owned);
+    tree.data("etc/hearth/hearth.toml", config.join("hearth.toml").as_path())?;
+    tree.host_folder("etc/hearth/workloads", &config.join("workloads"))?;
+    add_modules(&mut tree, &kernel.release, &kernel.modules)?;
+    add_roots(&mut tree)?;
+    extra(&mut tree)?;
+
+    let initramfs = image_file::write(shop, &format!("board-image-{arch}"), Format::Cpio, &tree)?;
+    Ok(BoardImage {
+        kernel: kernel.image,
+        initramfs,
+        kernel_release: kernel.release,
+        guest_kernel_origin: guest.kernel_origin,
+    })
+}
+
+/// What init finds before it has mounted anything.
+fn add_roots(tree: &mut Tree) -> Result<(), TreeFault> {
+    use hearth_image::{Device, Permissions};
+    for folder in ["dev", "proc", "run", "sys", "var/lib/hearth"] {
+        tree.folder(folder, Permissions::PROGRAM)?;
+    }
+    tree.folder("tmp", Permissions::SCRATCH)?;
+    tree.char_device("dev/console", Permissions::from_bits(0o600), Device { major: 5, minor: 1 })
+}

@@ -1,0 +1,156 @@
+//! QEMU's command line for a board.
+//!
+//! Duty: the machine that each name stands for, and its two clocks. Not here: running it (`session`).
+//! Invariant: the same board and pace give the same machine on every host, but for the accelerator.
+
+use std::{fmt, path::Path, process::Command};
+
+use super::{Board, Kvm, image::BoardImage};
+use crate::arch::Arch;
+
+/// Memory of a board: a small gateway's.
+const MEMORY_MIB: u32 = 1024;
+
+/// What makes time pass on a board.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// The wall clock: two processors, as fast as they go.
+    Real,
+    /// The number of instructions: one processor, one nanosecond each, the same on every host and day.
+    Counted,
+}
+
+/// What runs the board's processor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Accelerator {
+    Emulation,
+    Kvm,
+}
+
+impl Accelerator {
+    /// KVM where the host has one that runs this board's architecture, and time need not be counted.
+    pub(crate) fn for_board(board: Board, host: Kvm, pace: Pace) -> Self {
+        let fits = host == Kvm::Complete && board.arch().is_host() && board != Board::QemuAarch64Gicv2;
+        if fits && pace == Pace::Real { Accelerator::Kvm } else { Accelerator::Emulation }
+    }
+}
+
+impl fmt::Display for Accelerator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Accelerator::Emulation => "software emulation",
+            Accelerator::Kvm => "KVM",
+        })
+    }
+}
+
+/// A board, ready to be started.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Machine<'a> {
+    pub(crate) board: Board,
+    pub(crate) image: &'a BoardImage,
+    pub(crate) accelerator: Accelerator,
+    pub(crate) pace: Pace,
+    /// What init runs in the daemon's place, with its arguments; empty: the daemon.
+    pub(crate) program: &'a [String],
+}
+
+impl Machine<'_> {
+    /// The command. `qmp` is where QEMU will listen for the power button.
+    pub(crate) fn command(&self, qmp: &Path) -> Command {
+        let mut command = Command::new(format!("qemu-system-{}", self.board.arch().name()));
+        command.args(self.processor()).args(self.accelerator());
+        command.args(["-m", &MEMORY_MIB.to_string(), "-display", "none", "-nodefaults", "-no-user-config"]);
+        // `mux=off`: Ctrl-C and Ctrl-A are the board's, not QEMU's.
+        command.args(["-chardev", "stdio,id=console,signal=off,mux=off", "-serial", "chardev:console"]);
+        command.arg("-qmp").arg(format!("unix:{},server=on,wait=off", qmp.display()));
+        command.args(["-device", "i6300esb", "-action", "watchdog=reset", "-device", "virtio-rng-pci"]);
+        command.arg("-kernel").arg(&self.image.kernel).arg("-initrd").arg(&self.image.initramfs);
+        command.args(["-append", &self.kernel_command_line()]);
+        command
+    }
+
+    fn processor(&self) -> Vec<String> {
+        let words = |list: &[&str]| list.iter().map(|word| (*word).to_owned()).collect();
+        match (self.board, self.accelerator) {
+            (Board::QemuX86_64, Accelerator::Kvm) => words(&["-M", "q35", "-cpu", "host"]),
+            (Board::QemuX86_64, Accelerator::Emulation) => words(&["-M", "q35", "-cpu", "max,+svm"]),
+            (Board::QemuAarch64, Accelerator::Kvm) => words(&["-M", "virt,gic-version=host", "-cpu", "host"]),
+            // Pointer authentication as the architecture defines it costs emulation half its speed.
+            (Board::QemuAarch64, Accelerator::Emulation) => {
+                words(&["-M", "virt,virtualization=on,gic-version=3", "-cpu", "max,pauth-impdef=on"])
+            }
+            (Board::QemuAarch64Gicv2, _) => {
+                words(&["-M", "virt,virtualization=on,gic-version=2", "-cpu", "cortex-a72"])
+            }
+        }
+    }
+
+    fn accelerator(&self) -> Vec<&'static str> {
+        match (self.accelerator, self.pace) {
+            (Accelerator::Kvm, _) => vec!["-accel", "kvm", "-smp", "2"],
+            (Accelerator::Emulation, Pace::Real) => vec!["-accel", "tcg,thread=multi", "-smp", "2"],
+            (Accelerator::Emulation, Pace::Counted) => {
+                vec!["-accel", "tcg", "-smp", "1", "-icount", "shift=0,sleep=off"]
+            }
+        }
+    }
+
+    fn kernel_command_line(&self) -> String {
+        let console = match self.board.arch() {
+            Arch::X86_64 => "ttyS0",
+            Arch::Aarch64 => "ttyAMA0",
+        };
+        // A panic reboots: nobody stands beside the box.
+        let mut line = format!("console={console} mitigations=off quiet panic=5");
+        if !self.program.is_empty() {
+            line.push_str(" --");
+            for word in self.program {
+                line.push_str(&if word.contains(' ') { format!(" \"{word}\"") } else { format!(" {word}") });
+            }
+        }
+        line
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn line(board: Board, pace: Pace, program: &[String]) -> String {
+        let image = BoardImage {
+            kernel: PathBuf::from("/kernel"),
+            initramfs: PathBuf::from("/initramfs"),
+            kernel_release: String::new(),
+            guest_kernel_origin: String::new(),
+        };
+        let accelerator = Accelerator::for_board(board, Kvm::Emulating, pace);
+        let machine = Machine { board, image: &image, accelerator, pace, program };
+        crate::command::shown(&machine.command(Path::new("/qmp")))
+    }
+
+    #[test]
+    fn each_board_is_the_machine_that_its_name_says() {
+        let x86 = line(Board::QemuX86_64, Pace::Real, &[]);
+        assert!(x86.contains("q35") && x86.contains("max,+svm") && x86.contains("thread=multi"), "{x86}");
+        let arm = line(Board::QemuAarch64, Pace::Real, &[]);
+        assert!(arm.contains("gic-version=3") && arm.contains("ttyAMA0"), "{arm}");
+        assert!(line(Board::QemuAarch64Gicv2, Pace::Real, &[]).contains("gic-version=2"));
+    }
+
+    #[test]
+    fn counted_time_needs_one_emulated_processor() {
+        let counted = line(Board::QemuX86_64, Pace::Counted, &[]);
+        assert!(counted.contains("-icount shift=0,sleep=off") && counted.contains("-smp 1"), "{counted}");
+        let accelerator = Accelerator::for_board(Board::of_host(), Kvm::Complete, Pace::Counted);
+        assert_eq!(accelerator, Accelerator::Emulation);
+    }
+
+    #[test]
+    fn a_program_follows_two_dashes_with_its_words_kept_whole() {
+        let shown = line(Board::QemuX86_64, Pace::Real, &["/bin/a".into(), "b c".into()]);
+        assert!(shown.contains(r#"-- /bin/a "b c""#) || shown.contains(r#"-- /bin/a \"b c\""#), "{shown}");
+    }
+}
