@@ -3,6 +3,14 @@
 //! Duty: the list, and which of them suits what `doctor` measured. Not here: how a board is built or run.
 //! Invariant: a name that the command line accepts is in this list.
 
+pub(crate) mod boxlines;
+pub(crate) mod guest_files;
+pub(crate) mod image;
+pub(crate) mod image_file;
+mod modules;
+pub(crate) mod qemu;
+pub(crate) mod session;
+
 use std::fmt;
 
 use clap::ValueEnum;
@@ -24,6 +32,13 @@ pub(crate) enum Board {
 }
 
 impl Board {
+    pub(crate) fn arch(self) -> Arch {
+        match self {
+            Board::QemuX86_64 => Arch::X86_64,
+            Board::QemuAarch64 | Board::QemuAarch64Gicv2 => Arch::Aarch64,
+        }
+    }
+
     /// The board with this machine's own architecture.
     pub(crate) fn of_host() -> Self {
         match Arch::HOST {

@@ -94,11 +94,17 @@ pub(crate) enum BoardVerb {
     Build {
         /// Which board.
         board: Board,
+        /// Take hearth.toml and workloads/ from here instead of the project's config folder.
+        #[arg(long, value_name = "FOLDER")]
+        config: Option<PathBuf>,
     },
     /// Builds the board's image and boots it with the console on this terminal.
     Run {
         /// Which board.
         board: Board,
+        /// Take hearth.toml and workloads/ from here instead of the project's config folder.
+        #[arg(long, value_name = "FOLDER")]
+        config: Option<PathBuf>,
         /// A program that the board's init runs in the daemon's place, with its arguments.
         #[arg(last = true, value_name = "PROGRAM")]
         program: Vec<String>,
@@ -110,6 +116,9 @@ pub(crate) struct Up {
     /// Run on this board, whatever the machine's KVM is.
     #[arg(long, value_name = "NAME")]
     pub(crate) board: Option<Board>,
+    /// Take the workloads from FOLDER/workloads instead of the project's config folder.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) config: Option<PathBuf>,
     /// End with status 0 when every workload has reached its goal, and with 1 if one fails.
     #[arg(long)]
     pub(crate) exit_when_ready: bool,

@@ -21,14 +21,14 @@ pub(crate) enum Progress {
 
 /// What a console has told so far.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Box {
+pub(crate) struct Seen {
     pub(crate) progress: Progress,
     kvm: Option<String>,
     /// The first line of each workload.
     said: BTreeMap<String, String>,
 }
 
-impl Box {
+impl Seen {
     /// Takes one line of the console.
     pub(crate) fn read(&mut self, line: &str) {
         let Some((speaker, words)) = line.split_once("| ") else { return };
@@ -47,7 +47,7 @@ impl Box {
     }
 }
 
-impl fmt::Display for Box {
+impl fmt::Display for Seen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "KVM there: {}", self.kvm.as_deref().unwrap_or("not said"))?;
         if let Progress::Ready(words) | Progress::NotReady(words) = &self.progress {
@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn the_daemons_lines_are_told_from_everybody_elses() {
-        let mut seen = Box::default();
+        let mut seen = Seen::default();
         for line in [
             "[    0.1] a kernel line | ready: 9 of 9",
             "hearthd  | kvm: complete",

@@ -151,8 +151,11 @@ impl Session {
             let stuck = self.stopping_since.map(|since| since + POWER_OFF_PATIENCE);
             let until = [deadline, stuck].into_iter().flatten().min();
             let note = match until {
-                Some(until) => match self.notes.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                    Err(RecvTimeoutError::Timeout) if stuck == Some(until) => return Err(SessionError::Stuck),
+                Some(until) => match self.notes.recv_timeout(until.saturating_duration_since(Instant::now()))
+                {
+                    Err(RecvTimeoutError::Timeout) if stuck == Some(until) => {
+                        return Err(SessionError::Stuck);
+                    }
                     Err(RecvTimeoutError::Timeout) => return Ok(Event::Deadline),
                     other => other.ok(),
                 },
@@ -180,7 +183,9 @@ impl Session {
         }
         for byte in bytes {
             match byte {
-                b'\n' => self.ready.push_back(String::from_utf8_lossy(&std::mem::take(&mut self.line)).into()),
+                b'\n' => {
+                    self.ready.push_back(String::from_utf8_lossy(&std::mem::take(&mut self.line)).into())
+                }
                 b'\r' => {}
                 byte if self.line.len() < LINE_MAX => self.line.push(*byte),
                 _ => {}
@@ -275,7 +280,8 @@ mod tests {
 
     #[test]
     fn a_box_that_is_told_to_stop_gets_to_say_so() {
-        let mut session = shell("trap 'echo stopping; exit 0' TERM; echo up; while :; do read x </dev/zero; done");
+        let mut session =
+            shell("trap 'echo stopping; exit 0' TERM; echo up; while :; do read x </dev/zero; done");
         assert!(matches!(session.next(None).unwrap(), Event::Line(line) if line == "up"));
         session.power_off().unwrap();
         let (lines, status) = lines_to_the_end(&mut session);

@@ -39,7 +39,11 @@ pub(crate) fn run(shop: &Workshop, verb: &BoardVerb) -> Result<ExitCode, BoardEr
             let image = build(shop, *board, config.as_deref())?;
             println!("board {board}:");
             println!("  kernel     {} (Debian's {})", image.kernel.display(), image.kernel_release);
-            println!("  initramfs  {} (guest kernel: {})", image.initramfs.display(), image.guest_kernel_origin);
+            println!(
+                "  initramfs  {} (guest kernel: {})",
+                image.initramfs.display(),
+                image.guest_kernel_origin
+            );
             Ok(ExitCode::SUCCESS)
         }
         BoardVerb::Run { board, config, program } => {

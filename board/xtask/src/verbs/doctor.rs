@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    path::Path,
     process::{Command, ExitCode},
 };
 
@@ -34,15 +35,17 @@ pub(crate) fn run(shop: &Workshop) -> Result<ExitCode, DoctorError> {
     let monitor = programs::build_static(shop, Arch::HOST, &[MONITOR])?.path(MONITOR);
     let status =
         Command::new(&monitor).arg("doctor").status().map_err(|source| DoctorError::Monitor { source })?;
-    let place = choose(&monitor)?;
-    println!("'up' would run on: {place}");
+    println!("'up' would run on: {}", Place::suited_to(ask(&monitor)?));
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Where `up` should run, by the built monitor's measurement.
-pub(crate) fn choose(monitor: &std::path::Path) -> Result<Place, DoctorError> {
+/// What this machine's KVM is, measured by the project's own monitor.
+pub(crate) fn measure(shop: &Workshop) -> Result<Kvm, DoctorError> {
+    ask(&programs::build_static(shop, Arch::HOST, &[MONITOR])?.path(MONITOR))
+}
+
+fn ask(monitor: &Path) -> Result<Kvm, DoctorError> {
     // Its status may speak of a machine without KVM; the object says that too.
     let said = command::ask_whatever_its_status(Command::new(monitor).args(["doctor", "--json"]))?;
-    let kvm = Kvm::from_doctor(&said).ok_or(DoctorError::Unclear { said })?;
-    Ok(Place::suited_to(kvm))
+    Kvm::from_doctor(&said).ok_or(DoctorError::Unclear { said })
 }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use thiserror::Error;
 
 use crate::{
+    boards::guest_files::GuestFilesError,
     cli::Verb,
     programs::ProgramsError,
     workshop::{Workshop, WorkshopError},
@@ -35,6 +36,12 @@ pub(crate) enum VerbError {
     #[error(transparent)]
     Clean(#[from] clean::CleanError),
     #[error(transparent)]
+    Guest(#[from] GuestFilesError),
+    #[error(transparent)]
+    Board(#[from] board::BoardError),
+    #[error(transparent)]
+    Up(#[from] up::UpError),
+    #[error(transparent)]
     Programs(#[from] ProgramsError),
     #[error("'{verb}' is not wired up yet: {missing}")]
     NotYet { verb: &'static str, missing: &'static str },
@@ -47,8 +54,8 @@ pub(crate) fn run(verb: &Verb) -> Result<ExitCode, VerbError> {
         Verb::Setup(choice) => setup::run(&shop, choice)?,
         Verb::Kernel(options) => kernel::run(&shop, options)?,
         Verb::Rootfs(choice) => rootfs::run(&shop, choice)?,
-        Verb::Board(verb) => board::run(&shop, verb)?,
-        Verb::Up(options) => up::run(&shop, options)?,
+        Verb::Board(verb) => return Ok(board::run(&shop, verb)?),
+        Verb::Up(options) => return Ok(up::run(&shop, options)?),
         Verb::Test(options) => return Ok(test::run(&shop, options)?),
         Verb::Bench(verb) => bench::run(&shop, verb)?,
         Verb::Doctor => return Ok(doctor::run(&shop)?),

@@ -19,7 +19,7 @@ use crate::{
     arch::Arch,
     boards::{
         Place,
-        boxlines::{Box, Progress},
+        boxlines::{Progress, Seen},
         guest_files::{self, GuestFilesError},
         session::{Event, PowerOff, Session, SessionError},
     },
@@ -76,9 +76,9 @@ pub(crate) fn run(shop: &Workshop, options: &Up) -> Result<ExitCode, UpError> {
 }
 
 /// Passes the console through until the box ends; `until_ready` ends it as soon as it is ready.
-fn follow(mut session: Session, until_ready: bool) -> Result<Box, UpError> {
+fn follow(mut session: Session, until_ready: bool) -> Result<Seen, UpError> {
     let deadline = until_ready.then(|| Instant::now() + READY_PATIENCE);
-    let mut seen = Box::default();
+    let mut seen = Seen::default();
     let mut complaint = None;
     loop {
         match session.next(deadline.filter(|_| seen.progress == Progress::Starting))? {
