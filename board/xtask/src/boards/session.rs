@@ -280,8 +280,7 @@ mod tests {
 
     #[test]
     fn a_box_that_is_told_to_stop_gets_to_say_so() {
-        let mut session =
-            shell("trap 'echo stopping; exit 0' TERM; echo up; while :; do read x </dev/zero; done");
+        let mut session = shell("trap 'echo stopping; exit 0' TERM; echo up; while :; do :; done");
         assert!(matches!(session.next(None).unwrap(), Event::Line(line) if line == "up"));
         session.power_off().unwrap();
         let (lines, status) = lines_to_the_end(&mut session);
@@ -290,9 +289,9 @@ mod tests {
 
     #[test]
     fn a_deadline_is_an_event_and_the_box_goes_on() {
-        let mut session = shell("read x; echo never");
-        let mut session2 = shell("exec cat /dev/zero >/dev/null");
-        assert!(matches!(session2.next(Some(Instant::now())).unwrap(), Event::Deadline));
-        let _ = session.next(None);
+        let mut session = shell("while :; do :; done");
+        assert!(matches!(session.next(Some(Instant::now())).unwrap(), Event::Deadline));
+        session.power_off().unwrap();
+        assert_eq!(lines_to_the_end(&mut session).1.code(), None, "ended by the signal");
     }
 }
