@@ -1,1 +1,19 @@
+//! The daemon that keeps a box's workloads running: the shell around `hearth-core`.
+//!
+//! Duty: turn processes, sockets, signals and time into the core's events, and carry its actions out.
+//! Not here: decisions (`hearth-core`), what a virtual machine is (`hearth-vmm`), guest-made bytes other than
+//! through the `hearth-wire` codec and the line splitter.
+//! Invariant: nothing that a guest or a monitor does ends the daemon, blocks it, or grows its memory without bound.
+
 #![forbid(unsafe_code)]
+
+pub mod agent;
+pub mod console;
+pub mod daemon;
+pub mod ended;
+pub mod guest_boot;
+pub mod lines;
+pub mod machine;
+pub mod setup;
+pub mod state_dir;
+pub mod wording;

@@ -1,1 +1,134 @@
-fn main() {}
+//! `hearthctl`: the person's tool.
+//!
+//! Duty: today, what works without a running daemon. Not here: state.
+
+#![forbid(unsafe_code)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use clap::{Parser, Subcommand, ValueEnum};
+use hearth_config::Faults;
+use hearth_config::guest::GuestConfig;
+use hearth_config::vm::VmConfig;
+use hearth_config::workload::WorkloadConfig;
+use hearth_supervisor::setup::Setup;
+
+const FAILED: u8 = 1;
+const FAULT: u8 = 2;
+
+/// Looks after a Hearth box.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    after_help = "Commands that ask a running hearthd (status, logs, exec and the like) do not exist yet: \
+                  it has no local API so far."
+)]
+struct Args {
+    #[command(subcommand)]
+    command: Order,
+}
+
+#[derive(Debug, Subcommand)]
+enum Order {
+    /// Checks configuration files and starts nothing
+    Check {
+        /// What the files are; by default told from their names and folders
+        #[arg(long, value_enum)]
+        kind: Option<FileKind>,
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// Measures what this host offers to virtual machines
+    Doctor {
+        /// One JSON object instead of text
+        #[arg(long)]
+        json: bool,
+        /// The monitor to ask; by default the one beside this program, or else on the path
+        #[arg(long)]
+        vmm: Option<PathBuf>,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum FileKind {
+    /// hearth.toml: the box, with all of its workloads and their order
+    Box,
+    /// workloads/NAME.toml: one workload
+    Workload,
+    /// vm.toml: one machine
+    Vm,
+    /// workload.toml inside an image
+    Guest,
+}
+
+fn main() -> ExitCode {
+    match Args::parse().command {
+        Order::Check { kind, files } => check(kind, &files),
+        Order::Doctor { json, vmm } => doctor(json, vmm),
+    }
+}
+
+fn check(kind: Option<FileKind>, files: &[PathBuf]) -> ExitCode {
+    let mut worst = ExitCode::SUCCESS;
+    for file in files {
+        let Some(kind) = kind.or_else(|| kind_of(file)) else {
+            eprintln!("{}: expected a file whose kind its name tells, or --kind", file.display());
+            worst = ExitCode::from(FAULT);
+            continue;
+        };
+        match check_one(kind, file) {
+            Ok(note) => println!("{}: good{note}", file.display()),
+            Err(faults) => {
+                eprintln!("{faults}");
+                worst = ExitCode::from(FAULT);
+            }
+        }
+    }
+    worst
+}
+
+fn check_one(kind: FileKind, file: &Path) -> Result<String, Faults> {
+    match kind {
+        FileKind::Box => Setup::load(file).map(|setup| format!(", {} workloads", setup.workloads.len())),
+        FileKind::Workload => WorkloadConfig::load(file).map(|_| String::new()),
+        FileKind::Vm => VmConfig::load(file).map(|_| String::new()),
+        FileKind::Guest => GuestConfig::load(file).map(|_| String::new()),
+    }
+}
+
+fn kind_of(file: &Path) -> Option<FileKind> {
+    let name_of = |path: Option<&Path>| {
+        path.and_then(Path::file_name).and_then(|name| name.to_str()).map(str::to_owned)
+    };
+    match (name_of(file.parent()).as_deref(), name_of(Some(file)).as_deref()) {
+        (Some("workloads"), _) => Some(FileKind::Workload),
+        (_, Some("hearth.toml")) => Some(FileKind::Box),
+        (_, Some("vm.toml")) => Some(FileKind::Vm),
+        (_, Some("workload.toml")) => Some(FileKind::Guest),
+        _ => None,
+    }
+}
+
+fn doctor(json: bool, vmm: Option<PathBuf>) -> ExitCode {
+    let vmm = vmm.or_else(beside_this_program).unwrap_or_else(|| "hearth-vmm".into());
+    let mut command = Command::new(&vmm);
+    command.arg("doctor");
+    if json {
+        command.arg("--json");
+    }
+    match command.status() {
+        Ok(status) => {
+            ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(FAILED))
+        }
+        Err(error) => {
+            eprintln!("hearthctl: cannot start {}: {error}", vmm.display());
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn beside_this_program() -> Option<PathBuf> {
+    let path = std::env::current_exe().ok()?.with_file_name("hearth-vmm");
+    path.exists().then_some(path)
+}

@@ -1,0 +1,191 @@
+//! What the daemon prints: one stream of lines, each with the name of who said it.
+//!
+//! Duty: prefixes, and a bounded queue between the daemon and a console that may be slow or stuck.
+//! Not here: what the lines say.
+//! Invariant: saying something never blocks. What finds no room is dropped, counted, and the count is printed.
+
+use std::collections::VecDeque;
+use std::io::Write;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How the daemon calls itself.
+const OWN_NAME: &str = "hearthd";
+/// Bytes that wait for the console. Half a minute of a serial line at 115200 baud.
+const MAX_QUEUED_BYTES: usize = 256 << 10;
+/// Bytes on top, which only the daemon's own lines may use: a chatty guest does not silence it.
+const OWN_RESERVE_BYTES: usize = 64 << 10;
+
+/// A handle; clones print to the same place.
+#[derive(Clone, Debug)]
+pub struct Console {
+    shared: Arc<Shared>,
+    width: usize,
+}
+
+#[derive(Debug)]
+struct Shared {
+    queue: Mutex<Queue>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    lines: VecDeque<String>,
+    bytes: usize,
+    /// Who lost how many lines since that was last told.
+    lost: Vec<(String, u64)>,
+    /// A line is out of the queue, but not yet written.
+    writing: bool,
+}
+
+impl Console {
+    /// Prints to `out` from a thread of its own, with prefixes as wide as the longest of `names`.
+    pub fn new<'n>(
+        names: impl IntoIterator<Item = &'n str>,
+        out: impl Write + Send + 'static,
+    ) -> std::io::Result<Console> {
+        let width = names.into_iter().map(str::len).chain([OWN_NAME.len()]).max().unwrap_or_default();
+        let shared = Arc::new(Shared { queue: Mutex::new(Queue::default()), changed: Condvar::new() });
+        let writer = Arc::clone(&shared);
+        thread::Builder::new().name("console".into()).spawn(move || writer.write_all(out, width))?;
+        Ok(Console { shared, width })
+    }
+
+    /// A line of the daemon itself.
+    pub fn say(&self, text: &str) {
+        self.push(OWN_NAME, text, MAX_QUEUED_BYTES + OWN_RESERVE_BYTES);
+    }
+
+    /// A line of a workload.
+    pub fn line(&self, name: &str, text: &str) {
+        self.push(name, text, MAX_QUEUED_BYTES);
+    }
+
+    /// Waits until all is written, at most `patience`.
+    pub fn flush(&self, patience: Duration) {
+        let until = Instant::now() + patience;
+        let mut queue = self.shared.lock();
+        while queue.writing || !queue.lines.is_empty() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            queue = self.shared.changed.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn push(&self, name: &str, text: &str, limit: usize) {
+        let line = prefixed(name, self.width, text);
+        let mut queue = self.shared.lock();
+        if queue.bytes + line.len() <= limit {
+            queue.bytes += line.len();
+            queue.lines.push_back(line);
+        } else {
+            match queue.lost.iter_mut().find(|(who, _)| who == name) {
+                Some((_, count)) => *count += 1,
+                None => queue.lost.push((name.to_owned(), 1)),
+            }
+        }
+        drop(queue);
+        self.shared.changed.notify_all();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // Nothing panics while it holds the lock; should that change, printing goes on.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write_all(&self, mut out: impl Write, width: usize) {
+        let mut queue = self.lock();
+        loop {
+            while let Some(line) = queue.lines.pop_front() {
+                queue.bytes -= line.len();
+                queue.writing = true;
+                drop(queue);
+                // A console that is gone is no reason to stop the workloads.
+                let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
+                queue = self.lock();
+                queue.writing = false;
+            }
+            for (name, count) in std::mem::take(&mut queue.lost) {
+                let note = prefixed(&name, width, &format!("({count} lines lost, the console is too slow)"));
+                queue.bytes += note.len();
+                queue.lines.push_back(note);
+            }
+            if queue.lines.is_empty() {
+                self.changed.notify_all();
+                queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+    }
+}
+
+fn prefixed(name: &str, width: usize, text: &str) -> String {
+    format!("{name:<width$} | {text}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    /// A console that takes a line when the test says so.
+    struct Slow {
+        go: Receiver<()>,
+        out: Sender<String>,
+    }
+
+    impl Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            let _ = self.go.recv();
+            let _ = self.out.send(String::from_utf8_lossy(bytes).into_owned());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn lines_carry_names_of_one_width() {
+        let (out, lines) = channel();
+        let (_, go) = channel();
+        let console = Console::new(["temperature", "clock"], Slow { go, out }).unwrap();
+        console.line("clock", "tick");
+        console.say("ready");
+        assert_eq!(lines.recv_timeout(PATIENCE).unwrap(), "clock       | tick\n");
+        assert_eq!(lines.recv_timeout(PATIENCE).unwrap(), "hearthd     | ready\n");
+    }
+
+    #[test]
+    fn a_stuck_console_costs_guest_lines_which_are_counted_but_not_the_daemons() {
+        let (out, lines) = channel();
+        let (run, go) = channel();
+        let console = Console::new(["clock"], Slow { go, out }).unwrap();
+        let text = "x".repeat(1024);
+        for _ in 0..1000 {
+            console.line("clock", &text);
+        }
+        console.say("still here");
+        drop(run);
+        let mut got = Vec::new();
+        loop {
+            got.push(lines.recv_timeout(PATIENCE).unwrap());
+            if got.last().unwrap().contains("lines lost") {
+                break;
+            }
+        }
+        let told = got.pop().unwrap();
+        assert_eq!(got.pop().unwrap(), "hearthd | still here\n");
+        assert_eq!(told, format!("clock   | ({} lines lost, the console is too slow)\n", 1000 - got.len()));
+        assert!(got.len() > 200 && got.len() < 300, "{}", got.len());
+        console.flush(PATIENCE);
+    }
+}

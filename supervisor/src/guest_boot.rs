@@ -1,0 +1,74 @@
+//! The machine that a workload gets.
+//!
+//! Duty: from a workload and the box's paths to a `VmConfig`. Pure. Not here: writing or starting it.
+
+use std::path::Path;
+
+use hearth_config::device::Paths;
+use hearth_config::vm::{Block, Boot, Serial, VmConfig, Vsock};
+use hearth_config::workload::WorkloadConfig;
+
+use crate::setup::vsock_socket;
+
+/// What every guest kernel is told: where to print, to end at once when it panics (the monitor reports it), and
+/// where the workload's image is.
+const CMDLINE: &str = "console=ttyS0 quiet panic=-1 hearth.root=/dev/vda";
+
+/// The guest's vsock address. Every machine has a vsock of its own, so one number serves all.
+const GUEST_CID: u32 = 3;
+
+/// The machine of `workload`, with its socket in `folder`.
+pub fn machine_of(workload: &WorkloadConfig, paths: &Paths, folder: &Path) -> VmConfig {
+    let command = workload.command_line();
+    let cmdline = if command.is_empty() { CMDLINE.to_owned() } else { format!("{CMDLINE} -- {command}") };
+    VmConfig {
+        machine: workload.resources,
+        boot: Boot { kernel: paths.kernel.clone(), initrd: Some(paths.initrd.clone()), cmdline },
+        serial: Serial::Stdout,
+        block: vec![Block { id: "root".to_owned(), path: workload.image_in(&paths.images), read_only: true }],
+        vsock: Some(Vsock { cid: GUEST_CID, socket: vsock_socket(folder) }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hearth_config::device::DeviceConfig;
+    use hearth_config::vm::MAX_CMDLINE_BYTES;
+    use hearth_config::workload::MAX_COMMAND_BYTES;
+
+    fn machine(text: &str) -> VmConfig {
+        let workload =
+            WorkloadConfig::parse("hello.toml", &format!("kind = \"job\"\nimage = \"d.squashfs\"\n{text}"))
+                .unwrap();
+        let device = DeviceConfig::parse("hearth.toml", "").unwrap();
+        machine_of(&workload, &device.paths, Path::new("/run/hearth/vm/hello"))
+    }
+
+    #[test]
+    fn the_command_goes_behind_the_dashes_and_the_image_is_read_only() {
+        let vm = machine("command = [\"/bin/hello\", \"two words\"]\nresources.memory_mib = 64");
+        assert!(
+            vm.boot.cmdline.ends_with("hearth.root=/dev/vda -- /bin/hello \"two words\""),
+            "{}",
+            vm.boot.cmdline
+        );
+        assert_eq!(vm.block[0].path, Path::new("/usr/lib/hearth/images/d.squashfs"));
+        assert!(vm.block[0].read_only);
+        assert_eq!(vm.machine.memory.0, 64);
+        assert_eq!(vm.vsock.unwrap().socket, Path::new("/run/hearth/vm/hello/vsock.sock"));
+    }
+
+    #[test]
+    fn without_a_command_the_image_decides() {
+        assert_eq!(machine("").boot.cmdline, CMDLINE);
+    }
+
+    #[test]
+    fn the_longest_command_still_fits_the_kernel_command_line() {
+        // Worst: single bytes that each need two quotes.
+        let worst =
+            CMDLINE.len() + " -- ".len() + MAX_COMMAND_BYTES + 2 * hearth_config::workload::MAX_ARGUMENTS;
+        assert!(worst <= MAX_CMDLINE_BYTES, "{worst}");
+    }
+}

@@ -1,0 +1,363 @@
+//! The real `hearthd` with a stand-in for the monitor: what people see, and what is left when it is gone.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// For anything to happen: only a hang takes that long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A box in a folder of its own.
+struct Site {
+    folder: tempfile::TempDir,
+}
+
+impl Site {
+    fn new(vmm: &Path) -> Site {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::create_dir(folder.path().join("workloads")).expect("a folder in it");
+        let site = Site { folder };
+        let text = format!(
+            "[paths]\nvmm = {vmm:?}\nstate = {:?}\n[stop]\nagent_s = 1\nterminate_s = 1\n",
+            site.state()
+        );
+        fs::write(site.config(), text).expect("a file");
+        site
+    }
+
+    fn with_fake() -> Site {
+        Site::new(Path::new(env!("CARGO_BIN_EXE_fake-hearth-vmm")))
+    }
+
+    /// Adds a workload; `command` tells the stand-in what to do.
+    fn workload(self, name: &str, kind: &str, command: &str, more: &str) -> Site {
+        let words: Vec<String> = command.split(' ').map(|word| format!("{word:?}")).collect();
+        let text = format!("kind = \"{kind}\"\nimage = \"i\"\ncommand = [{}]\n{more}\n", words.join(", "));
+        fs::write(self.folder.path().join("workloads").join(format!("{name}.toml")), text).expect("a file");
+        self
+    }
+
+    fn config(&self) -> PathBuf {
+        self.folder.path().join("hearth.toml")
+    }
+
+    fn state(&self) -> PathBuf {
+        self.folder.path().join("state")
+    }
+
+    fn start(&self) -> Daemon {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_hearthd"))
+            .arg("--config")
+            .arg(self.config())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("hearthd starts");
+        let out = child.stdout.take().expect("a pipe");
+        let (sender, lines) = channel();
+        thread::spawn(move || {
+            BufReader::new(out).lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+        });
+        Daemon { child, lines, seen: Vec::new() }
+    }
+}
+
+struct Daemon {
+    child: Child,
+    lines: Receiver<String>,
+    seen: Vec<String>,
+}
+
+impl Daemon {
+    /// Reads on until a line is `wanted`, names padded as they are.
+    fn wait_for(&mut self, wanted: &str) {
+        let until = Instant::now() + PATIENCE;
+        while self.next(until).unwrap_or_else(|| panic!("no line {wanted:?} in {:#?}", self.seen)) != wanted {
+        }
+    }
+
+    fn wait_for_if_unseen(&mut self, line: &str) {
+        if !self.said(line) {
+            self.wait_for(line);
+        }
+    }
+
+    fn next(&mut self, until: Instant) -> Option<String> {
+        match self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Ok(line) => {
+                self.seen.push(line.clone());
+                Some(line)
+            }
+            Err(RecvTimeoutError::Disconnected | RecvTimeoutError::Timeout) => None,
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a process number"));
+        kill(pid, signal).expect("hearthd is there");
+    }
+
+    /// Reads to the end and gives how it ended.
+    fn ended(&mut self) -> ExitStatus {
+        let until = Instant::now() + PATIENCE;
+        while self.next(until).is_some() {}
+        assert!(Instant::now() < until, "hearthd does not end: {:#?}", self.seen);
+        self.child.wait().expect("it can be waited for")
+    }
+
+    fn stop(&mut self) {
+        self.signal(Signal::SIGTERM);
+        assert!(self.ended().success(), "{:#?}", self.seen);
+        assert_eq!(self.seen.last().map(String::as_str), Some("hearthd | stopped"));
+    }
+
+    /// Where in all that was seen a line is.
+    fn place(&self, line: &str) -> usize {
+        self.seen
+            .iter()
+            .position(|seen| seen == line)
+            .unwrap_or_else(|| panic!("no line {line:?} in {:#?}", self.seen))
+    }
+
+    fn said(&self, line: &str) -> bool {
+        self.seen.iter().any(|seen| seen == line)
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // Only if a test failed half way; its monitors end with their stream.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn workloads_start_in_order_and_stop_in_reverse_order_and_nothing_is_left() {
+    let site = Site::with_fake()
+        .workload("a", "service", "serve", "after = [\"b\"]")
+        .workload("b", "service", "serve", "");
+    let mut daemon = site.start();
+    daemon.wait_for("hearthd | ready: 2 of 2 workloads");
+    let mode = fs::metadata(site.state()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700, "others must not reach the machines' sockets");
+    daemon.stop();
+    let order = [
+        "hearthd | b: running, guest ready in 312 ms",
+        "hearthd | a: running, guest ready in 312 ms",
+        "hearthd | ready: 2 of 2 workloads",
+        "hearthd | stopping",
+        "a       | asked to stop",
+        "b       | asked to stop",
+        "hearthd | stopped",
+    ];
+    let places: Vec<usize> = order.iter().map(|line| daemon.place(line)).collect();
+    assert!(places.is_sorted(), "{:#?}", daemon.seen);
+    assert!(!site.state().exists());
+}
+
+#[test]
+fn lines_of_guest_monitor_and_workload_carry_the_name() {
+    let site = Site::with_fake().workload("temperature", "job", "exit 0", "");
+    let mut daemon = site.start();
+    daemon.wait_for("hearthd     | temperature: done: exit 0");
+    for line in [
+        "temperature | guest kernel speaking",
+        "temperature | hearth-vmm: warn: monitor speaking",
+        "temperature | half a line",
+        "temperature | and an unfinished one",
+    ] {
+        assert!(daemon.said(line), "no {line:?} before the end in {:#?}", daemon.seen);
+    }
+    assert!(!site.state().join("vm/temperature").exists(), "an ended machine leaves nothing");
+    daemon.signal(Signal::SIGTERM);
+    assert!(daemon.ended().success());
+}
+
+#[test]
+fn what_comes_after_a_job_starts_when_it_is_done() {
+    let site = Site::with_fake()
+        .workload("after", "service", "serve", "after = [\"before\"]")
+        .workload("before", "job", "exit 0", "");
+    let mut daemon = site.start();
+    daemon.wait_for("hearthd | ready: 2 of 2 workloads");
+    assert!(daemon.place("hearthd | before: done: exit 0") < daemon.place("after   | guest kernel speaking"));
+    daemon.stop();
+}
+
+#[test]
+fn a_failed_job_is_told_with_its_status_and_so_is_what_waits_for_it() {
+    let site = Site::with_fake()
+        .workload("bad", "job", "exit 3", "")
+        .workload("good", "service", "serve", "")
+        .workload("late", "service", "serve", "after = [\"bad\"]");
+    let mut daemon = site.start();
+    daemon.wait_for("hearthd | not ready: 1 of 3 workloads");
+    daemon.place("hearthd | bad: failed: exit 3");
+    daemon.wait_for_if_unseen("hearthd | late: does not start, bad did not get there");
+    daemon.stop();
+}
+
+#[test]
+fn a_crashing_service_is_started_again_with_waits() {
+    let site = Site::with_fake().workload("crash", "service", "crash 12", "");
+    let mut daemon = site.start();
+    for attempt in 1..=2 {
+        daemon.wait_for("hearthd | crash: failed: the guest panicked");
+        let until = Instant::now() + PATIENCE;
+        let line = daemon.next(until).unwrap_or_default();
+        assert!(line.starts_with(&format!("hearthd | crash: restart {attempt} in ")), "{line}");
+    }
+    daemon.stop();
+}
+
+#[test]
+fn a_missing_monitor_is_one_line_and_tried_again() {
+    let site = Site::new(Path::new("/nonexistent/hearth-vmm")).workload("clock", "service", "serve", "");
+    let mut daemon = site.start();
+    let line = "hearthd | clock: failed: cannot start /nonexistent/hearth-vmm: No such file or directory (os error 2)";
+    daemon.wait_for(line);
+    daemon.wait_for(line);
+    daemon.stop();
+}
+
+#[test]
+fn an_agent_that_does_not_stop_is_followed_by_sigterm() {
+    let site = Site::with_fake().workload("deaf", "service", "deaf", "");
+    let mut daemon = site.start();
+    daemon.wait_for("deaf    | serving");
+    daemon.stop();
+    daemon.place("hearthd | deaf: does not stop, SIGTERM follows");
+    assert!(!daemon.said("hearthd | deaf: does not stop, SIGKILL follows"));
+}
+
+#[test]
+fn a_monitor_that_ignores_sigterm_is_killed() {
+    let site = Site::with_fake().workload("stubborn", "service", "stubborn", "");
+    let mut daemon = site.start();
+    daemon.wait_for("stubborn | serving");
+    daemon.signal(Signal::SIGTERM);
+    assert!(daemon.ended().success());
+    daemon.place("hearthd  | stubborn: does not stop, SIGTERM follows");
+    daemon.place("hearthd  | stubborn: does not stop, SIGKILL follows");
+    daemon.place("hearthd  | stopped");
+    assert!(!site.state().exists());
+}
+
+#[test]
+fn a_second_signal_kills_at_once() {
+    let site = Site::with_fake().workload("stubborn", "service", "stubborn", "");
+    let config = fs::read_to_string(site.config()).unwrap().replace("_s = 1", "_s = 3600");
+    fs::write(site.config(), config).unwrap();
+    let mut daemon = site.start();
+    daemon.wait_for("stubborn | serving");
+    daemon.signal(Signal::SIGINT);
+    daemon.wait_for("hearthd  | stopping");
+    daemon.signal(Signal::SIGINT);
+    assert!(daemon.ended().success());
+}
+
+#[test]
+fn a_guest_without_an_agent_stops_by_sigterm() {
+    let site = Site::with_fake().workload("mute", "service", "mute", "");
+    let mut daemon = site.start();
+    daemon.wait_for("mute    | guest kernel speaking");
+    daemon.stop();
+}
+
+#[test]
+fn garbage_from_a_guest_closes_its_connection_and_nothing_else() {
+    let site =
+        Site::with_fake().workload("bad", "service", "garbage", "").workload("good", "service", "serve", "");
+    let mut daemon = site.start();
+    let until = Instant::now() + PATIENCE;
+    while !daemon.seen.iter().any(|line| line.starts_with("hearthd | bad: the agent's connection is closed"))
+    {
+        assert!(daemon.next(until).is_some(), "{:#?}", daemon.seen);
+    }
+    daemon.wait_for_if_unseen("hearthd | good: running, guest ready in 312 ms");
+    daemon.stop();
+}
+
+#[test]
+fn a_flood_of_output_does_not_keep_the_daemon_from_stopping() {
+    let site =
+        Site::with_fake().workload("flood", "service", "flood", "").workload("calm", "service", "serve", "");
+    let mut daemon = site.start();
+    daemon.wait_for("hearthd | ready: 2 of 2 workloads");
+    daemon.stop();
+}
+
+#[test]
+fn a_second_daemon_on_the_same_state_is_refused_and_the_first_lives() {
+    let site = Site::with_fake().workload("clock", "service", "serve", "");
+    let mut daemon = site.start();
+    daemon.wait_for("hearthd | ready: 1 of 1 workloads");
+    let second =
+        Command::new(env!("CARGO_BIN_EXE_hearthd")).arg("--config").arg(site.config()).output().unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    let told = String::from_utf8_lossy(&second.stderr);
+    assert_eq!(
+        told,
+        format!("hearthd: {}: another hearthd uses this state folder\n", site.state().display())
+    );
+    daemon.stop();
+}
+
+#[test]
+fn what_a_killed_daemon_left_is_cleared_by_the_next() {
+    let site = Site::with_fake().workload("stubborn", "service", "stubborn", "");
+    let mut first = site.start();
+    first.wait_for("stubborn | serving");
+    let monitor = fs::read_to_string(site.state().join("vm/stubborn/vm.pid")).unwrap();
+    first.signal(Signal::SIGKILL);
+    let _ = first.child.wait();
+    let mut second = site.start();
+    second.wait_for("stubborn | serving");
+    assert_ne!(fs::read_to_string(site.state().join("vm/stubborn/vm.pid")).unwrap(), monitor);
+    let command = fs::read(format!("/proc/{monitor}/cmdline")).unwrap_or_default();
+    assert!(command.is_empty(), "the first monitor is gone");
+    second.signal(Signal::SIGTERM);
+    assert!(second.ended().success());
+}
+
+#[test]
+fn faults_are_lines_on_standard_error_and_status_2() {
+    let site = Site::with_fake().workload("a", "service", "serve", "afer = []\nresources.memory_mib = 4");
+    let refused =
+        Command::new(env!("CARGO_BIN_EXE_hearthd")).arg("--config").arg(site.config()).output().unwrap();
+    assert_eq!(refused.status.code(), Some(2));
+    let file = site.folder.path().join("workloads/a.toml");
+    let file = file.display();
+    assert_eq!(
+        String::from_utf8_lossy(&refused.stderr),
+        format!(
+            "{file}:4:1: afer: unknown key, did you mean after? (known here: kind, image, command, after, resources, restart)\n\
+             {file}:5:11: resources.memory_mib: expected at least 32 MiB, found 4\n"
+        )
+    );
+}
+
+#[test]
+fn hearthctl_checks_files_of_every_kind() {
+    let site = Site::with_fake().workload("a", "service", "serve", "");
+    let check = |files: &[&Path]| {
+        Command::new(env!("CARGO_BIN_EXE_hearthctl")).arg("check").args(files).output().unwrap()
+    };
+    let good = check(&[&site.config(), &site.folder.path().join("workloads/a.toml")]);
+    assert!(good.status.success(), "{good:?}");
+    assert!(String::from_utf8_lossy(&good.stdout).contains("hearth.toml: good, 1 workloads\n"));
+    let bad = check(&[&site.folder.path().join("vm.toml"), Path::new("what.toml")]);
+    assert_eq!(bad.status.code(), Some(2));
+    let told = String::from_utf8_lossy(&bad.stderr);
+    assert!(told.contains("vm.toml: cannot be read: No such file"), "{told}");
+    assert!(told.contains("what.toml: expected a file whose kind its name tells, or --kind"), "{told}");
+}

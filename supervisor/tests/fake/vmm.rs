@@ -1,0 +1,136 @@
+//! A stand-in for `hearth-vmm run FILE`: no virtual machine, but an agent's side of the conversation.
+//!
+//! What it does is the workload's command, which it finds on the kernel command line like a guest would.
+
+#![forbid(unsafe_code)]
+
+use std::path::PathBuf;
+use std::process::exit;
+use std::time::Duration;
+
+use async_signal::{Signal, Signals};
+use hearth_config::vm::VmConfig;
+use hearth_wire::{
+    AGENT_PORT, Decoder, ExitStatus, FromAgent, MAX_FRAME, Output, Stream, ToAgent, Version, encode,
+};
+use smol::Timer;
+use smol::future::or;
+use smol::io::{AsyncReadExt, AsyncWriteExt};
+use smol::net::unix::UnixStream;
+use smol::stream::StreamExt;
+
+const STOPPED_BY_HOST: i32 = 16;
+
+enum Turn {
+    Signal,
+    Beat,
+    Read(usize),
+}
+
+fn main() {
+    let file = PathBuf::from(std::env::args().nth(2).expect("run FILE"));
+    let vm = VmConfig::load(&file).expect("what the daemon wrote is good");
+    let words: Vec<&str> = vm.boot.cmdline.split(" -- ").nth(1).unwrap_or_default().split(' ').collect();
+    let mut socket = vm.vsock.expect("a vsock device").socket.into_os_string();
+    socket.push(format!("_{AGENT_PORT}"));
+    println!("guest kernel speaking");
+    eprintln!("hearth-vmm: warn: monitor speaking");
+    let code = smol::block_on(run(&words, PathBuf::from(socket)));
+    exit(code);
+}
+
+async fn run(words: &[&str], socket: PathBuf) -> i32 {
+    let mut signals = Signals::new([Signal::Term]).expect("signals");
+    match words {
+        ["crash", code] => return code.parse().expect("a number"),
+        ["mute"] => {
+            signals.next().await;
+            return STOPPED_BY_HOST;
+        }
+        _ => {}
+    }
+    let mut stream =
+        UnixStream::connect(socket).await.expect("the daemon listens before it starts a monitor");
+    if words == ["garbage"] {
+        stream.write_all(&[0xff; 64]).await.expect("the daemon reads");
+        signals.next().await;
+        return STOPPED_BY_HOST;
+    }
+    let version = Version::try_from("fake").expect("short");
+    send(&mut stream, &FromAgent::Hello { protocol: 1, agent_version: version, uptime_ms: 312 }).await;
+    send(&mut stream, &FromAgent::Started { pid: 2 }).await;
+    match words {
+        ["exit", code] => {
+            say(&mut stream, b"half a li").await;
+            say(&mut stream, b"ne\nand an unfinished one").await;
+            let status = ExitStatus::Code(code.parse().expect("a number"));
+            send(&mut stream, &FromAgent::Exited { status }).await;
+            0
+        }
+        ["flood"] => {
+            for number in 0..20_000 {
+                say(&mut stream, format!("{number:0>900}\n").as_bytes()).await;
+            }
+            serve(&mut stream, signals, Obedience::Good).await
+        }
+        ["deaf"] => serve(&mut stream, signals, Obedience::OnlySignals).await,
+        ["stubborn"] => serve(&mut stream, signals, Obedience::None).await,
+        _ => serve(&mut stream, signals, Obedience::Good).await,
+    }
+}
+
+#[derive(PartialEq)]
+enum Obedience {
+    Good,
+    OnlySignals,
+    None,
+}
+
+async fn serve(stream: &mut UnixStream, mut signals: Signals, obedience: Obedience) -> i32 {
+    say(stream, b"serving\n").await;
+    let mut decoder = Decoder::new();
+    let mut buffer = [0; 512];
+    let mut seq = 0;
+    loop {
+        let mut reader = stream.clone();
+        let signal = async {
+            signals.next().await;
+            Turn::Signal
+        };
+        let beat = async {
+            Timer::after(Duration::from_secs(1)).await;
+            Turn::Beat
+        };
+        let read = async { Turn::Read(reader.read(&mut buffer).await.expect("the daemon is there")) };
+        match or(signal, or(beat, read)).await {
+            Turn::Signal if obedience == Obedience::None => {}
+            Turn::Signal => return STOPPED_BY_HOST,
+            Turn::Beat => {
+                seq += 1;
+                send(stream, &FromAgent::Heartbeat { seq, uptime_ms: 312 }).await;
+            }
+            Turn::Read(0) => return 1,
+            Turn::Read(length) => {
+                assert!(decoder.push(&buffer[..length]).is_empty(), "requests are small");
+                while let Some(message) = decoder.pop::<ToAgent>().expect("good frames") {
+                    if matches!(message, ToAgent::Shutdown { .. }) && obedience == Obedience::Good {
+                        say(stream, b"asked to stop\n").await;
+                        send(stream, &FromAgent::Exited { status: ExitStatus::Signal(15) }).await;
+                        return 0;
+                    }
+                }
+            }
+        }
+    }
+}
+
+async fn say(stream: &mut UnixStream, text: &[u8]) {
+    let bytes = Output::from_slice(text).expect("short");
+    send(stream, &FromAgent::Output { stream: Stream::Stdout, bytes }).await;
+}
+
+async fn send(stream: &mut UnixStream, message: &FromAgent) {
+    let mut buffer = [0; MAX_FRAME];
+    let frame = encode(message, &mut buffer).expect("fits");
+    stream.write_all(frame).await.expect("the daemon reads");
+}
