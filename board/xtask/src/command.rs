@@ -50,11 +50,15 @@ impl CommandError {
     }
 }
 
-/// How far a line of output moves the counter.
+/// What a line of a program's output is to the progress line and to the excerpt of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
-    Nothing,
-    One,
+pub(crate) enum Line {
+    /// Worth showing if the program fails.
+    Text,
+    /// One more thing done.
+    Counted,
+    /// Neither: of the log's interest only.
+    Noise,
 }
 
 /// A program to run with a log.
@@ -65,7 +69,7 @@ pub(crate) struct Job<'a> {
     title: String,
     log_name: String,
     unit: &'static str,
-    step: fn(&str) -> Step,
+    judge: fn(&str) -> Line,
     limit: Option<Duration>,
     tail_lines: usize,
 }
@@ -85,15 +89,15 @@ impl<'a> Job<'a> {
             title: title.to_owned(),
             log_name: log_name.to_owned(),
             unit: "",
-            step: |_| Step::Nothing,
+            judge: |_| Line::Text,
             limit: None,
             tail_lines: TAIL_LINES,
         }
     }
 
-    pub(crate) fn counting(mut self, unit: &'static str, step: fn(&str) -> Step) -> Self {
+    pub(crate) fn counting(mut self, unit: &'static str, judge: fn(&str) -> Line) -> Self {
         self.unit = unit;
-        self.step = step;
+        self.judge = judge;
         self
     }
 
@@ -155,17 +159,19 @@ impl<'a> Job<'a> {
             match lines.recv_timeout(HEARTBEAT) {
                 Ok(line) => {
                     writeln!(log, "{line}").map_err(log_error)?;
-                    match (self.step)(&line) {
-                        Step::Nothing => {}
-                        Step::One => {
+                    match (self.judge)(&line) {
+                        Line::Counted => {
                             done += 1;
                             task.count(done);
                         }
+                        Line::Noise => {}
+                        Line::Text => {
+                            if tail.len() == self.tail_lines {
+                                tail.pop_front();
+                            }
+                            tail.push_back(line);
+                        }
                     }
-                    if tail.len() == self.tail_lines {
-                        tail.pop_front();
-                    }
-                    tail.push_back(line);
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,

@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use crate::{
     cache::{Cache, CacheError},
-    command::{Job, Step},
+    command::{Job, Line},
     progress::Progress,
 };
 
@@ -76,11 +76,17 @@ impl Workshop {
 
     /// A cargo run that counts the crates it compiles.
     pub(crate) fn cargo_job(&self, title: &str, log_name: &str) -> Job<'_> {
-        let compiling = |line: &str| {
-            let line = line.trim_start();
-            let works = line.starts_with("Compiling ") || line.starts_with("Checking ");
-            if works { Step::One } else { Step::Nothing }
-        };
         self.job(title, log_name).counting("crates", compiling)
+    }
+}
+
+/// Judges a line that cargo prints while it compiles.
+pub(crate) fn compiling(line: &str) -> Line {
+    let line = line.trim_start();
+    let starts = |words: &[&str]| words.iter().any(|word| line.starts_with(word));
+    match line {
+        _ if starts(&["Compiling ", "Checking "]) => Line::Counted,
+        _ if starts(&["Downloading ", "Downloaded ", "Updating ", "Blocking "]) => Line::Noise,
+        _ => Line::Text,
     }
 }

@@ -11,7 +11,7 @@ use thiserror::Error;
 use crate::{
     arch::Arch,
     cache::CacheError,
-    command::{self, CommandError, Step},
+    command::{self, CommandError, Line},
     workshop::Workshop,
 };
 
@@ -179,7 +179,7 @@ fn update(shop: &Workshop, root: Root) -> Result<(), CommandError> {
 fn install(shop: &Workshop, root: Root, packages: &[&str]) -> Result<(), CommandError> {
     let mut command = root.apt_get();
     command.args(["install", "-y", "--no-install-recommends"]).args(packages);
-    let unpacking = |line: &str| if line.starts_with("Setting up ") { Step::One } else { Step::Nothing };
+    let unpacking = |line: &str| if line.starts_with("Setting up ") { Line::Counted } else { Line::Text };
     shop.job("installing packages", "apt-install").counting("packages", unpacking).run(command).map(drop)
 }
 

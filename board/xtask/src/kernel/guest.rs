@@ -16,7 +16,7 @@ use thiserror::Error;
 use crate::{
     arch::Arch,
     cache::CacheError,
-    command::{self, CommandError, Step},
+    command::{self, CommandError, Line},
     debian::{
         archive::{Archive, ArchiveError, Deb, Wanted},
         packages::{self, Need, PackagesError},
@@ -175,7 +175,12 @@ impl Build<'_> {
         compile.arg(format!("-j{jobs}")).arg(self.target());
         let object = |line: &str| {
             let line = line.trim_start();
-            if line.starts_with("CC ") || line.starts_with("AS ") { Step::One } else { Step::Nothing }
+            let quiet = ["AR ", "LD ", "GEN ", "HOSTCC ", "HDRINST ", "UPD ", "WRAP "];
+            match line {
+                _ if line.starts_with("CC ") || line.starts_with("AS ") => Line::Counted,
+                _ if quiet.iter().any(|word| line.starts_with(word)) => Line::Noise,
+                _ => Line::Text,
+            }
         };
         self.job("compiling", "compile").counting("objects", object).run(compile)?;
 

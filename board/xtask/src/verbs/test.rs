@@ -19,9 +19,9 @@ use thiserror::Error;
 
 use crate::{
     cli,
-    command::{self, CommandError, Step},
+    command::{self, CommandError, Line},
     progress::Elapsed,
-    workshop::Workshop,
+    workshop::{Workshop, compiling},
 };
 
 /// Lines to show of a test run that failed: the output of a few failed tests.
@@ -135,7 +135,7 @@ fn suite(
     filter: Option<&str>,
 ) -> Result<Counts, TestError> {
     let job = shop.job(name, &format!("test-{}", name.replace(' ', "-"))).tail(TEST_TAIL_LINES);
-    let job = job.counting("tests", step);
+    let job = job.counting("tests passed", judge);
     let started = Instant::now();
     let ended = job.run_to_end(runner.command(shop, selection, filter))?;
     let log = fs::read_to_string(&ended.log)
@@ -168,13 +168,18 @@ impl Runner {
     }
 }
 
-/// How a line of a runner's output moves the counter.
-fn step(line: &str) -> Step {
-    let line = line.trim_start();
-    let nextest = ["PASS [", "FAIL [", "SIGABRT [", "SIGSEGV [", "TIMEOUT ["];
-    let nextest = nextest.iter().any(|word| line.starts_with(word));
-    let cargo = line.starts_with("test ") && [" ... ok", " ... FAILED"].iter().any(|end| line.ends_with(end));
-    if nextest || cargo { Step::One } else { Step::Nothing }
+/// Judges a line of a runner's output.
+fn judge(line: &str) -> Line {
+    let trimmed = line.trim_start();
+    let passed = trimmed.starts_with("PASS [") || (line.starts_with("test ") && line.ends_with(" ... ok"));
+    if passed {
+        return Line::Counted;
+    }
+    // Crates are not tests: they are compiled before the first one runs.
+    match compiling(line) {
+        Line::Counted => Line::Noise,
+        other => other,
+    }
 }
 
 /// Reads the counts from a runner's output.
@@ -244,9 +249,10 @@ mod tests {
     }
 
     #[test]
-    fn either_runners_test_lines_count() {
-        assert_eq!(step("        PASS [   0.003s] xtask cache::tests::x"), Step::One);
-        assert_eq!(step("test cache::tests::x ... FAILED"), Step::One);
-        assert_eq!(step("   Compiling xtask v0.1.0"), Step::Nothing);
+    fn passed_tests_count_and_failed_ones_are_shown() {
+        assert_eq!(judge("        PASS [   0.003s] xtask cache::tests::x"), Line::Counted);
+        assert_eq!(judge("test cache::tests::x ... ok"), Line::Counted);
+        assert_eq!(judge("test cache::tests::x ... FAILED"), Line::Text);
+        assert_eq!(judge("   Compiling xtask v0.1.0"), Line::Noise);
     }
 }
