@@ -138,8 +138,11 @@ pub(crate) struct Test {
 pub(crate) enum Bench {
     /// Time from exec to a workload that is ready, with instructions counted in place of time.
     Boot {
-        /// Another monitor to measure in the same run; may be repeated. COMMAND boots the guest kernel in
-        /// $KERNEL with the initramfs in $INITRD.
+        /// Another monitor to measure in the same run; may be repeated.
+        ///
+        /// COMMAND boots the kernel $KERNEL with the initramfs $INITRD, $MEMORY_MIB of memory and the command line
+        /// $CMDLINE, and has the guest's serial console on its standard output. Its program, the program's
+        /// libraries, and every word that is the absolute path of a file are put on the board.
         #[arg(long = "peer", value_name = "NAME=COMMAND")]
         peers: Vec<String>,
         /// Write the figures as JSON here as well.

@@ -10,6 +10,7 @@ use std::{error::Error, process::ExitCode};
 use clap::Parser;
 
 mod arch;
+mod bench;
 mod boards;
 mod cache;
 mod cli;

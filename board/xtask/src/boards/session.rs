@@ -184,7 +184,7 @@ impl Session {
         for byte in bytes {
             match byte {
                 b'\n' => {
-                    self.ready.push_back(String::from_utf8_lossy(&std::mem::take(&mut self.line)).into())
+                    self.ready.push_back(String::from_utf8_lossy(&std::mem::take(&mut self.line)).into());
                 }
                 b'\r' => {}
                 byte if self.line.len() < LINE_MAX => self.line.push(*byte),

@@ -42,9 +42,9 @@ pub(crate) enum VerbError {
     #[error(transparent)]
     Up(#[from] up::UpError),
     #[error(transparent)]
+    Bench(#[from] bench::BenchError),
+    #[error(transparent)]
     Programs(#[from] ProgramsError),
-    #[error("'{verb}' is not wired up yet: {missing}")]
-    NotYet { verb: &'static str, missing: &'static str },
 }
 
 /// Runs a verb to its end.
@@ -57,7 +57,7 @@ pub(crate) fn run(verb: &Verb) -> Result<ExitCode, VerbError> {
         Verb::Board(verb) => return Ok(board::run(&shop, verb)?),
         Verb::Up(options) => return Ok(up::run(&shop, options)?),
         Verb::Test(options) => return Ok(test::run(&shop, options)?),
-        Verb::Bench(verb) => bench::run(&shop, verb)?,
+        Verb::Bench(verb) => return Ok(bench::run(&shop, verb)?),
         Verb::Doctor => return Ok(doctor::run(&shop)?),
         Verb::Clean(options) => clean::run(&shop, options)?,
     }

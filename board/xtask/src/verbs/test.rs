@@ -155,7 +155,9 @@ impl Runner {
         // Output of passing tests is wanted too: it has the reasons of those that skipped themselves.
         match self {
             Runner::Nextest => {
-                command.args(["nextest", "run", "--no-fail-fast", "--success-output", "final"]);
+                command.args(["nextest", "run", "--no-fail-fast", "--success-output", "immediate"]);
+                // Failures last, where the excerpt of a failed run is taken from.
+                command.args(["--failure-output", "final"]);
                 // A filter that matches nothing in one of the two suites is no failure.
                 command.args(["--no-tests", "pass"]).args(selection).args(filter);
             }

@@ -1,0 +1,4 @@
+//! Races between monitors, on a board whose clock counts instructions.
+
+pub(crate) mod contenders;
+pub(crate) mod results;
