@@ -34,7 +34,7 @@ use crate::memory::{self, GuestRam, MemoryError};
 use crate::virtio::block::{Block, OpenError};
 use crate::virtio::device::VirtioDevice;
 use crate::virtio::mmio::{Doorbells, Transport, registers};
-use crate::virtio::vsock::{self, HostError};
+use crate::virtio::vsock::{self, HostError, Vsock};
 
 /// Registers of one virtio-mmio device take this much of the bus.
 const SLOT_LENGTH: u64 = 0x1000;
@@ -104,11 +104,11 @@ type Loop = EventManager<Box<dyn MutEventSubscriber>>;
 
 /// A microVM, ready to run.
 pub struct Machine {
-    // Dropped in this order: vCPUs and VM before the memory that KVM uses.
     vcpus: Vec<VcpuFd>,
+    /// Held for as long as the machine: closing them takes their part of the machine away.
     _vm: VmFd,
     _chipset: Chipset,
-    _memory: GuestRam,
+    memory: GuestRam,
     buses: Arc<Buses>,
     events: Loop,
     console: Arc<Mutex<Console>>,
@@ -159,7 +159,7 @@ impl Machine {
             vcpus,
             _vm: vm,
             _chipset: chipset,
-            _memory: memory,
+            memory,
             buses: Arc::new(buses),
             events,
             console,
@@ -170,9 +170,16 @@ impl Machine {
     /// Runs the guest to its end. The calling thread becomes the event loop.
     ///
     /// vCPU threads are not waited for: one may sit in the guest for good, and the process is about to end.
+    /// Until then each keeps what it runs on.
     pub fn run(mut self) -> Result<Outcome, MachineError> {
         for (index, fd) in (0u8..).zip(std::mem::take(&mut self.vcpus)) {
-            let vcpu = Vcpu { index, fd, buses: self.buses.clone(), ending: self.ending.clone() };
+            let vcpu = Vcpu {
+                index,
+                fd,
+                buses: self.buses.clone(),
+                ending: self.ending.clone(),
+                _memory: self.memory.clone(),
+            };
             std::thread::Builder::new()
                 .name(format!("vcpu{index}"))
                 .spawn(move || vcpu.run())
@@ -185,9 +192,6 @@ impl Machine {
             self.events.run().map_err(EventsError)?;
         };
         self.console.lock().unwrap_or_else(std::sync::PoisonError::into_inner).finish();
-        // A vCPU may still run on this memory: it goes when the process goes.
-        #[expect(clippy::mem_forget, reason = "vCPU threads may still use the VM; exit follows")]
-        std::mem::forget(self);
         Ok(outcome)
     }
 }
@@ -256,8 +260,9 @@ impl<'a> Board<'a> {
             self.plug(format!("block `{}`", disk.id), model)?;
         }
         if let Some(vsock) = &config.vsock {
-            let transport = self.plug("vsock", vsock::device(vsock.cid, &vsock.socket)?)?;
-            self.events.add_subscriber(Box::new(vsock::Host::new(transport)?));
+            let (host, door) = vsock::listen(&vsock.socket)?;
+            let transport = self.plug("vsock", Vsock::new(vsock.cid, host))?;
+            self.events.add_subscriber(Box::new(door.open(transport)?));
         }
         Ok(())
     }

@@ -147,6 +147,11 @@ impl GuestQueue {
         self.free.len()
     }
 
+    /// The descriptor that the next chain starts with.
+    pub fn next_free(&self) -> u16 {
+        *self.free.last().expect("the queue has a free descriptor")
+    }
+
     /// Offers a well-formed chain and returns its head.
     pub fn offer(&mut self, buffers: &[Buffer]) -> u16 {
         let indices: Vec<u16> =
