@@ -48,7 +48,9 @@ impl Console {
         }
         let dropped = self.output.take_dropped();
         if dropped > 0 {
-            log::warn!("serial port: {dropped} bytes were dropped, the guest printed faster than they were read");
+            log::warn!(
+                "serial port: {dropped} bytes were dropped, the guest printed faster than they were read"
+            );
         }
     }
 

@@ -206,7 +206,9 @@ fn refused(what: &'static str) -> impl Fn(kvm_ioctls::Error) -> MachineError {
 
 fn configure_vcpus(kvm: &Kvm, vm: &VmFd, vcpus: &[VcpuFd], entry: arch::Entry) -> Result<(), ChipsetError> {
     let count = u8::try_from(vcpus.len()).unwrap_or(u8::MAX);
-    (0..count).zip(vcpus).try_for_each(|(index, vcpu)| arch::configure_vcpu(kvm, vm, vcpu, index, count, entry))
+    (0..count)
+        .zip(vcpus)
+        .try_for_each(|(index, vcpu)| arch::configure_vcpu(kvm, vm, vcpu, index, count, entry))
 }
 
 /// The machine while devices are being plugged in.
@@ -274,10 +276,8 @@ impl<'a> Board<'a> {
         model: D,
     ) -> Result<Arc<Transport<D>>, MachineError> {
         let index = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
-        let slot = arch::mmio_slot(index).ok_or(MachineError::TooManyDevices {
-            asked: self.slots.len() + 1,
-            max: arch::MAX_MMIO_SLOTS,
-        })?;
+        let slot = arch::mmio_slot(index)
+            .ok_or(MachineError::TooManyDevices { asked: self.slots.len() + 1, max: arch::MAX_MMIO_SLOTS })?;
         let queues = model.queue_max_sizes().len();
         let interrupt = self.interrupt(slot.interrupt)?;
         let transport = Arc::new(Transport::new(name, model, self.memory.clone(), interrupt));

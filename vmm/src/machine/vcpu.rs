@@ -11,6 +11,7 @@ use nix::libc::{EAGAIN, EINTR};
 use super::bus::Bus;
 use super::ending::Ending;
 use crate::Outcome;
+use crate::memory::GuestRam;
 
 /// The address spaces a vCPU sees.
 #[derive(Debug, Default)]
@@ -32,6 +33,8 @@ pub(super) struct Vcpu {
     pub(super) buses: Arc<Buses>,
     /// Where its end is told.
     pub(super) ending: Arc<Ending>,
+    /// What the guest's memory is mapped by: not to be unmapped under a running vCPU.
+    pub(super) _memory: GuestRam,
 }
 
 impl Vcpu {
