@@ -25,10 +25,14 @@ use nix::{
 };
 use std::{fs::File, io, os::fd::AsFd, time::Duration};
 
-/// For the last words to reach the host and the console: so long without any progress, and so long in all. A
-/// host that listens takes milliseconds; one that does not must not keep a guest from ending.
-const FAREWELL_SILENCE: Duration = Duration::from_secs(1);
+/// For the last words to reach the host, and then the console: so long without any progress, and so long in all.
+/// A host that listens takes milliseconds; one that does not must not keep a guest from ending. A slow one shows
+/// progress only now and then, because vsock gives credit in large pieces.
+const FAREWELL_SILENCE: Duration = Duration::from_secs(2);
 const FAREWELL: Duration = Duration::from_secs(10);
+
+/// For the line that says how the workload ended, once all else was given up.
+const LAST_LINE: Duration = Duration::from_millis(500);
 
 /// Longest sleep; not needed for anything, but no deadline that was forgotten then hurts for long.
 const MAX_SLEEP: Duration = Duration::from_secs(60);
@@ -219,24 +223,34 @@ impl Agent {
         loop {
             while self.signals.next().is_some() {}
             self.deliver();
+            let now = Uptime::now();
             let waiting = self.outbox.waiting() + self.console.waiting();
             if waiting < least {
                 least = waiting;
-                silence = Uptime::now().after(FAREWELL_SILENCE);
+                silence = now.after(FAREWELL_SILENCE);
             }
-            let now = Uptime::now();
-            if self.link.is_closed() && waiting == 0 {
-                return Ok(());
+            let all_said = waiting == 0 && self.link.is_closed();
+            if all_said || now >= end || (now >= silence && self.link.is_closed()) {
+                break;
             }
-            if now >= end.min(silence) {
+            if now >= silence {
                 // Whom it was meant for does not take it; perhaps somebody reads the console.
-                self.print();
-                self.print_last_line();
-                self.console.turn();
-                return Ok(());
+                self.link.abandon();
+                silence = now.after(FAREWELL_SILENCE);
+            } else {
+                self.wait(Some(end.min(silence)))?;
             }
-            self.wait(Some(end.min(silence)))?;
         }
+        self.print_last_line();
+        self.console.turn();
+        self.console.keep_last_line();
+        let end = Uptime::now().after(LAST_LINE);
+        while !self.console.is_empty() && Uptime::now() < end {
+            while self.signals.next().is_some() {}
+            self.wait(Some(end))?;
+            self.console.turn();
+        }
+        Ok(())
     }
 
     /// Waits until something can be done, at most until `deadline`.

@@ -27,14 +27,14 @@ const CONFIG: &str = "/etc/hearth/workload.toml";
 /// Why the guest cannot run its workload.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BootFault {
-    #[error("boot failed")]
-    Mount(#[source] MountFault),
+    #[error(transparent)]
+    Mount(MountFault),
     #[error("cannot read the kernel command line")]
     CommandLine(#[source] io::Error),
-    #[error("boot failed")]
-    Root(#[source] RootFault),
-    #[error("bad configuration")]
-    Config(#[source] Faults),
+    #[error(transparent)]
+    Root(RootFault),
+    #[error(transparent)]
+    Config(Faults),
     #[error(
         "nothing to run: expected `command` in {CONFIG} or a program behind -- on the kernel command line"
     )]

@@ -64,6 +64,14 @@ impl<W: Write> Console<W> {
         self.dropped = self.dropped.saturating_add(bytes);
     }
 
+    /// Gives up everything but the last line, which says what became of the workload.
+    pub(crate) fn keep_last_line(&mut self) {
+        let end = self.held.len().saturating_sub(1);
+        let start = self.held.range(..end).rposition(|&byte| byte == b'\n').map_or(0, |newline| newline + 1);
+        self.held.drain(..start);
+        self.dropped(start as u64);
+    }
+
     /// How much output it takes now without losing any.
     pub(crate) fn room(&self) -> usize {
         OUTPUT_SHARE.saturating_sub(self.held.len())
@@ -83,7 +91,7 @@ impl<W: Write> Console<W> {
         while !self.is_empty() {
             if self.held.is_empty() {
                 let dropped = std::mem::take(&mut self.dropped);
-                self.line(&format!("{dropped} bytes of output lost, the console is slow"));
+                self.line(&format!("{dropped} bytes of output lost"));
             }
             let (front, _) = self.held.as_slices();
             match self.out.write(front) {
@@ -164,9 +172,23 @@ mod tests {
         console.turn();
         let text = String::from_utf8(std::mem::take(&mut console.out.text)).expect("ASCII");
         let lost = 100 * 1000 - MAX_HELD;
-        let note = format!("\nhearth-agent: {lost} bytes of output lost, the console is slow\n");
+        let note = format!("\nhearth-agent: {lost} bytes of output lost\n");
         assert!(text.ends_with(&note), "{}", &text[text.len() - 100..]);
         assert_eq!(text.len(), 3 + MAX_HELD + note.len());
+    }
+
+    #[test]
+    fn the_last_line_outlives_what_nobody_took() {
+        let mut console = console(0);
+        console.text(b"one\ntwo\nthree");
+        console.line("workload ended: exit 0");
+        console.turn();
+        console.keep_last_line();
+        console.keep_last_line();
+        console.out.room = usize::MAX;
+        console.turn();
+        let text = b"hearth-agent: workload ended: exit 0\nhearth-agent: 14 bytes of output lost\n";
+        assert_eq!(console.out.text, text);
     }
 
     #[test]

@@ -116,6 +116,12 @@ impl<D: Dial> Link<D> {
         self.leaving = true;
     }
 
+    /// Hangs up at once.
+    pub(crate) fn abandon(&mut self) {
+        self.state = State::Closed;
+        self.decided = true;
+    }
+
     /// Nothing will come or go any more.
     pub(crate) fn is_closed(&self) -> bool {
         matches!(self.state, State::Absent | State::Closed)

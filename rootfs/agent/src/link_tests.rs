@@ -158,6 +158,31 @@ fn leaving_without_a_host_is_over_at_once() {
 }
 
 #[test]
+fn what_an_abandoned_host_did_not_take_goes_to_the_console() {
+    let script = Script::default();
+    let mut host = script.then_host();
+    let mut link = Link::new(script, AT(0));
+    let mut outbox = Outbox::default();
+    link.turn(AT(0), &mut outbox);
+    link.abandon();
+    assert!(link.is_closed() && host.hear().1);
+    assert_eq!(link.route(), Route::Console);
+}
+
+#[test]
+fn a_workload_that_ends_at_once_still_gets_its_first_try() {
+    let script = Script::default();
+    let mut host = script.then_host();
+    let mut link = Link::new(script, AT(0));
+    let mut outbox = Outbox::default();
+    link.leave();
+    host.welcome();
+    outbox.notice(Notice::Exited(ExitStatus::NotStarted(2)));
+    settle(&mut link, AT(0), &mut outbox);
+    assert_eq!(host.hear().0.last(), Some(&FromAgent::Exited { status: ExitStatus::NotStarted(2) }));
+}
+
+#[test]
 fn another_protocol_is_told_and_tried_again() {
     let script = Script::default();
     let mut host = script.then_host();
