@@ -1,0 +1,191 @@
+//! The loop of process 1: signals, the power button and deadlines in; starts, signals and the power switch out.
+//!
+//! Duty: the shell around `charge`; reaping whatever becomes an orphan. Not here: decisions.
+//! Invariant: [`run`] returns only when signals cannot be watched.
+
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::process::Command as Process;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use hearth_core::Moment;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::reboot::{RebootMode, reboot};
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{Pid, sync};
+use thiserror::Error;
+
+use crate::charge::{Action, Charge, Command, Ended, Event};
+use crate::power_button::Buttons;
+use crate::{say, uptime};
+
+/// How often to look for input devices that came late.
+const LOOK_AROUND: Duration = Duration::from_secs(10);
+/// The kernel gives process 1 no search path.
+const PATH: &str = "/usr/bin:/bin:/usr/sbin:/sbin";
+
+#[derive(Debug, Error)]
+pub(crate) enum WatchError {
+    #[error("signals cannot be watched: {}", .0.desc())]
+    Signals(Errno),
+    #[error("nothing can be waited for: {}", .0.desc())]
+    Poll(Errno),
+}
+
+/// Runs the command and looks after the box until it is switched off.
+pub(crate) fn run(command: Command) -> WatchError {
+    let mut mask = SigSet::empty();
+    for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGPWR] {
+        mask.add(signal);
+    }
+    // The standard library clears the mask for every child.
+    let watched = mask
+        .thread_block()
+        .and_then(|()| SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC));
+    match watched {
+        Ok(signals) => {
+            let charge = Charge::new(&command);
+            let mut watch = Watch {
+                command,
+                charge,
+                pid: None,
+                announced: false,
+                buttons: Buttons::default(),
+                began: Instant::now(),
+            };
+            watch.turn(&signals)
+        }
+        Err(error) => WatchError::Signals(error),
+    }
+}
+
+struct Watch {
+    command: Command,
+    charge: Charge,
+    /// The charge's process, while there is one.
+    pid: Option<Pid>,
+    announced: bool,
+    buttons: Buttons,
+    began: Instant,
+}
+
+impl Watch {
+    fn turn(&mut self, signals: &SignalFd) -> WatchError {
+        self.apply(Event::Tick);
+        loop {
+            self.buttons.look_around();
+            if let Err(error) = self.wait(signals) {
+                return error;
+            }
+            while let Ok(Some(info)) = signals.read_signal() {
+                // Children are reaped below in any case: one SIGCHLD may stand for many.
+                if info.ssi_signo != Signal::SIGCHLD as u32 {
+                    self.apply(Event::PowerOff);
+                }
+            }
+            self.reap();
+            if self.buttons.pressed() {
+                self.apply(Event::PowerOff);
+            }
+            self.apply(Event::Tick);
+        }
+    }
+
+    fn wait(&self, signals: &SignalFd) -> Result<(), WatchError> {
+        let left = self.charge.next_deadline().map(|at| at.since(self.now()));
+        // A millisecond more: time is cut to milliseconds on both sides.
+        let left = left.map_or(LOOK_AROUND, |left| (left + Duration::from_millis(1)).min(LOOK_AROUND));
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        let descriptors = std::iter::once(signals.as_fd()).chain(self.buttons.descriptors());
+        let mut watched: Vec<PollFd<'_>> = descriptors.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+        match poll(&mut watched, timeout) {
+            Ok(_) | Err(Errno::EINTR | Errno::EAGAIN) => Ok(()),
+            Err(error) => Err(WatchError::Poll(error)),
+        }
+    }
+
+    fn now(&self) -> Moment {
+        Moment::since_start(self.began.elapsed())
+    }
+
+    fn reap(&mut self) {
+        loop {
+            let (pid, ended) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(pid, code)) => (pid, Ended::Code(code)),
+                Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, Ended::Signal(signal as i32)),
+                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return,
+                Ok(_) | Err(Errno::EINTR) => continue,
+                // Somebody died of a signal without a name, such as a real-time one. Whether it was the charge
+                // shows in its absence.
+                Err(_) => match self.pid.filter(|pid| kill(*pid, None) == Err(Errno::ESRCH)) {
+                    Some(pid) => (pid, Ended::NamelessSignal),
+                    None => continue,
+                },
+            };
+            if self.pid == Some(pid) {
+                self.pid = None;
+                self.apply(Event::Ended(ended));
+            }
+        }
+    }
+
+    fn apply(&mut self, event: Event) {
+        for action in self.charge.step(self.now(), event) {
+            match action {
+                Action::Start => self.start(),
+                Action::Terminate => self.signal(Signal::SIGTERM),
+                Action::Kill => self.signal(Signal::SIGKILL),
+                Action::Say(text) => say(&text),
+                Action::SwitchOff => switch_off(),
+            }
+        }
+    }
+
+    fn start(&mut self) {
+        let Some((program, arguments)) = self.command.words().split_first() else { return };
+        let child = Process::new(program).args(arguments).env("PATH", PATH).process_group(0).spawn();
+        match child {
+            Ok(child) => {
+                // A process number above i32 does not exist on Linux.
+                self.pid = i32::try_from(child.id()).ok().map(Pid::from_raw);
+                if !self.announced {
+                    self.announced = true;
+                    say(&format!("up in {}", shown(uptime())));
+                }
+            }
+            Err(error) => {
+                say(&format!("cannot start {}: {error}", program.to_string_lossy()));
+                self.apply(Event::Ended(Ended::NotStarted));
+            }
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(pid) = self.pid {
+            // Unreaped, so the number is still its own.
+            let _ = kill(pid, signal);
+        }
+    }
+}
+
+/// "812 ms", "3.2 s".
+fn shown(duration: Duration) -> String {
+    let millis = duration.as_millis();
+    if millis < 1000 { format!("{millis} ms") } else { format!("{:.1} s", duration.as_secs_f64()) }
+}
+
+fn switch_off() {
+    // Whoever is left loses its life before its files are written out for the last time.
+    let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
+    sync();
+    let Err(error) = reboot(RebootMode::RB_POWER_OFF);
+    say(&format!("cannot switch off: {}", error.desc()));
+    // Nothing to do any more, but process 1 must not end.
+    loop {
+        thread::park();
+    }
+}
