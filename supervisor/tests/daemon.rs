@@ -274,14 +274,20 @@ fn a_guest_without_an_agent_stops_by_sigterm() {
 }
 
 #[test]
-fn garbage_from_a_guest_closes_its_connection_and_nothing_else() {
-    let site =
-        Site::with_fake().workload("bad", "service", "garbage", "").workload("good", "service", "serve", "");
+fn garbage_and_bad_manners_from_guests_close_their_connections_and_nothing_else() {
+    let site = Site::with_fake()
+        .workload("bad", "service", "garbage", "")
+        .workload("rude", "service", "rude", "")
+        .workload("good", "service", "serve", "");
     let mut daemon = site.start();
     let until = Instant::now() + PATIENCE;
-    while !daemon.seen.iter().any(|line| line.starts_with("hearthd | bad: the agent's connection is closed"))
-    {
-        assert!(daemon.next(until).is_some(), "{:#?}", daemon.seen);
+    for wanted in [
+        "hearthd | bad: the agent's connection is closed: its frames are not good",
+        "hearthd | rude: the agent's connection is closed: it did not say hello first",
+    ] {
+        while !daemon.seen.iter().any(|line| line.starts_with(wanted)) {
+            assert!(daemon.next(until).is_some(), "{:#?}", daemon.seen);
+        }
     }
     daemon.wait_for_if_unseen("hearthd | good: running, guest ready in 312 ms");
     daemon.stop();

@@ -56,6 +56,11 @@ async fn run(words: &[&str], socket: PathBuf) -> i32 {
         signals.next().await;
         return STOPPED_BY_HOST;
     }
+    if words == ["rude"] {
+        send(&mut stream, &FromAgent::Started { pid: 2 }).await;
+        signals.next().await;
+        return STOPPED_BY_HOST;
+    }
     let version = Version::try_from("fake").expect("short");
     send(&mut stream, &FromAgent::Hello { protocol: 1, agent_version: version, uptime_ms: 312 }).await;
     send(&mut stream, &FromAgent::Started { pid: 2 }).await;
