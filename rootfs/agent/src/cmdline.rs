@@ -99,6 +99,7 @@ mod tests {
         assert_eq!(command(r#"-- sh -c "echo a  b""#), ["sh", "-c", "echo a  b"]);
         assert_eq!(command(r#"-- x="a b" "y=c d""#), ["x=a b", "y=c d"]);
         assert_eq!(command(r#"-- a"b c"d"#), [r#"a"b c"d"#], "quotes inside a word stay");
+        assert_eq!(command(r#"-- a=b="c d""#), [r#"a=b="c d""#], "only the first = has a value");
         assert_eq!(command(r#"-- "" end"#), ["", "end"]);
         assert_eq!(command(r#"-- "open end"#), ["open end"]);
     }

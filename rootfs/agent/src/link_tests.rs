@@ -109,19 +109,22 @@ fn tries_get_rarer_up_to_a_ceiling() {
 
 #[test]
 fn a_host_that_comes_back_is_welcomed_as_a_new_one() {
-    let script = Script::default();
+    let script = Script::default().then(Err(refusal())).then(Err(refusal()));
     let mut first = script.then_host();
     let mut link = Link::new(script.clone(), AT(0));
     let mut outbox = Outbox::default();
     first.welcome();
-    assert!(settle(&mut link, AT(0), &mut outbox));
+    link.turn(AT(0), &mut outbox);
+    link.turn(AT(100), &mut outbox);
+    assert!(settle(&mut link, AT(300), &mut outbox));
     drop(first);
-    let news = link.turn(AT(10), &mut outbox);
+    let news = link.turn(AT(310), &mut outbox);
     assert_eq!(news.note.as_deref(), Some("lost the host: it hung up"));
-    assert_eq!((link.route(), link.deadline()), (Route::Console, Some(AT(110))));
+    // Soon: what failed before the welcome is forgiven.
+    assert_eq!((link.route(), link.deadline()), (Route::Console, Some(AT(410))));
     let mut second = script.then_host();
     second.welcome();
-    assert!(settle(&mut link, AT(110), &mut outbox));
+    assert!(settle(&mut link, AT(410), &mut outbox));
     assert_eq!(link.route(), Route::Host);
 }
 
@@ -131,6 +134,11 @@ fn leaving_flushes_everything_then_waits_for_the_host_to_hang_up() {
     let mut host = script.then_host();
     let mut link = Link::new(script, AT(0));
     let mut outbox = Outbox::default();
+    for _ in 0..100 {
+        // More frames than one turn sends.
+        outbox.output(Stream::Stdout, b"o");
+        outbox.output(Stream::Stderr, b"e");
+    }
     outbox.notice(Notice::Exited(ExitStatus::Code(0)));
     link.leave();
     settle(&mut link, AT(0), &mut outbox);

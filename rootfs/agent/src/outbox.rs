@@ -212,6 +212,17 @@ mod tests {
     }
 
     #[test]
+    fn single_bytes_to_both_streams_in_turn_cost_bounded_bookkeeping() {
+        let mut outbox = Outbox::default();
+        for _ in 0..MAX_RUNS {
+            outbox.output(Stream::Stdout, b"o");
+            outbox.output(Stream::Stderr, b"e");
+        }
+        assert_eq!((outbox.entries.len(), outbox.waiting()), (MAX_RUNS, MAX_RUNS));
+        assert_eq!(outbox.pop(), Some(FromAgent::Dropped { bytes: MAX_RUNS as u64 }));
+    }
+
+    #[test]
     fn one_piece_larger_than_everything_keeps_its_end() {
         let mut outbox = Outbox::default();
         let mut piece = vec![b'x'; MAX_HELD + 10];

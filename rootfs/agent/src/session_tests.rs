@@ -38,6 +38,7 @@ fn only_hello_goes_out_before_the_welcome() {
     assert!(!session.wants_write(&outbox), "or the loop would spin");
     host.welcome();
     assert!(session.turn(AT(5001), &mut outbox).expect("open").welcomed);
+    assert_eq!(host.hear().0, [], "the agent may put something before the output");
     session.turn(AT(5001), &mut outbox).expect("open");
     assert_eq!(host.hear().0, [FromAgent::Heartbeat { seq: 1, uptime_ms: 5001 }, output(b"early")]);
 }
@@ -141,6 +142,47 @@ fn one_turn_does_a_bounded_amount_of_work() {
     session.turn(AT(1), &mut outbox).expect("open");
     assert_eq!(host.hear().0.len(), FRAMES_PER_TURN);
     assert!(session.wants_write(&outbox), "the rest comes with the next turn");
+}
+
+/// Takes one byte at a time, and blocks before every one.
+#[derive(Default)]
+struct Trickle {
+    taken: Vec<u8>,
+    blocked: bool,
+}
+
+impl Read for Trickle {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(ErrorKind::WouldBlock.into())
+    }
+}
+
+impl Write for Trickle {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.blocked = !self.blocked;
+        if self.blocked {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        self.taken.extend_from_slice(&bytes[..1]);
+        Ok(1)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_frame_in_many_pieces_arrives_whole() {
+    let mut session = Session::new(Trickle::default(), AT(7));
+    let mut outbox = Outbox::default();
+    while session.wants_write(&outbox) {
+        session.turn(AT(7), &mut outbox).expect("open");
+    }
+    let mut decoder = Decoder::new();
+    assert!(decoder.push(&session.stream().taken).is_empty());
+    assert!(matches!(decoder.pop(), Ok(Some(FromAgent::Hello { uptime_ms: 7, .. }))));
+    assert_eq!(decoder.finish(), Ok(()));
 }
 
 #[test]
