@@ -132,15 +132,15 @@ impl Ring {
         if !queue.ready() || size == 0 || !size.is_power_of_two() || queue.size() > queue.max_size() {
             return Err(RingFault::Setup);
         }
-        let part = |address: u64, alignment: u64, entry: u64, fixed: u64| {
+        // Alignment is not asked again: the queue's setters take no other address.
+        let part = |address: u64, entry: u64, fixed: u64| {
             let bytes = size.checked_mul(entry)?.checked_add(fixed)?;
-            let span = Span::new(GuestAddress(address), bytes)?;
-            (address.is_multiple_of(alignment) && lies_in_one_region(memory, span)).then_some(span)
+            Span::new(GuestAddress(address), bytes).filter(|&span| lies_in_one_region(memory, span))
         };
-        let descriptors = part(queue.desc_table(), 16, DESCRIPTOR_BYTES, 0).ok_or(RingFault::Setup)?;
-        let available = part(queue.avail_ring(), 2, AVAILABLE_ENTRY_BYTES, AVAILABLE_FIXED_BYTES)
-            .ok_or(RingFault::Setup)?;
-        let used = part(queue.used_ring(), 4, USED_ENTRY_BYTES, USED_FIXED_BYTES).ok_or(RingFault::Setup)?;
+        let descriptors = part(queue.desc_table(), DESCRIPTOR_BYTES, 0).ok_or(RingFault::Setup)?;
+        let available =
+            part(queue.avail_ring(), AVAILABLE_ENTRY_BYTES, AVAILABLE_FIXED_BYTES).ok_or(RingFault::Setup)?;
+        let used = part(queue.used_ring(), USED_ENTRY_BYTES, USED_FIXED_BYTES).ok_or(RingFault::Setup)?;
         let overlap =
             descriptors.overlaps(available) || descriptors.overlaps(used) || available.overlaps(used);
         // `virtio-queue` takes an available ring at 0 for one that was never set; no driver puts it there.

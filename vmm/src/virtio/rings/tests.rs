@@ -107,6 +107,7 @@ fn a_limit_and_a_skip_cut_a_part_out() {
     assert_eq!(status.write(&[7, 7]), 1);
     assert_eq!(data.write(&[1; 604]), 604);
     assert_eq!(data.write(&[1]), 0);
+    assert_eq!(ram.read_obj::<u8>(GuestAddress(DATA + 8)).unwrap(), 7, "the limit holds in memory too");
     assert_eq!(chain.writer(&ram).write_zeroes(10_000), 605);
     assert_eq!(ram.read_obj::<u8>(GuestAddress(DATA + 8)).unwrap(), 0);
     assert_eq!(ram.read_obj::<u32>(GuestAddress(DATA + 0x100 + 596)).unwrap(), 0);

@@ -140,6 +140,20 @@ mod tests {
         assert_eq!(credit.received(u32::MAX), Err(Overdrawn));
     }
 
+    #[test]
+    fn what_was_told_is_not_worth_telling_again() {
+        let mut credit = Credit::default();
+        credit.received(BUFFER).unwrap();
+        credit.forwarded(WORTH_TELLING as usize - 1);
+        assert!(!credit.worth_telling());
+        credit.forwarded(1);
+        assert!(credit.worth_telling());
+        let mut header = account(0, 0);
+        credit.tell(&mut header);
+        assert_eq!((header.buffer, header.forwarded), (BUFFER, WORTH_TELLING));
+        assert!(!credit.worth_telling());
+    }
+
     proptest! {
         /// Round the 32-bit circle several times: the held bytes are what a plain 64-bit account says.
         #[test]

@@ -1,7 +1,8 @@
 //! Bytes of the guest on their way to a host stream that is not ready for them.
 //!
 //! Duty: pass bytes straight from guest memory to the stream while it takes them, hold the rest. Invariant:
-//! order is kept, and at most `BUFFER` bytes are held; the buffer is made once, on the first stall.
+//! order is kept, and at most `BUFFER` bytes are held; the buffer is made once, on the first stall. Bytes are
+//! held only for a stream that said it would block, so its next edge always finds them.
 
 use std::collections::VecDeque;
 use std::io::ErrorKind;
@@ -22,8 +23,6 @@ pub(super) struct Broken;
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     held: VecDeque<u8>,
-    /// The stream said that it would block, and nothing has been heard of it since.
-    blocked: bool,
 }
 
 impl Outbox {
@@ -38,13 +37,12 @@ impl Outbox {
         mut payload: Reader<'_>,
     ) -> Result<usize, Broken> {
         let mut taken = 0usize;
-        if self.held.is_empty() && !self.blocked {
+        if self.held.is_empty() {
             while payload.remaining() > 0 {
                 match payload.write_to(stream, payload.remaining()) {
                     Ok(0) => return Err(self.broken()),
                     Ok(count) => taken = taken.saturating_add(count),
                     Err(VolatileMemoryError::IOError(error)) if error.kind() == ErrorKind::WouldBlock => {
-                        self.blocked = true;
                         break;
                     }
                     Err(VolatileMemoryError::IOError(error)) if error.kind() == ErrorKind::Interrupted => {}
@@ -72,7 +70,6 @@ impl Outbox {
 
     /// The stream has room again; returns how many bytes it took.
     pub(super) fn unblocked<S: HostStream>(&mut self, stream: &mut S) -> Result<usize, Broken> {
-        self.blocked = false;
         let mut taken = 0usize;
         while !self.held.is_empty() {
             let (front, _) = self.held.as_slices();
@@ -82,10 +79,7 @@ impl Outbox {
                     self.held.drain(..count.min(self.held.len()));
                     taken = taken.saturating_add(count);
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.blocked = true;
-                    break;
-                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) => return Err(self.broken()),
             }

@@ -82,6 +82,34 @@ fn host_that_gives_up_on_an_offer_resets_it() {
 }
 
 #[test]
+fn an_offer_that_ends_before_the_guest_heard_of_it_leaves_no_trace() {
+    let host = FakeHost::default();
+    let mut guest = World::asleep(host.clone());
+    guest.start();
+    let program = Program::new();
+    guest.device.offer(FakeStream(program.clone()), 77).unwrap();
+    program.close();
+    guest.settle(&host);
+    assert!(program.is_dropped());
+    guest.offer_receive_buffers(usize::MAX);
+    guest.notify(0);
+    assert_eq!(guest.receive(), []);
+}
+
+#[test]
+fn a_guest_that_accepts_before_it_is_asked_is_not_asked_any_more() {
+    let mut guest = World::asleep(FakeHost::default());
+    guest.start();
+    let program = Program::new();
+    guest.device.offer(FakeStream(program.clone()), 77).unwrap();
+    guest.say(Ports { host: 1 << 30, guest: 77 }, Operation::Response);
+    assert!(program.read(100).starts_with(b"OK "));
+    guest.offer_receive_buffers(usize::MAX);
+    guest.notify(0);
+    assert_eq!(guest.receive(), []);
+}
+
+#[test]
 fn half_close_by_the_host_leaves_the_guest_sending() {
     let (mut guest, host) = World::with_host();
     let program = guest.connect(&host, PORTS);
