@@ -1,2 +1,84 @@
 //! Whole boxes in QEMU, driven as a person drives them: `cargo xtask board run`, its console, its power button.
+//!
+//! Duty: show that a box boots, runs its workloads in microVMs, tells their ends apart, and stops in order.
+//! Not here: what can be shown without a box. Invariant: nothing waits by the clock; each wait is for a line of
+//! the console, with a deadline after which the test fails and shows what the console said.
 #![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "a test that meets the unexpected ends there")]
+
+mod rig;
+
+use rig::{Config, Rig};
+
+/// One test per board out of one function each.
+macro_rules! on_boards {
+    ($test:ident: $($board:ident = $name:literal),+) => {
+        mod $test {
+            $(#[test]
+            fn $board() {
+                super::$test($name);
+            })+
+        }
+    };
+}
+
+on_boards!(the_demo_comes_up_and_stops_in_order:
+    x86_64 = "qemu-x86_64", aarch64 = "qemu-aarch64", aarch64_gicv2 = "qemu-aarch64-gicv2");
+on_boards!(a_program_takes_the_daemons_place_and_finds_a_complete_kvm:
+    x86_64 = "qemu-x86_64", aarch64 = "qemu-aarch64");
+on_boards!(every_end_of_a_guest_is_told_from_the_others:
+    x86_64 = "qemu-x86_64", aarch64 = "qemu-aarch64");
+
+fn the_demo_comes_up_and_stops_in_order(board: &str) {
+    let mut rig = Rig::boot(board, &Config::Demo, &[]);
+    rig.wait_for("hearthd  | kvm: complete");
+    rig.wait_for("hello    | Hello from a microVM: Linux ");
+    rig.wait_for("hearthd  | ready: 3 of 3 workloads");
+    let up = rig.said().to_vec();
+    assert!(up.iter().any(|line| line == "hearthd  | hello: done: exit 0"), "{up:#?}");
+    assert!(up.iter().any(|line| line.starts_with("hearthd  | clock: running, guest ready in ")), "{up:#?}");
+    rig.wait_for("clock    | up for ");
+
+    rig.press_the_power_button();
+    rig.wait_for("hearthd  | stopped");
+    assert!(rig.wait_for_the_end(), "a box that was told to power off ends well");
+    // `echo` needs `clock`, so it goes first.
+    let order = ["hearthd  | stopping", "echo     | echo stopped", "clock    | clock stopped", "hearthd  | stopped"];
+    let places: Vec<_> = order.iter().map(|line| rig.place_of(line)).collect();
+    assert!(places.is_sorted(), "{places:?}: {:#?}", rig.said());
+}
+
+fn a_program_takes_the_daemons_place_and_finds_a_complete_kvm(board: &str) {
+    let mut rig = Rig::boot(board, &Config::Demo, &["/usr/bin/hearth-vmm", "doctor"]);
+    rig.wait_for("kvm                complete");
+    rig.wait_for("watchdog           present");
+    rig.wait_for("hearth-init: program ended: exit 0");
+    assert!(rig.wait_for_the_end());
+}
+
+fn every_end_of_a_guest_is_told_from_the_others(board: &str) {
+    let job = |command: &str| {
+        format!(
+            "kind = \"job\"\nimage = \"demo.squashfs\"\ncommand = [\"/bin/sh\", \"-c\", \"{command}\"]\n\
+             [resources]\nmemory_mib = 64\n[restart]\npolicy = \"never\"\n"
+        )
+    };
+    let workloads = vec![
+        ("good", job("echo fine")),
+        ("bad", job("echo 'to stderr' >&2; exit 3")),
+        ("killed", job("kill -9 $$")),
+        ("vanished", job("echo b >/proc/sysrq-trigger")),
+        ("unheard", job("exec /no/such/program")),
+    ];
+    let mut rig = Rig::boot(board, &Config::Workloads(workloads), &[]);
+    rig.wait_for("hearthd  | not ready: 1 of 5 workloads");
+    let said = rig.said().to_vec();
+    let has = |text: &str| said.iter().any(|line| line.starts_with(text));
+    assert!(has("good     | fine") && has("hearthd  | good: done: exit 0"), "{said:#?}");
+    assert!(has("bad      | to stderr") && has("hearthd  | bad: failed: exit 3"), "{said:#?}");
+    assert!(has("hearthd  | killed: failed: signal 9"), "{said:#?}");
+    assert!(has("hearthd  | vanished: failed: "), "{said:#?}");
+    assert!(has("hearthd  | unheard: failed: exit 127"), "{said:#?}");
+    rig.press_the_power_button();
+    assert!(rig.wait_for_the_end());
+}

@@ -1,0 +1,141 @@
+//! A board that is driven by a test.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// A board under emulation on a slow, busy machine, building its image included.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// What the box is told to run.
+pub(crate) enum Config {
+    /// The project's own `config` folder.
+    Demo,
+    /// Files of `workloads/`, by name without ending.
+    Workloads(Vec<(&'static str, String)>),
+}
+
+/// A running board. Dropped, it is killed, and so is its QEMU.
+pub(crate) struct Rig {
+    child: Child,
+    lines: Receiver<String>,
+    said: Vec<String>,
+    folder: PathBuf,
+}
+
+impl Rig {
+    pub(crate) fn boot(board: &str, config: &Config, program: &[&str]) -> Self {
+        let folder = new_folder();
+        let mut command = xtask();
+        command.args(["board", "run", board]);
+        if let Config::Workloads(workloads) = config {
+            write_config(&folder, workloads);
+            command.arg("--config").arg(&folder);
+        }
+        if !program.is_empty() {
+            command.arg("--").args(program);
+        }
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let console = BufReader::new(child.stdout.take().unwrap());
+        let (sender, lines) = mpsc::channel();
+        thread::spawn(move || {
+            for line in console.split(b'\n').map_while(Result::ok) {
+                let line = String::from_utf8_lossy(&line).trim_end().to_owned();
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        Self { child, lines, said: Vec::new(), folder }
+    }
+
+    /// Returns once a line starts with `text`, be it one that came before.
+    pub(crate) fn wait_for(&mut self, text: &str) {
+        if self.said.iter().any(|line| line.starts_with(text)) {
+            return;
+        }
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => {
+                    let found = line.starts_with(text);
+                    self.said.push(line);
+                    if found {
+                        return;
+                    }
+                }
+                Err(end) => panic!("no line starts with `{text}` ({end}); the console: {:#?}", self.said),
+            }
+        }
+    }
+
+    /// Every line so far.
+    pub(crate) fn said(&self) -> &[String] {
+        &self.said
+    }
+
+    /// The number of the first line that starts with `text`.
+    pub(crate) fn place_of(&self, text: &str) -> usize {
+        let place = self.said.iter().position(|line| line.starts_with(text));
+        place.unwrap_or_else(|| panic!("no line starts with `{text}`: {:#?}", self.said))
+    }
+
+    /// What SIGTERM to `board run` is.
+    pub(crate) fn press_the_power_button(&self) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", "TERM", &pid]).status().unwrap().success());
+    }
+
+    /// Reads the console to its end; whether the board ended well.
+    pub(crate) fn wait_for_the_end(&mut self) -> bool {
+        let deadline = Instant::now() + PATIENCE;
+        while let Ok(line) = self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            self.said.push(line);
+        }
+        assert!(Instant::now() < deadline, "the board does not end; the console: {:#?}", self.said);
+        self.child.wait().unwrap().success()
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        // Twice: the first is the power button, the second does not wait for it.
+        for _ in 0..2 {
+            if matches!(self.child.try_wait(), Ok(None)) {
+                self.press_the_power_button();
+            }
+        }
+        let _ = self.child.wait();
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// `cargo xtask`, or the very program that started this test.
+fn xtask() -> Command {
+    if let Some(program) = std::env::var_os("HEARTH_XTASK") {
+        return Command::new(program);
+    }
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(["run", "--quiet", "--package", "xtask", "--"]);
+    command
+}
+
+fn new_folder() -> PathBuf {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let folder = std::env::temp_dir().join(format!("hearth-rig-{}-{number}", std::process::id()));
+    fs::create_dir_all(folder.join("workloads")).unwrap();
+    folder
+}
+
+fn write_config(folder: &Path, workloads: &[(&str, String)]) {
+    fs::write(folder.join("hearth.toml"), "").unwrap();
+    for (name, text) in workloads {
+        fs::write(folder.join("workloads").join(name).with_extension("toml"), text).unwrap();
+    }
+}
