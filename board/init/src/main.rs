@@ -64,6 +64,7 @@ fn main() -> ExitCode {
 
 fn not_process_1(words: &[OsString]) -> ExitCode {
     let text = match words {
+        [word, program @ ..] if word == watch::RUN => return watch::become_program(program),
         [word] if word == "--help" || word == "-h" => HELP.to_owned(),
         [word] if word == "--version" || word == "-V" => {
             format!("hearth-init {}\n", env!("CARGO_PKG_VERSION"))

@@ -53,13 +53,25 @@ fn load(module: &Module<'_>) -> Result<(), String> {
     let parameters =
         CString::new(module.parameters).map_err(|_| "a zero byte in its parameters".to_owned())?;
     match finit_module(&file, &parameters, ModuleInitFlags::empty()) {
-        Ok(()) | Err(Errno::EEXIST) => Ok(()),
+        Ok(()) => Ok(()),
+        Err(Errno::EEXIST) if is_loaded(module) => Ok(()),
+        Err(Errno::EEXIST) => Err("another module has its place".to_owned()),
+        Err(Errno::ENOENT) => Err("it needs a module that is not loaded before it".to_owned()),
         Err(error) => Err(error.desc().to_owned()),
     }
 }
 
+/// "Exists" may also mean that another module has its place: kvm-intel says so where kvm-amd is.
+fn is_loaded(module: &Module<'_>) -> bool {
+    Path::new("/sys/module").join(name(module).replace('-', "_")).exists()
+}
+
+fn name(module: &Module<'_>) -> String {
+    Path::new(module.path).file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
 fn told(module: &Module<'_>, why: &str) -> String {
-    let name = Path::new(module.path).file_stem().unwrap_or_default().to_string_lossy();
+    let name = name(module);
     if module.optional {
         format!("module {name} does not fit this machine: {why}")
     } else {

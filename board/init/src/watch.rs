@@ -3,9 +3,10 @@
 //! Duty: the shell around `charge`; reaping whatever becomes an orphan. Not here: decisions.
 //! Invariant: [`run`] returns only when signals cannot be watched.
 
+use std::ffi::OsString;
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
-use std::process::Command as Process;
+use std::process::{Command as Process, ExitCode};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,10 @@ use crate::{say, uptime};
 
 /// How often to look for input devices that came late.
 const LOOK_AROUND: Duration = Duration::from_secs(10);
+/// The first argument that makes this program [`become_program`].
+pub(crate) const RUN: &str = "--run";
+const OWN_PROGRAM: &str = "/proc/self/exe";
+const NOT_STARTED: u8 = 127;
 /// The kernel gives process 1 no search path.
 const PATH: &str = "/usr/bin:/bin:/usr/sbin:/sbin";
 
@@ -42,7 +47,7 @@ pub(crate) fn run(command: Command) -> WatchError {
     for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGPWR] {
         mask.add(signal);
     }
-    // The standard library clears the mask for every child.
+    // Children inherit this mask; `start` goes through RUN to take it off again.
     let watched = mask
         .thread_block()
         .and_then(|()| SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC));
@@ -146,8 +151,9 @@ impl Watch {
     }
 
     fn start(&mut self) {
-        let Some((program, arguments)) = self.command.words().split_first() else { return };
-        let child = Process::new(program).args(arguments).env("PATH", PATH).process_group(0).spawn();
+        let mut child = Process::new(OWN_PROGRAM);
+        child.arg(RUN).args(self.command.words()).env("PATH", PATH).process_group(0);
+        let child = child.spawn();
         match child {
             Ok(child) => {
                 // A process number above i32 does not exist on Linux.
@@ -158,7 +164,7 @@ impl Watch {
                 }
             }
             Err(error) => {
-                say(&format!("cannot start {}: {error}", program.to_string_lossy()));
+                say(&format!("cannot start anything: {error}"));
                 self.apply(Event::Ended(Ended::NotStarted));
             }
         }
@@ -170,6 +176,18 @@ impl Watch {
             let _ = kill(pid, signal);
         }
     }
+}
+
+/// In the child: takes the signal mask off and becomes the program. Done by a second start of this program, because
+/// code between fork and exec would need `unsafe`. Returns only on failure, with the status that shells use for it.
+pub(crate) fn become_program(words: &[OsString]) -> ExitCode {
+    let Some((program, arguments)) = words.split_first() else { return ExitCode::from(NOT_STARTED) };
+    if let Err(error) = SigSet::all().thread_unblock() {
+        say(&format!("signals stay blocked: {}", error.desc()));
+    }
+    let error = Process::new(program).args(arguments).exec();
+    say(&format!("cannot start {}: {error}", program.to_string_lossy()));
+    ExitCode::from(NOT_STARTED)
 }
 
 /// "812 ms", "3.2 s".
