@@ -183,6 +183,15 @@ fn lines_of_guest_monitor_and_workload_carry_the_name() {
 }
 
 #[test]
+fn what_a_dead_machine_still_had_to_say_is_heard_before_its_end_is_told() {
+    let site = Site::with_fake().workload("burst", "job", "burst", "");
+    let mut daemon = site.start();
+    daemon.wait_for("hearthd | burst: done: exit 0");
+    daemon.place("burst   | last word");
+    daemon.stop();
+}
+
+#[test]
 fn what_comes_after_a_job_starts_when_it_is_done() {
     let site = Site::with_fake()
         .workload("after", "service", "serve", "after = [\"before\"]")

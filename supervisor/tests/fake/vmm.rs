@@ -72,6 +72,14 @@ async fn run(words: &[&str], socket: PathBuf) -> i32 {
             send(&mut stream, &FromAgent::Exited { status }).await;
             0
         }
+        ["burst"] => {
+            for _ in 0..100 {
+                say(&mut stream, &[b'x'; 900]).await;
+            }
+            say(&mut stream, b"\nlast word").await;
+            send(&mut stream, &FromAgent::Exited { status: ExitStatus::Code(0) }).await;
+            0
+        }
         ["flood"] => {
             for number in 0..20_000 {
                 say(&mut stream, format!("{number:0>900}\n").as_bytes()).await;
