@@ -148,7 +148,8 @@ fn gic() -> Fact {
         KVM_CREATE_DEVICE_TEST, kvm_create_device, kvm_device_type_KVM_DEV_TYPE_ARM_VGIC_V2,
         kvm_device_type_KVM_DEV_TYPE_ARM_VGIC_V3,
     };
-    let Ok(vm) = crate::kvm::open().and_then(|kvm| kvm.create_vm().map_err(crate::kvm::KvmError::Open)) else {
+    let Ok(vm) = crate::kvm::open().and_then(|kvm| kvm.create_vm().map_err(crate::kvm::KvmError::Open))
+    else {
         return fact("gic", State::Unknown, "KVM does not open");
     };
     let offers = |kind| {

@@ -86,9 +86,7 @@ fn examine_kvm() -> (KvmKind, String, Option<u64>) {
             let note = format!("a guest kernel runs at about {mips} million instructions/s");
             (KvmKind::Complete, note, Some(mips))
         }
-        Err(error) => {
-            (KvmKind::Absent, format!("a guest of four instructions does not run: {error}"), None)
-        }
+        Err(error) => (KvmKind::Absent, format!("a guest of four instructions does not run: {error}"), None),
     }
 }
 

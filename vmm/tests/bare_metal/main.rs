@@ -115,7 +115,10 @@ fn sixteen_vcpus_are_made_and_the_first_one_starts() {
 fn faults_of_the_configuration_are_one_line_each() {
     for (config, expected) in [
         ("", "vm.toml:1:1: boot.kernel: missing"),
-        ("[machine]\nmemory_mib = 4\n[boot]\nkernel = \"k\"\n", "vm.toml:2:1: machine.memory_mib: expected at least 32 MiB, found 4"),
+        (
+            "[machine]\nmemory_mib = 4\n[boot]\nkernel = \"k\"\n",
+            "vm.toml:2:1: machine.memory_mib: expected at least 32 MiB, found 4",
+        ),
         ("[boot]\nkernel = \"k\"\nkernal = 1\n", "vm.toml:3:1: boot.kernal: "),
         ("[boot]\nkernel = 5\n", "vm.toml:2:1: boot.kernel: expected"),
         ("[boot\n", "vm.toml:1:"),

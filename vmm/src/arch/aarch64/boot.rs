@@ -37,19 +37,13 @@ pub fn load(
         return Err(BootError::DoesNotFit { what: "the device tree".into(), mib: mib_of(memory) });
     }
     let initrd = initrd_below(memory, files.initrd, kernel_end, device_tree)?;
-    let tree = fdt::build(&fdt::Facts {
-        ram,
-        vcpus,
-        gic: chipset.gic(),
-        cmdline: files.cmdline,
-        initrd,
-        slots,
-    })
-    .map_err(|error| BootError::NotAKernel {
-        path: files.kernel.to_owned(),
-        expected: "startable",
-        detail: format!(": the device tree cannot be built: {error}"),
-    })?;
+    let tree =
+        fdt::build(&fdt::Facts { ram, vcpus, gic: chipset.gic(), cmdline: files.cmdline, initrd, slots })
+            .map_err(|error| BootError::NotAKernel {
+                path: files.kernel.to_owned(),
+                expected: "startable",
+                detail: format!(": the device tree cannot be built: {error}"),
+            })?;
     memory.write_slice(&tree, GuestAddress(device_tree))?;
     Ok(Entry { address, device_tree: GuestAddress(device_tree) })
 }

@@ -81,27 +81,26 @@ pub fn load(
 
 fn load_kernel(memory: &GuestRam, files: &BootFiles<'_>) -> Result<(Entry, u64), BootError> {
     let mut kernel: File = open(files.kernel)?;
-    let loaded =
-        Elf::load(memory, None, &mut kernel, Some(layout::HIGH_MEMORY)).map_err(|error| {
-            use linux_loader::loader::Error::Elf as ElfError;
-            use linux_loader::loader::elf::Error::{InvalidElfMagicNumber, ReadElfHeader, ReadKernelImage};
-            match error {
-                ElfError(InvalidElfMagicNumber | ReadElfHeader) => BootError::NotAKernel {
-                    path: files.kernel.to_owned(),
-                    expected: "an uncompressed x86_64 kernel (vmlinux, an ELF file)",
-                    detail: String::new(),
-                },
-                ElfError(ReadKernelImage) => BootError::DoesNotFit {
-                    what: format!("{}: the kernel (or the file is cut short)", files.kernel.display()),
-                    mib: mib_of(memory),
-                },
-                other => BootError::NotAKernel {
-                    path: files.kernel.to_owned(),
-                    expected: "an uncompressed x86_64 kernel (vmlinux, an ELF file)",
-                    detail: format!(": {other}"),
-                },
-            }
-        })?;
+    let loaded = Elf::load(memory, None, &mut kernel, Some(layout::HIGH_MEMORY)).map_err(|error| {
+        use linux_loader::loader::Error::Elf as ElfError;
+        use linux_loader::loader::elf::Error::{InvalidElfMagicNumber, ReadElfHeader, ReadKernelImage};
+        match error {
+            ElfError(InvalidElfMagicNumber | ReadElfHeader) => BootError::NotAKernel {
+                path: files.kernel.to_owned(),
+                expected: "an uncompressed x86_64 kernel (vmlinux, an ELF file)",
+                detail: String::new(),
+            },
+            ElfError(ReadKernelImage) => BootError::DoesNotFit {
+                what: format!("{}: the kernel (or the file is cut short)", files.kernel.display()),
+                mib: mib_of(memory),
+            },
+            other => BootError::NotAKernel {
+                path: files.kernel.to_owned(),
+                expected: "an uncompressed x86_64 kernel (vmlinux, an ELF file)",
+                detail: format!(": {other}"),
+            },
+        }
+    })?;
     let entry = match loaded.pvh_boot_cap {
         PvhBootCapability::PvhEntryPresent(address) => Entry::Pvh { address },
         _ => Entry::Linux64 { address: loaded.kernel_load },

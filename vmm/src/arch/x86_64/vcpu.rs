@@ -103,13 +103,8 @@ fn set_system_registers(vcpu: &VcpuFd, entry: Entry) -> Result<(), ChipsetError>
     let data = flat_segment(2, DATA, false);
     sregs.cs = flat_segment(1, CODE, long);
     (sregs.ds, sregs.es, sregs.fs, sregs.gs, sregs.ss) = (data, data, data, data, data);
-    sregs.tr = kvm_segment {
-        limit: 0x67,
-        selector: 3 * 8,
-        type_: BUSY_TASK,
-        present: 1,
-        ..Default::default()
-    };
+    sregs.tr =
+        kvm_segment { limit: 0x67, selector: 3 * 8, type_: BUSY_TASK, present: 1, ..Default::default() };
     sregs.gdt.base = layout::GDT.0;
     sregs.gdt.limit = u16::try_from(size_of_val(&gdt(long)) - 1).unwrap_or(u16::MAX);
     sregs.idt.base = 0;
