@@ -195,10 +195,15 @@ impl<'a> Job<'a> {
 
 /// What a program prints, for quick questions; its complaint is part of the error.
 pub(crate) fn ask(command: &mut Command) -> Result<String, CommandError> {
+    Ok(String::from_utf8_lossy(&ask_bytes(command)?).into_owned())
+}
+
+/// Like [`ask`], for output that is no text.
+pub(crate) fn ask_bytes(command: &mut Command) -> Result<Vec<u8>, CommandError> {
     let program = program_name(command);
     let output = command.stdin(Stdio::null()).output().map_err(|source| start_error(&program, source))?;
     if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        return Ok(output.stdout);
     }
     let said = String::from_utf8_lossy(&output.stderr);
     let said = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default().trim().to_owned();

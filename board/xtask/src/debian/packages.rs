@@ -45,6 +45,8 @@ pub(crate) enum Need {
     Archive,
     /// Compiling a guest kernel.
     GuestKernel(Arch),
+    /// Unpacking Debian's own kernel into what a monitor loads.
+    StockKernel,
     /// Linking static Rust programs.
     Programs(Arch),
     /// Compiling Rust for the other architecture where rustup has no target to give.
@@ -68,6 +70,7 @@ impl Need {
                 }
                 all
             }
+            Need::StockKernel => vec!["lz4", "xz-utils"],
             Need::Programs(arch) => vec![arch.gcc_package(), arch.libc_package()],
             Need::DebianRust => vec!["rustc-web"],
             Need::Board(arch) => vec![arch.qemu_package()],

@@ -4,10 +4,9 @@
 //! Not here: the decision to use it (`guest`). Invariant: modules and image come from the same package.
 
 use std::{
-    fs::{self, File},
-    io,
+    fs, io,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
 };
 
 use thiserror::Error;
@@ -15,11 +14,11 @@ use thiserror::Error;
 use crate::{
     arch::Arch,
     cache::CacheError,
-    command::CommandError,
-    debian::{archive::ArchiveError, packages::PackagesError},
+    command::{self, CommandError},
+    debian::packages::{self, Need, PackagesError},
     kernel::{
         board::{self, BoardKernelError, Recipe, UnpackedKernel},
-        modules::{Module, ModulesError, Weight},
+        modules::{Module, Weight},
     },
     workshop::Workshop,
 };
@@ -53,10 +52,6 @@ pub(crate) enum StockError {
     #[error(transparent)]
     Kernel(#[from] BoardKernelError),
     #[error(transparent)]
-    Modules(#[from] ModulesError),
-    #[error(transparent)]
-    Archive(#[from] ArchiveError),
-    #[error(transparent)]
     Packages(#[from] PackagesError),
     #[error(transparent)]
     Command(#[from] CommandError),
@@ -74,6 +69,7 @@ pub(crate) struct StockKernel {
 
 /// Debian's cloud kernel for `arch`.
 pub(crate) fn cloud_kernel(shop: &Workshop, arch: Arch) -> Result<StockKernel, StockError> {
+    packages::require(shop, &[Need::StockKernel])?;
     let recipe = Recipe {
         kind: "stock-kernel",
         meta_package: format!("linux-image-cloud-{}", arch.debian()),
@@ -88,39 +84,50 @@ pub(crate) fn cloud_kernel(shop: &Workshop, arch: Arch) -> Result<StockKernel, S
     Ok(StockKernel { image: kernel.image, release: kernel.release, modules: kernel.modules })
 }
 
+/// A way in which kernels are packed.
+#[derive(Debug, PartialEq, Eq)]
+struct Packing {
+    magic: &'static [u8],
+    program: &'static str,
+}
+
+/// Debian 12 packs with lz4, in its old format; others have used xz.
+const PACKINGS: [Packing; 2] =
+    [Packing { magic: b"\x02\x21\x4c\x18", program: "lz4" }, Packing { magic: b"\xfd7zXZ\0", program: "xz" }];
+
+/// A kernel inside a bzImage.
+#[derive(Debug, PartialEq, Eq)]
+struct Packed<'a> {
+    packing: &'static Packing,
+    stream: &'a [u8],
+    unpacked_size: usize,
+}
+
 /// Writes the ELF inside the bzImage `from` to `to`.
 fn decompress(from: &Path, to: &Path) -> Result<(), StockError> {
     let file = fs::read(from).map_err(|source| StockError::Read { path: from.to_owned(), source })?;
-    let payload = payload(&file).map_err(|why| StockError::NotAKernel { path: from.to_owned(), why })?;
+    let refuse = |why| StockError::NotAKernel { path: from.to_owned(), why };
+    let Packed { packing, stream, unpacked_size } = packed(&file).map_err(refuse)?;
     let error = |source| StockError::Decompress { path: from.to_owned(), source };
-    // xz reads a file more simply than a pipe that this program would have to feed while xz writes.
-    let packed = to.with_extension("xz");
-    fs::write(&packed, payload).map_err(error)?;
-    let out = File::create(to).map_err(error)?;
-    // A kernel's stream is followed by its size in four bytes, which xz takes for garbage: one stream only.
-    let status = Command::new("xz")
-        .args(["-dc", "--single-stream"])
-        .stdin(File::open(&packed).map_err(error)?)
-        .stdout(out)
-        .stderr(Stdio::null())
-        .status()
-        .map_err(error)?;
-    fs::remove_file(&packed).map_err(error)?;
-    let unpacked = fs::read(to).map_err(error)?;
-    if status.success() && unpacked.starts_with(b"\x7fELF") {
-        Ok(())
-    } else {
-        Err(StockError::NotAKernel { path: from.to_owned(), why: "its payload does not unpack to an ELF" })
+    // A file, because a pipe would have to be fed and drained at the same time.
+    let stream_file = to.with_extension("packed");
+    fs::write(&stream_file, stream).map_err(error)?;
+    let unpacked = command::ask_bytes(Command::new(packing.program).arg("-dc").arg(&stream_file))?;
+    fs::remove_file(&stream_file).map_err(error)?;
+    if unpacked.len() != unpacked_size || !unpacked.starts_with(b"\x7fELF") {
+        return Err(refuse("its payload does not unpack to an ELF of the stated size"));
     }
+    fs::write(to, unpacked).map_err(error)
 }
 
-/// The compressed kernel inside a bzImage, by the fields of the boot protocol (Documentation/x86/boot.rst).
-fn payload(file: &[u8]) -> Result<&[u8], &'static str> {
+/// Finds the packed kernel by the fields of the boot protocol (Documentation/x86/boot.rst).
+fn packed(file: &[u8]) -> Result<Packed<'_>, &'static str> {
     const SECTOR: usize = 512;
-    const XZ_MAGIC: &[u8] = b"\xfd7zXZ\0";
+    const SIZE_BYTES: usize = 4;
     let byte = |at: usize| file.get(at).copied().ok_or("it is too short");
     let word = |at: usize| {
-        let bytes: [u8; 4] = file.get(at..at + 4).and_then(|s| s.try_into().ok()).ok_or("it is too short")?;
+        let bytes = at.checked_add(SIZE_BYTES).and_then(|end| file.get(at..end));
+        let bytes: [u8; SIZE_BYTES] = bytes.and_then(|s| s.try_into().ok()).ok_or("it is too short")?;
         usize::try_from(u32::from_le_bytes(bytes)).map_err(|_| "an offset is too large")
     };
     if file.get(0x202..0x206) != Some(b"HdrS".as_slice()) {
@@ -131,10 +138,15 @@ fn payload(file: &[u8]) -> Result<&[u8], &'static str> {
         0 => 4,
         n => usize::from(n),
     };
+    let beyond = "its payload lies beyond its end";
     let start = (setup_sectors + 1) * SECTOR + word(0x248)?;
-    let end = start.checked_add(word(0x24c)?).ok_or("an offset is too large")?;
-    let payload = file.get(start..end).ok_or("its payload lies beyond its end")?;
-    if payload.starts_with(XZ_MAGIC) { Ok(payload) } else { Err("it is not packed with xz") }
+    let end = start.checked_add(word(0x24c)?).ok_or(beyond)?;
+    // The unpacked size stands behind the stream, inside the payload.
+    let size_at = end.checked_sub(SIZE_BYTES).ok_or(beyond)?;
+    let stream = file.get(start..size_at).ok_or(beyond)?;
+    let unpacked_size = word(size_at).map_err(|_| beyond)?;
+    let packing = PACKINGS.iter().find(|packing| stream.starts_with(packing.magic));
+    Ok(Packed { packing: packing.ok_or("it is packed neither with lz4 nor with xz")?, stream, unpacked_size })
 }
 
 #[cfg(test)]
@@ -153,17 +165,20 @@ mod tests {
     }
 
     #[test]
-    fn the_payload_is_where_the_boot_header_says() {
-        let packed = b"\xfd7zXZ\0rest";
-        assert_eq!(payload(&image(packed)), Ok(packed.as_slice()));
+    fn the_packed_kernel_is_where_the_boot_header_says() {
+        let file = image(b"\x02\x21\x4c\x18rest\x07\0\0\0");
+        let found = packed(&file).unwrap();
+        assert_eq!(found.packing.program, "lz4");
+        assert_eq!(found.stream, b"\x02\x21\x4c\x18rest");
+        assert_eq!(found.unpacked_size, 7);
     }
 
     #[test]
     fn a_file_that_is_no_kernel_is_refused_by_what_is_wrong() {
-        assert_eq!(payload(b"#!/bin/sh"), Err("it has no boot header"));
-        assert_eq!(payload(&image(b"\x1f\x8bgzip..")), Err("it is not packed with xz"));
-        let mut cut = image(b"\xfd7zXZ\0rest");
+        assert_eq!(packed(b"#!/bin/sh"), Err("it has no boot header"));
+        assert_eq!(packed(&image(b"\x1f\x8bgzip....")), Err("it is packed neither with lz4 nor with xz"));
+        let mut cut = image(b"\xfd7zXZ\0rest\x07\0\0\0");
         cut.truncate(1041);
-        assert_eq!(payload(&cut), Err("its payload lies beyond its end"));
+        assert_eq!(packed(&cut), Err("its payload lies beyond its end"));
     }
 }
