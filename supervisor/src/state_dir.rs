@@ -133,7 +133,9 @@ fn runs_machine_of(pid: i32, folder: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Read;
     use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::ExitStatusExt;
     use std::process::{Command, Stdio};
 
     #[test]
@@ -162,12 +164,16 @@ mod tests {
         let base = tempfile::tempdir().unwrap();
         let folder = |name: &str| base.path().join("vm").join(name);
         let spawn = |word: &Path| {
-            Command::new("sh")
-                .args(["-c", "read line", "monitor"])
+            let mut child = Command::new("sh")
+                .args(["-c", "echo here; read line", "monitor"])
                 .arg(word)
                 .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
                 .spawn()
-                .unwrap()
+                .unwrap();
+            // Its command line can be seen only some time after the spawn.
+            child.stdout.as_mut().unwrap().read_exact(&mut [0; 5]).unwrap();
+            child
         };
         for name in ["ours", "stranger"] {
             fs::create_dir_all(folder(name)).unwrap();
@@ -177,7 +183,6 @@ mod tests {
         note_pid(&folder("ours"), ours.id()).unwrap();
         note_pid(&folder("stranger"), stranger.id()).unwrap();
         StateDir::open(base.path()).unwrap();
-        use std::os::unix::process::ExitStatusExt;
         assert_eq!(ours.wait().unwrap().signal(), Some(9));
         assert!(stranger.try_wait().unwrap().is_none(), "the stranger lives");
         assert!(!folder("ours").exists());

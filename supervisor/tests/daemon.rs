@@ -26,7 +26,7 @@ impl Site {
         fs::create_dir(folder.path().join("workloads")).expect("a folder in it");
         let site = Site { folder };
         let text = format!(
-            "[paths]\nvmm = {vmm:?}\nstate = {:?}\n[stop]\nagent_s = 1\nterminate_s = 1\n",
+            "[paths]\nvmm = {vmm:?}\nstate = {:?}\n[stop]\nagent_s = 3600\nterminate_s = 3600\n",
             site.state()
         );
         fs::write(site.config(), text).expect("a file");
@@ -42,6 +42,15 @@ impl Site {
         let words: Vec<String> = command.split(' ').map(|word| format!("{word:?}")).collect();
         let text = format!("kind = \"{kind}\"\nimage = \"i\"\ncommand = [{}]\n{more}\n", words.join(", "));
         fs::write(self.folder.path().join("workloads").join(format!("{name}.toml")), text).expect("a file");
+        self
+    }
+
+    /// Sets how long the rungs of a stop last; without it they last for ever.
+    fn stop_times(self, agent_s: u32, terminate_s: u32) -> Site {
+        let text = fs::read_to_string(self.config()).expect("the file");
+        let text = text.replace("agent_s = 3600", &format!("agent_s = {agent_s}"));
+        let text = text.replace("terminate_s = 3600", &format!("terminate_s = {terminate_s}"));
+        fs::write(self.config(), text).expect("a file");
         self
     }
 
@@ -240,7 +249,7 @@ fn a_missing_monitor_is_one_line_and_tried_again() {
 
 #[test]
 fn an_agent_that_does_not_stop_is_followed_by_sigterm() {
-    let site = Site::with_fake().workload("deaf", "service", "deaf", "");
+    let site = Site::with_fake().workload("deaf", "service", "deaf", "").stop_times(1, 3600);
     let mut daemon = site.start();
     daemon.wait_for("deaf    | serving");
     daemon.stop();
@@ -250,7 +259,7 @@ fn an_agent_that_does_not_stop_is_followed_by_sigterm() {
 
 #[test]
 fn a_monitor_that_ignores_sigterm_is_killed() {
-    let site = Site::with_fake().workload("stubborn", "service", "stubborn", "");
+    let site = Site::with_fake().workload("stubborn", "service", "stubborn", "").stop_times(1, 1);
     let mut daemon = site.start();
     daemon.wait_for("stubborn | serving");
     daemon.signal(Signal::SIGTERM);
@@ -264,8 +273,6 @@ fn a_monitor_that_ignores_sigterm_is_killed() {
 #[test]
 fn a_second_signal_kills_at_once() {
     let site = Site::with_fake().workload("stubborn", "service", "stubborn", "");
-    let config = fs::read_to_string(site.config()).unwrap().replace("_s = 1", "_s = 3600");
-    fs::write(site.config(), config).unwrap();
     let mut daemon = site.start();
     daemon.wait_for("stubborn | serving");
     daemon.signal(Signal::SIGINT);
@@ -329,7 +336,7 @@ fn a_second_daemon_on_the_same_state_is_refused_and_the_first_lives() {
 
 #[test]
 fn what_a_killed_daemon_left_is_cleared_by_the_next() {
-    let site = Site::with_fake().workload("stubborn", "service", "stubborn", "");
+    let site = Site::with_fake().workload("stubborn", "service", "stubborn", "").stop_times(1, 1);
     let mut first = site.start();
     first.wait_for("stubborn | serving");
     let monitor = fs::read_to_string(site.state().join("vm/stubborn/vm.pid")).unwrap();
