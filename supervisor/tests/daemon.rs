@@ -196,7 +196,8 @@ fn what_a_dead_machine_still_had_to_say_is_heard_before_its_end_is_told() {
     let site = Site::with_fake().workload("burst", "job", "burst", "");
     let mut daemon = site.start();
     daemon.wait_for("hearthd | burst: done: exit 0");
-    daemon.place("burst   | last word");
+    assert!(daemon.said("burst   | last word"), "{:#?}", daemon.seen);
+    assert!(daemon.said("burst   | last word of the kernel"), "{:#?}", daemon.seen);
     daemon.stop();
 }
 
