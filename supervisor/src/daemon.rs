@@ -19,6 +19,7 @@ use smol::{LocalExecutor, Timer};
 use thiserror::Error;
 
 use crate::console::Console;
+use crate::kvm;
 use crate::machine::{Machine, Report, Reporter, What};
 use crate::setup::Setup;
 use crate::state_dir::{StateDir, StateError};
@@ -99,6 +100,7 @@ impl Daemon {
 
     async fn turn_until_stopped(&mut self, reports: Receiver<Report>, mut signals: Signals) {
         self.console.say(&format!("starting {} workloads", self.setup.workloads.len()));
+        self.say_what_kvm_is();
         self.apply(Event::Tick);
         while !self.finished {
             let report = async {
@@ -135,6 +137,13 @@ impl Daemon {
                 Input::Deadline => self.apply(Event::Tick),
             }
         }
+    }
+
+    /// Beside everything else: no workload waits for it.
+    fn say_what_kvm_is(&self) {
+        let (console, monitor) = (self.console.clone(), self.setup.device.paths.vmm.clone());
+        let asking = async move { console.say(&format!("kvm: {}", kvm::describe(&monitor).await)) };
+        self.executor.spawn(asking).detach();
     }
 
     fn now(&self) -> Moment {

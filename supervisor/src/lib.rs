@@ -12,6 +12,7 @@ pub mod console;
 pub mod daemon;
 pub mod ended;
 pub mod guest_boot;
+pub mod kvm;
 pub mod lines;
 pub mod machine;
 pub mod setup;

@@ -31,19 +31,19 @@ on_boards!(every_end_of_a_guest_is_told_from_the_others:
 
 fn the_demo_comes_up_and_stops_in_order(board: &str) {
     let mut rig = Rig::boot(board, &Config::Demo, &[]);
-    rig.wait_for("hearthd  | kvm: complete");
-    rig.wait_for("hello    | Hello from a microVM: Linux ");
-    rig.wait_for("hearthd  | ready: 3 of 3 workloads");
+    rig.wait_for("hearthd | kvm: complete");
+    rig.wait_for("hello | Hello from a microVM: Linux ");
+    rig.wait_for("hearthd | ready: 3 of 3 workloads");
     let up = rig.said().to_vec();
-    assert!(up.iter().any(|line| line == "hearthd  | hello: done: exit 0"), "{up:#?}");
-    assert!(up.iter().any(|line| line.starts_with("hearthd  | clock: running, guest ready in ")), "{up:#?}");
-    rig.wait_for("clock    | up for ");
+    assert!(up.iter().any(|line| line == "hearthd | hello: done: exit 0"), "{up:#?}");
+    assert!(up.iter().any(|line| line.starts_with("hearthd | clock: running, guest ready in ")), "{up:#?}");
+    rig.wait_for("clock | up for ");
 
     rig.press_the_power_button();
-    rig.wait_for("hearthd  | stopped");
+    rig.wait_for("hearthd | stopped");
     assert!(rig.wait_for_the_end(), "a box that was told to power off ends well");
     // `echo` needs `clock`, so it goes first.
-    let order = ["hearthd  | stopping", "echo     | echo stopped", "clock    | clock stopped", "hearthd  | stopped"];
+    let order = ["hearthd | stopping", "echo | echo stopped", "clock | clock stopped", "hearthd | stopped"];
     let places: Vec<_> = order.iter().map(|line| rig.place_of(line)).collect();
     assert!(places.is_sorted(), "{places:?}: {:#?}", rig.said());
 }
@@ -71,14 +71,14 @@ fn every_end_of_a_guest_is_told_from_the_others(board: &str) {
         ("unheard", job("exec /no/such/program")),
     ];
     let mut rig = Rig::boot(board, &Config::Workloads(workloads), &[]);
-    rig.wait_for("hearthd  | not ready: 1 of 5 workloads");
+    rig.wait_for("hearthd | not ready: 1 of 5 workloads");
     let said = rig.said().to_vec();
     let has = |text: &str| said.iter().any(|line| line.starts_with(text));
-    assert!(has("good     | fine") && has("hearthd  | good: done: exit 0"), "{said:#?}");
-    assert!(has("bad      | to stderr") && has("hearthd  | bad: failed: exit 3"), "{said:#?}");
-    assert!(has("hearthd  | killed: failed: signal 9"), "{said:#?}");
-    assert!(has("hearthd  | vanished: failed: "), "{said:#?}");
-    assert!(has("hearthd  | unheard: failed: exit 127"), "{said:#?}");
+    assert!(has("good | fine") && has("hearthd | good: done: exit 0"), "{said:#?}");
+    assert!(has("bad | to stderr") && has("hearthd | bad: failed: exit 3"), "{said:#?}");
+    assert!(has("hearthd | killed: failed: signal 9"), "{said:#?}");
+    assert!(has("hearthd | vanished: failed: "), "{said:#?}");
+    assert!(has("hearthd | unheard: failed: exit 127"), "{said:#?}");
     rig.press_the_power_button();
     assert!(rig.wait_for_the_end());
 }

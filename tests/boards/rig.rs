@@ -45,8 +45,7 @@ impl Rig {
         let (sender, lines) = mpsc::channel();
         thread::spawn(move || {
             for line in console.split(b'\n').map_while(Result::ok) {
-                let line = String::from_utf8_lossy(&line).trim_end().to_owned();
-                if sender.send(line).is_err() {
+                if sender.send(plain(&String::from_utf8_lossy(&line))).is_err() {
                     break;
                 }
             }
@@ -112,6 +111,14 @@ impl Drop for Rig {
         }
         let _ = self.child.wait();
         let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// A line without the blanks that line up the daemon's columns.
+fn plain(line: &str) -> String {
+    match line.split_once('|') {
+        Some((speaker, words)) => format!("{} |{}", speaker.trim_end(), words.trim_end()),
+        None => line.trim_end().to_owned(),
     }
 }
 

@@ -34,7 +34,7 @@ impl Seen {
         let Some((speaker, words)) = line.split_once("| ") else { return };
         let (speaker, words) = (speaker.trim(), words.trim());
         if speaker != DAEMON {
-            if !speaker.contains(' ') && !words.is_empty() {
+            if !speaker.contains(' ') && !is_machinery(words) {
                 self.said.entry(speaker.to_owned()).or_insert_with(|| words.to_owned());
             }
         } else if let Some(kvm) = words.strip_prefix("kvm: ") {
@@ -45,6 +45,11 @@ impl Seen {
             self.progress = Progress::NotReady(words.to_owned());
         }
     }
+}
+
+/// What a guest's kernel or agent says, not its workload.
+fn is_machinery(words: &str) -> bool {
+    words.is_empty() || words.starts_with('[') || words.starts_with("hearth-agent: ")
 }
 
 impl fmt::Display for Seen {
@@ -72,6 +77,8 @@ mod tests {
             "hearthd  | kvm: complete",
             "hello    | ready: 1 of 1 workloads",
             "hello    | second line",
+            "clock    | hearth-agent: ready in 312 ms",
+            "clock    | [    0.5] reboot: Power down",
         ] {
             seen.read(line);
         }
