@@ -45,6 +45,8 @@ struct Pipe {
     device_reads: bool,
     /// The device let go of its end.
     dropped: bool,
+    /// How often the device has tried to read.
+    reads: usize,
     edge: Readiness,
 }
 
@@ -63,6 +65,7 @@ impl Program {
             device_writes: true,
             device_reads: true,
             dropped: false,
+            reads: 0,
             edge: Readiness { readable: false, writable: true, hung_up: false },
         })))
     }
@@ -126,6 +129,7 @@ impl ReadVolatile for FakeStream {
         slice: &mut VolatileSlice<'_, B>,
     ) -> Result<usize, VolatileMemoryError> {
         let mut pipe = self.0.pipe();
+        pipe.reads += 1;
         let count = slice.len().min(pipe.to_guest.len());
         if count == 0 {
             return if pipe.host_writes { Err(would_block()) } else { Ok(0) };

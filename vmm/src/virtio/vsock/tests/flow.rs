@@ -259,6 +259,11 @@ fn host_that_only_stops_reading_is_reported_as_that() {
     guest.settle(&host);
     let packet = guest.expect(Operation::Data);
     assert_eq!((packet.payload.as_slice(), packet.header.forwarded), (b"but listen".as_slice(), 13));
+    // What goes into the void costs no credit.
+    for _ in 0..3 {
+        guest.data(PORTS, &pattern(0, BUFFER as usize));
+        guest.expect(Operation::CreditUpdate);
+    }
 }
 
 #[test]
@@ -320,6 +325,20 @@ fn guest_without_receive_buffers_leaves_bytes_in_the_hosts_socket() {
 }
 
 #[test]
+fn a_stream_that_was_read_dry_is_left_alone_until_it_becomes_readable() {
+    let (mut guest, host) = World::with_host();
+    let program = guest.connect(&host, PORTS);
+    program.write(b"a few bytes");
+    guest.settle(&host);
+    guest.expect(Operation::Data);
+    let reads = program.pipe().reads;
+    for _ in 0..10 {
+        guest.notify(0);
+    }
+    assert_eq!(program.pipe().reads, reads);
+}
+
+#[test]
 fn connections_take_turns() {
     let (mut guest, host) = World::with_host();
     guest.take();
@@ -342,7 +361,8 @@ fn connections_take_turns() {
 fn a_turn_is_bounded_and_says_that_more_is_left() {
     let (mut guest, _host) = World::with_host();
     for _ in 0..100 {
-        guest.queue(World::header(PORTS, Operation::CreditUpdate), &[]);
+        // Of no connection, and not to be answered.
+        guest.queue(World::header(PORTS, Operation::Reset), &[]);
     }
     assert_eq!(guest.device.notify(1).unwrap(), Backlog::More);
     assert_eq!(guest.transmit.used().len(), 64);
@@ -371,6 +391,13 @@ fn reset_drops_everything_and_the_device_works_again_afterwards() {
     let program = guest.connect(&host, PORTS);
     let (offered, ports) = guest.offer(&host, 77);
     program.write(b"unread");
+    // An RST that waits for a buffer.
+    guest.take();
+    while guest.receive.free() < 128 {
+        guest.say(Ports { host: 1, guest: 1 }, Operation::Response);
+        guest.take();
+    }
+    guest.say(Ports { host: 1, guest: 1 }, Operation::Response);
     guest.device.reset();
     assert!(program.is_dropped() && offered.is_dropped());
     assert_eq!(guest.device.connections(), 0);

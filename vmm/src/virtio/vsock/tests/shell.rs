@@ -254,8 +254,11 @@ fn handshakes_that_never_end_are_bounded_oldest_first() {
 }
 
 #[test]
-fn many_clients_at_once_are_all_let_in() {
+fn many_clients_at_once_are_all_let_in_and_push_no_slower_one_out() {
     let mut house = House::new();
+    let mut slow = house.client();
+    slow.write_all(b"CONN").unwrap();
+    house.turns();
     let clients: Vec<_> = (0..100)
         .map(|_| {
             let mut client = house.client();
@@ -265,6 +268,9 @@ fn many_clients_at_once_are_all_let_in() {
         .collect();
     house.turns();
     assert_eq!(house.guest().device.connections(), clients.len());
+    slow.write_all(b"ECT 1\n").unwrap();
+    house.turns();
+    assert_eq!(house.guest().device.connections(), clients.len() + 1);
 }
 
 #[test]
