@@ -2,15 +2,18 @@
 //!
 //! Duty: hand the tree to `backhand`, with every choice that could differ between two runs made here.
 //! Not its duty: the format itself.
-//! Invariant: as the crate's. The compressor is zlib: every kernel that has squashfs at all has it (the kernel's
-//! configuration turns it on by default, unlike lz4, zstd and xz), and its Rust implementation needs no C
-//! compiler, so images are built the same on and for both architectures. Reading costs more than lz4 would;
-//! a guest reads a few megabytes once.
+//! Invariant: as the crate's.
+//!
+//! The compressor is lz4, because unpacking is part of every guest's boot. Counted in instructions, from the
+//! kernel's start to the first line of a shell script in the demo image: 27 ms without compression, 32 with lz4,
+//! 67 with zstd, 75 with zlib; the image is 1.9, 1.4, 0.9 and 1.0 MiB. The guest kernels of this project and
+//! Debian's own have lz4 turned on. Its Rust implementation needs no C compiler, so images are built the same
+//! on and for both architectures.
 
 use crate::tree::{Device, Node, Permissions, Tree};
 use backhand::{
     BackhandError, FilesystemCompressor, FilesystemWriter, NodeHeader,
-    compression::Compressor,
+    compression::{CompressionOptions, Compressor, Lz4},
     kind::{Kind, LE_V4_0},
 };
 use std::io::{self, Seek, Write};
@@ -18,6 +21,10 @@ use std::io::{self, Seek, Write};
 /// Bytes of a data block: mksquashfs's choice too; larger would compress better but make a guest read more to
 /// get a little.
 const BLOCK_SIZE: u32 = 128 * 1024;
+
+/// The only version of the block format that the kernel takes, and no flags: flag 1 would claim the slow,
+/// denser compression that this writer does not have.
+const LZ4: Lz4 = Lz4 { version: 1, flags: 0 };
 
 /// Why an image could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -36,9 +43,8 @@ pub fn write_squashfs(tree: &Tree, out: impl Write + Seek) -> Result<u64, Squash
     image.set_time(0);
     image.set_only_root_id();
     image.set_root_mode(Permissions::PROGRAM.bits());
-    image.set_compressor(
-        FilesystemCompressor::new(Compressor::Gzip, None).map_err(|error| fault("zlib", error))?,
-    );
+    let lz4 = FilesystemCompressor::new(Compressor::Lz4, Some(CompressionOptions::Lz4(LZ4)));
+    image.set_compressor(lz4.map_err(|error| fault("lz4", error))?);
     // The writer takes files for equal when a 64-bit hash and the length are; not enough to stake contents on.
     image.set_no_duplicate_files(false);
     for (path, node) in tree.iter() {
