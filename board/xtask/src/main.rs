@@ -51,8 +51,12 @@ mod tests {
     use thiserror::Error;
 
     #[derive(Debug, Error)]
-    #[error("cannot open the door")]
-    struct Outer(#[source] Inner);
+    #[error("cannot enter")]
+    struct Outer(#[source] Middle);
+
+    #[derive(Debug, Error)]
+    #[error("the door is locked")]
+    struct Middle(#[source] Inner);
 
     #[derive(Debug, Error)]
     #[error("the key is lost")]
@@ -60,6 +64,6 @@ mod tests {
 
     #[test]
     fn a_chain_of_causes_is_one_line() {
-        assert_eq!(chain(&Outer(Inner)), "cannot open the door: the key is lost");
+        assert_eq!(chain(&Outer(Middle(Inner))), "cannot enter: the door is locked: the key is lost");
     }
 }
