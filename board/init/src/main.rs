@@ -9,7 +9,6 @@
 #![forbid(unsafe_code)]
 
 mod charge;
-mod modules;
 mod mounts;
 mod power_button;
 mod watch;
@@ -35,7 +34,6 @@ button. A program given behind -- on the kernel command line, as an absolute pat
 instead of hearthd; when it ends, the box powers off.
 ";
 
-const MODULES: &str = "/etc/hearth/modules";
 const HEARTHD: [&str; 3] = ["/usr/bin/hearthd", "--config", "/etc/hearth/hearth.toml"];
 /// For a person at the console to read why, before the box restarts.
 const LAST_WORDS: Duration = Duration::from_secs(10);
@@ -51,7 +49,7 @@ fn main() -> ExitCode {
     if let Err(error) = set_cad_enabled(false) {
         say(&format!("Ctrl-Alt-Del resets the box: {error}"));
     }
-    say_all(modules::load_all(Path::new(MODULES)));
+    say_all(hearth_modules::load_all(Path::new(hearth_modules::LIST)));
     let error = watch::run(command(words));
     // Only reached when nothing can be watched at all.
     say(&format!("cannot go on, restarting the box: {error}"));

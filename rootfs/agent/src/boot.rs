@@ -55,6 +55,8 @@ pub(crate) fn boot() -> Result<Plan, BootFault> {
     for mount in &mounts::FIRST {
         mount.make().map_err(BootFault::Mount)?;
     }
+    // A stock kernel has its disk and its socket as modules; ours has no list.
+    remarks.extend(hearth_modules::load_all(Path::new(hearth_modules::LIST)));
     let line = fs::read("/proc/cmdline").map_err(BootFault::CommandLine)?;
     let args = KernelArgs::parse(&String::from_utf8_lossy(&line));
     if let Some(device) = &args.root

@@ -1,4 +1,4 @@
-//! Kernel modules, from a list in load order.
+//! Kernel modules, from a list in load order, for whoever is PID 1: of a box, or of a guest with a stock kernel.
 //!
 //! ```text
 //! # a comment
@@ -9,6 +9,7 @@
 //!
 //! Duty: read the list, load each, tell what failed. Not here: dependencies, the list is in order.
 //! Invariant: a module that fails does not keep the next from being tried.
+#![forbid(unsafe_code)]
 
 use std::ffi::CString;
 use std::fs::File;
@@ -26,8 +27,11 @@ struct Module<'l> {
     optional: bool,
 }
 
+/// Where an image keeps its list.
+pub const LIST: &str = "/etc/hearth/modules";
+
 /// Loads what the list says and tells what failed. No list means no modules: a kernel may have all built in.
-pub(crate) fn load_all(list: &Path) -> Vec<String> {
+pub fn load_all(list: &Path) -> Vec<String> {
     match std::fs::read_to_string(list) {
         Ok(text) => {
             parse(&text).filter_map(|module| load(&module).err().map(|why| told(&module, &why))).collect()
