@@ -43,7 +43,7 @@ pub(crate) enum Verb {
     /// source is not to be had, Debian's stock cloud kernel takes its place, with modules for the initramfs.
     Kernel(Kernel),
     /// Builds what guests run: the initramfs with the agent, and the demo's disk image.
-    Rootfs(ArchChoice),
+    Rootfs(Rootfs),
     /// Builds or runs a board: a whole machine with the daemon on it, in QEMU.
     #[command(subcommand)]
     Board(BoardVerb),
@@ -73,6 +73,22 @@ impl ArchChoice {
     }
 }
 
+/// Which kernel guests get.
+#[derive(Debug, Args)]
+pub(crate) struct GuestKernelFlag {
+    /// Give guests Debian's stock cloud kernel instead of the project's own.
+    #[arg(long)]
+    pub(crate) stock_kernel: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Rootfs {
+    #[command(flatten)]
+    pub(crate) arch: ArchChoice,
+    #[command(flatten)]
+    pub(crate) guest_kernel: GuestKernelFlag,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Kernel {
     #[command(flatten)]
@@ -97,6 +113,8 @@ pub(crate) enum BoardVerb {
         /// Take hearth.toml and workloads/ from here instead of the project's config folder.
         #[arg(long, value_name = "FOLDER")]
         config: Option<PathBuf>,
+        #[command(flatten)]
+        guest_kernel: GuestKernelFlag,
     },
     /// Builds the board's image and boots it with the console on this terminal.
     Run {
@@ -105,6 +123,8 @@ pub(crate) enum BoardVerb {
         /// Take hearth.toml and workloads/ from here instead of the project's config folder.
         #[arg(long, value_name = "FOLDER")]
         config: Option<PathBuf>,
+        #[command(flatten)]
+        guest_kernel: GuestKernelFlag,
         /// A program that the board's init runs in the daemon's place, with its arguments.
         #[arg(last = true, value_name = "PROGRAM")]
         program: Vec<String>,
@@ -119,6 +139,8 @@ pub(crate) struct Up {
     /// Take the workloads from FOLDER/workloads instead of the project's config folder.
     #[arg(long, value_name = "FOLDER")]
     pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) guest_kernel: GuestKernelFlag,
     /// End with status 0 when every workload has reached its goal, and with 1 if one fails.
     #[arg(long)]
     pub(crate) exit_when_ready: bool,

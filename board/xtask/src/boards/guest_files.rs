@@ -42,9 +42,31 @@ pub(crate) struct GuestFiles {
     pub(crate) kernel_origin: String,
 }
 
+/// Which kernel guests get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GuestKernelChoice {
+    /// Built from the project's fragments, where the source can be had.
+    Own,
+    /// Debian's cloud kernel.
+    Stock,
+}
+
+impl From<&crate::cli::GuestKernelFlag> for GuestKernelChoice {
+    fn from(flag: &crate::cli::GuestKernelFlag) -> Self {
+        if flag.stock_kernel { GuestKernelChoice::Stock } else { GuestKernelChoice::Own }
+    }
+}
+
 /// Builds whatever of them is not in the cache.
-pub(crate) fn build(shop: &Workshop, arch: Arch) -> Result<GuestFiles, GuestFilesError> {
-    let kernel = guest::guest_kernel(shop, arch)?;
+pub(crate) fn build(
+    shop: &Workshop,
+    arch: Arch,
+    choice: GuestKernelChoice,
+) -> Result<GuestFiles, GuestFilesError> {
+    let kernel = match choice {
+        GuestKernelChoice::Own => guest::guest_kernel(shop, arch)?,
+        GuestKernelChoice::Stock => guest::stock_kernel(shop, arch)?,
+    };
     let (tree, kernel_origin) = initrd_tree(shop, arch, kernel.origin)?;
     let initrd = image_file::write(shop, &format!("guest-initrd-{arch}"), Format::Cpio, &tree)?;
     let demo = demo::tree(&busybox(shop, arch)?)?;

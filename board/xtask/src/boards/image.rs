@@ -9,7 +9,7 @@ use hearth_image::{Tree, TreeFault};
 use thiserror::Error;
 
 use super::{
-    guest_files::{self, GuestFilesError},
+    guest_files::{self, GuestFilesError, GuestKernelChoice},
     image_file::{self, Format, ImageFileError},
     modules::add_modules,
 };
@@ -59,10 +59,11 @@ pub(crate) struct BoardImage {
 pub(crate) fn build(
     shop: &Workshop,
     arch: Arch,
+    guest_kernel: GuestKernelChoice,
     config: Option<&Path>,
     extra: impl FnOnce(&mut Tree) -> Result<(), TreeFault>,
 ) -> Result<BoardImage, BoardImageError> {
-    let guest = guest_files::build(shop, arch)?;
+    let guest = guest_files::build(shop, arch, guest_kernel)?;
     let kernel = board::board_kernel(shop, arch)?;
     let programs = programs::build_static(shop, arch, &PACKAGES)?;
 

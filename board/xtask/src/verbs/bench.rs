@@ -21,6 +21,7 @@ use crate::{
     },
     boards::{
         Board, Kvm,
+        guest_files::GuestKernelChoice,
         image::{self, BoardImageError},
         image_file::{self, Format, ImageFileError},
         qemu::{Accelerator, Machine, Pace},
@@ -96,7 +97,7 @@ fn race(shop: &Workshop, contenders: &[Contender]) -> Result<Results, BenchError
     guest.program("bin/ready", stopwatch.as_path())?;
     guest.data("etc/hearth/workload.toml", "command = [\"/bin/ready\", \"ready\"]\n")?;
     let initrd = image_file::write(shop, "bench-initrd", Format::Cpio, &guest)?;
-    let image = image::build(shop, board.arch(), None, |tree| {
+    let image = image::build(shop, board.arch(), GuestKernelChoice::Own, None, |tree| {
         tree.program("usr/bin/hearth-bench", stopwatch.as_path())?;
         add_race(tree, &initrd, contenders)
     })?;

@@ -12,6 +12,7 @@ use super::doctor::{self, DoctorError};
 use crate::{
     boards::{
         Board, Kvm,
+        guest_files::GuestKernelChoice,
         image::{self, BoardImage, BoardImageError},
         qemu::{Accelerator, Machine, Pace},
         session::{Event, PowerOff, Session, SessionError},
@@ -35,8 +36,8 @@ pub(crate) enum BoardError {
 
 pub(crate) fn run(shop: &Workshop, verb: &BoardVerb) -> Result<ExitCode, BoardError> {
     match verb {
-        BoardVerb::Build { board, config } => {
-            let image = build(shop, *board, config.as_deref())?;
+        BoardVerb::Build { board, config, guest_kernel } => {
+            let image = build(shop, *board, guest_kernel.into(), config.as_deref())?;
             println!("board {board}:");
             println!("  kernel     {} (Debian's {})", image.kernel.display(), image.kernel_release);
             println!(
@@ -46,8 +47,8 @@ pub(crate) fn run(shop: &Workshop, verb: &BoardVerb) -> Result<ExitCode, BoardEr
             );
             Ok(ExitCode::SUCCESS)
         }
-        BoardVerb::Run { board, config, program } => {
-            let image = build(shop, *board, config.as_deref())?;
+        BoardVerb::Run { board, config, guest_kernel, program } => {
+            let image = build(shop, *board, guest_kernel.into(), config.as_deref())?;
             let mut started = start(*board, &image, doctor::measure(shop)?, program)?;
             loop {
                 if let Event::Ended(status) = started.session.next(None)? {
@@ -59,9 +60,14 @@ pub(crate) fn run(shop: &Workshop, verb: &BoardVerb) -> Result<ExitCode, BoardEr
 }
 
 /// The image that `board` boots, built if need be, with all that QEMU needs installed.
-pub(crate) fn build(shop: &Workshop, board: Board, config: Option<&Path>) -> Result<BoardImage, BoardError> {
+pub(crate) fn build(
+    shop: &Workshop,
+    board: Board,
+    guest_kernel: GuestKernelChoice,
+    config: Option<&Path>,
+) -> Result<BoardImage, BoardError> {
     packages::require(shop, &[Need::Board(board.arch())])?;
-    Ok(image::build(shop, board.arch(), config, |_| Ok(()))?)
+    Ok(image::build(shop, board.arch(), guest_kernel, config, |_| Ok(()))?)
 }
 
 /// A board that was switched on.

@@ -9,7 +9,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    env, fs, io,
     path::PathBuf,
     process::{Command, ExitCode},
     time::Instant,
@@ -17,7 +17,9 @@ use std::{
 
 use thiserror::Error;
 
+use super::board::{self, BoardError};
 use crate::{
+    boards::{Board, guest_files::GuestKernelChoice},
     cli,
     command::{self, CommandError, Line},
     progress::Elapsed,
@@ -33,9 +35,14 @@ const BOX_TESTS: (&str, &str) = ("hearth-tests", "board");
 pub(crate) enum TestError {
     #[error(transparent)]
     Command(#[from] CommandError),
+    #[error(transparent)]
+    Board(#[from] BoardError),
     #[error("cannot read {}", path.display())]
     Read { path: PathBuf, source: io::Error },
 }
+
+/// Where those tests find this program.
+const XTASK_VARIABLE: &str = "HEARTH_XTASK";
 
 /// What is counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -88,6 +95,10 @@ pub(crate) fn run(shop: &Workshop, options: &cli::Test) -> Result<ExitCode, Test
     if options.quick {
         println!("whole boards: left out (--quick)");
     } else if has_box_tests(shop)? {
+        // Here, with progress, and not within a test's deadline.
+        for board in [Board::QemuX86_64, Board::QemuAarch64] {
+            board::build(shop, board, GuestKernelChoice::Own, None)?;
+        }
         let (package, feature) = BOX_TESTS;
         counts.add(suite(
             shop,
@@ -152,6 +163,8 @@ fn suite(
 impl Runner {
     fn command(self, shop: &Workshop, selection: &[&str], filter: Option<&str>) -> Command {
         let mut command = shop.cargo();
+        // The tests of whole boards drive boards through this very program.
+        command.envs(env::current_exe().map(|program| (XTASK_VARIABLE, program)).ok());
         // Output of passing tests is wanted too: it has the reasons of those that skipped themselves.
         match self {
             Runner::Nextest => {

@@ -61,12 +61,12 @@ pub(crate) fn run(shop: &Workshop, options: &Up) -> Result<ExitCode, UpError> {
     let place = options.board.map_or_else(|| Place::suited_to(host), Place::Board);
     let (session, place) = match place {
         Place::Board(name) => {
-            let image = board::build(shop, name, options.config.as_deref())?;
+            let image = board::build(shop, name, (&options.guest_kernel).into(), options.config.as_deref())?;
             let started = board::start(name, &image, host, &[])?;
             shop.progress.say(&format!("{place} ({}) is booting; Ctrl-C powers it off", started.accelerator));
             (started.session, format!("board {name} in QEMU by {}", started.accelerator))
         }
-        Place::Host => (on_this_machine(shop, options.config.as_deref())?, "this machine itself".to_owned()),
+        Place::Host => (on_this_machine(shop, options)?, "this machine itself".to_owned()),
     };
     let seen = follow(session, options.exit_when_ready)?;
     if options.exit_when_ready {
@@ -106,12 +106,12 @@ fn follow(mut session: Session, until_ready: bool) -> Result<Seen, UpError> {
 }
 
 /// The daemon right here, as whoever called: a guest without a network card needs no root.
-fn on_this_machine(shop: &Workshop, config: Option<&Path>) -> Result<Session, UpError> {
+fn on_this_machine(shop: &Workshop, options: &Up) -> Result<Session, UpError> {
     let programs = programs::build_static(shop, Arch::HOST, &["hearth-vmm", "hearth-supervisor"])?;
-    let guest = guest_files::build(shop, Arch::HOST)?;
+    let guest = guest_files::build(shop, Arch::HOST, (&options.guest_kernel).into())?;
     let folder = shop.cache.shelf("up")?;
     let images = folder.join("images");
-    let config = config.map_or_else(|| shop.path("config"), Path::to_owned);
+    let config = options.config.clone().unwrap_or_else(|| shop.path("config"));
     let write = |path: &Path, result: io::Result<()>| {
         result.map_err(|source| UpError::Write { path: path.to_owned(), source })
     };
