@@ -180,8 +180,8 @@ pub struct Reception<T> {
     device: Arc<T>,
     handshakes: Vec<Handshake>,
     next_token: u64,
-    /// Host programs wait to be accepted, or did not fit into the last turn.
-    accept_again: bool,
+    /// Host programs wait to be accepted, as far as we know.
+    someone_waits: bool,
     again: EventFd,
     /// Kept for its allocation: what one turn heard.
     ready: Vec<(ConnectionId, Readiness)>,
@@ -200,7 +200,7 @@ impl Door {
             device,
             handshakes: Vec::with_capacity(MAX_HANDSHAKES),
             next_token: 0,
-            accept_again: false,
+            someone_waits: false,
             again,
             ready: Vec::with_capacity(EVENTS_PER_TURN),
             arrived: Vec::new(),
@@ -210,6 +210,11 @@ impl Door {
 }
 
 impl<T: Turn> Reception<T> {
+    /// Becomes readable when a turn is due; then [`turn`](Self::turn) until it no longer is.
+    pub fn epoll(&self) -> &Epoll {
+        &self.door.epoll
+    }
+
     /// One turn: takes what epoll has to tell, at most [`EVENTS_PER_TURN`], and gives the device its turn.
     pub fn turn(&mut self) {
         let mut events = [EpollEvent::default(); EVENTS_PER_TURN];
@@ -223,14 +228,14 @@ impl<T: Turn> Reception<T> {
         };
         for event in events.iter().take(count) {
             match event.data() {
-                LISTENER => self.accept_again = true,
+                LISTENER => self.someone_waits = true,
                 AGAIN => drop(self.again.read()),
                 token if token & ConnectionId::UNUSED_BIT != 0 => self.greet(token),
                 raw => self.ready.push((ConnectionId::from_raw(raw), readiness(event))),
             }
         }
         // After the handshakes that go on, so that new ones do not push those out that are about to end.
-        if self.accept_again {
+        if self.someone_waits {
             self.accept();
         }
         let Self { ready, arrived, device, .. } = self;
@@ -261,26 +266,24 @@ impl<T: Turn> Reception<T> {
         }
     }
 
-    /// Accepts until nobody waits, or the turn's bound, or an error such as too many open files; in both of
-    /// the latter cases the next turn tries again.
+    /// Accepts until nobody waits. After the turn's bound, or an error such as too many open files, the next
+    /// turn tries again.
     fn accept(&mut self) {
         for _ in 0..ACCEPTS_PER_TURN {
             match self.door.listener.accept() {
                 Ok((stream, _)) => self.welcome(stream),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.accept_again = false;
+                    self.someone_waits = false;
                     return;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => {
-                    self.accept_again = true;
                     self.complain("cannot accept a connection", &error);
                     return;
                 }
             }
         }
-        self.accept_again = true;
-        // Many more wait, and their edge is spent.
+        // More may wait, and their edge is spent.
         let _ = self.again.write(1);
     }
 
@@ -341,7 +344,7 @@ impl<T: Turn> MutEventSubscriber for Reception<T> {
     }
 
     fn init(&mut self, ops: &mut EventOps<'_>) {
-        if let Err(error) = ops.add(Events::new(&*self.door.epoll, event_manager::EventSet::IN)) {
+        if let Err(error) = ops.add(Events::new(self.epoll(), event_manager::EventSet::IN)) {
             log::error!("vsock: no way in from the host: {error}");
         }
     }

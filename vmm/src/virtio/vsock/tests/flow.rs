@@ -165,6 +165,22 @@ fn guest_that_receives_no_more_is_sent_nothing() {
 }
 
 #[test]
+fn bytes_sent_before_the_host_is_heard_of_again_do_not_overtake() {
+    let (mut guest, host) = World::with_host();
+    let program = guest.connect(&host, PORTS);
+    program.set_room(10);
+    guest.data(PORTS, &pattern(0, 25));
+    let mut seen = program.read(10);
+    // There is room now, and the device does not know it yet.
+    guest.data(PORTS, &pattern(25, 5));
+    for _ in 0..3 {
+        guest.settle(&host);
+        seen.extend(program.read(10));
+    }
+    assert_eq!(seen, pattern(0, 30));
+}
+
+#[test]
 fn the_half_is_closed_only_after_what_the_guest_sent_before() {
     let (mut guest, host) = World::with_host();
     let program = guest.connect(&host, PORTS);

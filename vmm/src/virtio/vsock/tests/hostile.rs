@@ -246,6 +246,10 @@ fn an_event_for_a_connection_that_is_gone_does_not_touch_its_successor() {
     assert_eq!(guest.receive(), []);
     guest.data(ports(2), b"untouched");
     assert_eq!(successor.read(100), b"untouched");
+    // Half-closed it is, and not hung up.
+    successor.close_write();
+    guest.settle(&host);
+    assert_eq!(guest.expect(Operation::Shutdown).header.flags, SHUTDOWN_SEND);
 }
 
 #[test]
