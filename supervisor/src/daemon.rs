@@ -127,7 +127,14 @@ impl Daemon {
                 Input::Deadline
             };
             // Signals first: no flood of reports delays a shutdown.
-            match or(signal, or(timer, report)).await {
+            let input = or(signal, or(timer, report)).await;
+            if matches!(input, Input::Signal) {
+                // But what was told before counts: an agent that is connected is asked, not cut off.
+                for report in std::iter::from_fn(|| reports.try_recv().ok()).take(MAX_REPORTS) {
+                    self.take(report);
+                }
+            }
+            match input {
                 Input::Report(report) => self.take(report),
                 Input::Signal if self.asked_to_stop => self.apply(Event::StopNow),
                 Input::Signal => {

@@ -125,7 +125,7 @@ impl Daemon {
     fn stop(&mut self) {
         self.signal(Signal::SIGTERM);
         assert!(self.ended().success(), "{:#?}", self.seen);
-        assert_eq!(self.seen.last().map(String::as_str), Some("hearthd | stopped"));
+        self.place("hearthd | stopped");
     }
 
     /// Where in all that was seen a line is.
@@ -252,7 +252,7 @@ fn a_missing_monitor_is_one_line_and_tried_again() {
 fn an_agent_that_does_not_stop_is_followed_by_sigterm() {
     let site = Site::with_fake().workload("deaf", "service", "deaf", "").stop_times(1, 3600);
     let mut daemon = site.start();
-    daemon.wait_for("deaf    | serving");
+    daemon.wait_for("hearthd | ready: 1 of 1 workloads");
     daemon.stop();
     daemon.place("hearthd | deaf: does not stop, SIGTERM follows");
     assert!(!daemon.said("hearthd | deaf: does not stop, SIGKILL follows"));
@@ -262,7 +262,7 @@ fn an_agent_that_does_not_stop_is_followed_by_sigterm() {
 fn a_monitor_that_ignores_sigterm_is_killed() {
     let site = Site::with_fake().workload("stubborn", "service", "stubborn", "").stop_times(1, 1);
     let mut daemon = site.start();
-    daemon.wait_for("stubborn | serving");
+    daemon.wait_for("hearthd  | ready: 1 of 1 workloads");
     daemon.signal(Signal::SIGTERM);
     assert!(daemon.ended().success());
     daemon.place("hearthd  | stubborn: does not stop, SIGTERM follows");
@@ -275,7 +275,7 @@ fn a_monitor_that_ignores_sigterm_is_killed() {
 fn a_second_signal_kills_at_once() {
     let site = Site::with_fake().workload("stubborn", "service", "stubborn", "");
     let mut daemon = site.start();
-    daemon.wait_for("stubborn | serving");
+    daemon.wait_for("hearthd  | ready: 1 of 1 workloads");
     daemon.signal(Signal::SIGINT);
     daemon.wait_for("hearthd  | stopping");
     daemon.signal(Signal::SIGINT);
@@ -339,12 +339,12 @@ fn a_second_daemon_on_the_same_state_is_refused_and_the_first_lives() {
 fn what_a_killed_daemon_left_is_cleared_by_the_next() {
     let site = Site::with_fake().workload("stubborn", "service", "stubborn", "").stop_times(1, 1);
     let mut first = site.start();
-    first.wait_for("stubborn | serving");
+    first.wait_for("hearthd  | ready: 1 of 1 workloads");
     let monitor = fs::read_to_string(site.state().join("vm/stubborn/vm.pid")).unwrap();
     first.signal(Signal::SIGKILL);
     let _ = first.child.wait();
     let mut second = site.start();
-    second.wait_for("stubborn | serving");
+    second.wait_for("hearthd  | ready: 1 of 1 workloads");
     assert_ne!(fs::read_to_string(site.state().join("vm/stubborn/vm.pid")).unwrap(), monitor);
     let command = fs::read(format!("/proc/{monitor}/cmdline")).unwrap_or_default();
     assert!(command.is_empty(), "the first monitor is gone");
@@ -383,4 +383,15 @@ fn hearthctl_checks_files_of_every_kind() {
     let told = String::from_utf8_lossy(&bad.stderr);
     assert!(told.contains("vm.toml: cannot be read: No such file"), "{told}");
     assert!(told.contains("what.toml: expected a file whose kind its name tells, or --kind"), "{told}");
+}
+
+#[test]
+fn an_agent_that_has_spoken_is_asked_however_soon_the_signal_comes() {
+    let site = Site::with_fake().workload("clock", "service", "serve", "");
+    for _ in 0..10 {
+        let mut daemon = site.start();
+        daemon.wait_for("clock   | serving");
+        daemon.stop();
+        daemon.place("clock   | asked to stop");
+    }
 }

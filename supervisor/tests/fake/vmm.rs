@@ -33,14 +33,15 @@ fn main() {
     let words: Vec<&str> = vm.boot.cmdline.split(" -- ").nth(1).unwrap_or_default().split(' ').collect();
     let mut socket = vm.vsock.expect("a vsock device").socket.into_os_string();
     socket.push(format!("_{AGENT_PORT}"));
-    println!("guest kernel speaking");
-    eprintln!("hearth-vmm: warn: monitor speaking");
     let code = smol::block_on(run(&words, PathBuf::from(socket)));
     exit(code);
 }
 
 async fn run(words: &[&str], socket: PathBuf) -> i32 {
     let mut signals = Signals::new([Signal::Term]).expect("signals");
+    // Not before: who reads this may send a signal.
+    println!("guest kernel speaking");
+    eprintln!("hearth-vmm: warn: monitor speaking");
     match words {
         ["crash", code] => return code.parse().expect("a number"),
         ["mute"] => {
