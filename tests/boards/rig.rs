@@ -125,7 +125,10 @@ fn plain(line: &str) -> String {
 /// `cargo xtask`, or the very program that started this test.
 fn xtask() -> Command {
     if let Some(program) = std::env::var_os("HEARTH_XTASK") {
-        return Command::new(program);
+        let mut command = Command::new(program);
+        // Cargo set it for this package; that program would take it for its own.
+        command.env_remove("CARGO_MANIFEST_DIR");
+        return command;
     }
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(["run", "--quiet", "--package", "xtask", "--"]);
