@@ -14,7 +14,7 @@ const MEMORY_MIB: u32 = 1024;
 /// What makes time pass on a board.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pace {
-    /// The wall clock: two processors, as fast as they go.
+    /// The wall clock, as fast as it goes.
     Real,
     /// The number of instructions: one processor, one nanosecond each, the same on every host and day.
     Counted,
@@ -87,10 +87,13 @@ impl Machine<'_> {
     }
 
     fn accelerator(&self) -> Vec<&'static str> {
-        match (self.accelerator, self.pace) {
-            (Accelerator::Kvm, _) => vec!["-accel", "kvm", "-smp", "2"],
-            (Accelerator::Emulation, Pace::Real) => vec!["-accel", "tcg,thread=multi", "-smp", "2"],
-            (Accelerator::Emulation, Pace::Counted) => {
+        match (self.accelerator, self.pace, self.board) {
+            (Accelerator::Kvm, ..) => vec!["-accel", "kvm", "-smp", "2"],
+            // With two processors on two threads, QEMU 7.2's SVM loses an inter-processor interrupt about once in
+            // fifteen boots: a kernel that ends a VM on one processor then waits for the other for ever.
+            (Accelerator::Emulation, Pace::Real, Board::QemuX86_64) => vec!["-accel", "tcg", "-smp", "1"],
+            (Accelerator::Emulation, Pace::Real, _) => vec!["-accel", "tcg,thread=multi", "-smp", "2"],
+            (Accelerator::Emulation, Pace::Counted, _) => {
                 vec!["-accel", "tcg", "-smp", "1", "-icount", "shift=0,sleep=off"]
             }
         }
@@ -134,9 +137,9 @@ mod tests {
     #[test]
     fn each_board_is_the_machine_that_its_name_says() {
         let x86 = line(Board::QemuX86_64, Pace::Real, &[]);
-        assert!(x86.contains("q35") && x86.contains("max,+svm") && x86.contains("thread=multi"), "{x86}");
+        assert!(x86.contains("q35") && x86.contains("max,+svm") && x86.contains("-smp 1"), "{x86}");
         let arm = line(Board::QemuAarch64, Pace::Real, &[]);
-        assert!(arm.contains("gic-version=3") && arm.contains("ttyAMA0"), "{arm}");
+        assert!(arm.contains("gic-version=3") && arm.contains("thread=multi"), "{arm}");
         assert!(line(Board::QemuAarch64Gicv2, Pace::Real, &[]).contains("gic-version=2"));
     }
 
