@@ -9,8 +9,8 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// A board under emulation on a slow, busy machine, building its image included.
-const PATIENCE: Duration = Duration::from_secs(600);
+/// A board under emulation on a slow, busy machine; its image is built.
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// What the box is told to run.
 pub(crate) enum Config {
