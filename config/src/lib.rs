@@ -10,6 +10,7 @@
 pub mod device;
 mod fault;
 pub mod guest;
+mod locate;
 mod quantity;
 mod reader;
 pub mod vm;
@@ -17,4 +18,5 @@ pub mod workload;
 mod writer;
 
 pub use fault::{Fault, Faults, Position};
+pub use locate::fault_at;
 pub use quantity::Mebibytes;

@@ -59,6 +59,9 @@ EXIT STATUS
     3   KVM cannot be used              15  KVM could not go on with a vCPU
     10  the guest asked for a reboot    16  stopped by the host
     11  the guest halted for good
+
+    11, 12 and 13 are kept for what no device of this machine reports yet: a guest that halts for good is
+    one that runs and can be stopped.
 ";
 
 enum Command {
@@ -136,18 +139,15 @@ fn run(file: &Path) -> ExitCode {
             log::info!("{outcome}");
             outcome.into()
         }
-        Err(error) => refuse(refusal_of(&error), &chain(&error)),
-    }
-}
-
-/// Which of the three refusals an error is: the configuration's files count as configuration.
-const fn refusal_of(error: &MachineError) -> Refusal {
-    match error {
-        MachineError::Kvm(_) => Refusal::Kvm,
-        MachineError::Boot(_) | MachineError::Block { .. } | MachineError::TooManyDevices { .. } => {
-            Refusal::Usage
-        }
-        _ => Refusal::Failure,
+        Err(error) => match error.key() {
+            // Found when the value was used, and still a fault of the file.
+            Some(key) => {
+                complain(&hearth_config::fault_at(file, &key, chain(&error)).to_string());
+                Refusal::Usage.into()
+            }
+            None if matches!(error, MachineError::Kvm(_)) => refuse(Refusal::Kvm, &chain(&error)),
+            None => refuse(Refusal::Failure, &chain(&error)),
+        },
     }
 }
 

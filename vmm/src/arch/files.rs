@@ -1,22 +1,25 @@
 //! Boot files that are handled alike on every architecture.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
-use super::{BootError, Extent};
+use super::{BootError, BootFile, Extent};
 use crate::memory::GuestRam;
 
 /// The initrd starts at a multiple of this: the kernel frees it page by page, and a page has at most 64 KiB.
 const INITRD_ALIGNMENT: u64 = 64 * 1024;
 
-/// Opens a boot file for reading.
-pub(super) fn open(path: &Path) -> Result<File, BootError> {
-    let unreadable = |source| BootError::Read { path: path.to_owned(), source };
-    let file = File::open(path).map_err(unreadable)?;
-    if file.metadata().map_err(unreadable)?.is_dir() {
-        return Err(unreadable(std::io::ErrorKind::IsADirectory.into()));
+/// Opens a boot file for reading. Only regular files: a pipe would keep the open waiting for its other end.
+pub(super) fn open(kind: BootFile, path: &Path) -> Result<File, BootError> {
+    let unreadable = |source| BootError::Read { file: kind, path: path.to_owned(), source };
+    let mut options = OpenOptions::new();
+    let file = options.read(true).custom_flags(nix::libc::O_NONBLOCK).open(path).map_err(unreadable)?;
+    if !file.metadata().map_err(unreadable)?.is_file() {
+        return Err(unreadable(io::Error::other("not a regular file")));
     }
     Ok(file)
 }
@@ -34,9 +37,12 @@ pub(super) fn initrd_below(
     end: u64,
 ) -> Result<Option<Extent>, BootError> {
     let Some(path) = path else { return Ok(None) };
-    let mut file = open(path)?;
-    let unreadable = |source| BootError::Read { path: path.to_owned(), source };
+    let mut file = open(BootFile::Initrd, path)?;
+    let unreadable = |source| BootError::Read { file: BootFile::Initrd, path: path.to_owned(), source };
     let length = file.metadata().map_err(unreadable)?.len();
+    if length == 0 {
+        return Err(unreadable(io::Error::other("empty, expected an initial RAM file system")));
+    }
     let start = end
         .checked_sub(length)
         .map(|start| start / INITRD_ALIGNMENT * INITRD_ALIGNMENT)
@@ -46,7 +52,9 @@ pub(super) fn initrd_below(
             mib: mib_of(memory),
         })?;
     let bytes = usize::try_from(length).unwrap_or(usize::MAX);
-    memory.read_exact_volatile_from(GuestAddress(start), &mut file, bytes)?;
+    memory
+        .read_exact_volatile_from(GuestAddress(start), &mut file, bytes)
+        .map_err(|error| unreadable(io::Error::other(error)))?;
     Ok(Some(Extent { start: GuestAddress(start), length }))
 }
 

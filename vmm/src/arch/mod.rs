@@ -64,6 +64,8 @@ pub enum BootError {
     #[error("{}: cannot be read", path.display())]
     Read {
         /// Which file.
+        file: BootFile,
+        /// Where it should be.
         path: PathBuf,
         /// What the host said.
         source: std::io::Error,
@@ -97,6 +99,38 @@ pub enum BootError {
     /// Guest memory refused a write: the layout tables are wrong.
     #[error("cannot write boot data into guest memory")]
     Memory(#[from] vm_memory::GuestMemoryError),
+}
+
+impl BootError {
+    /// The key of the configuration that is at fault, if one is.
+    #[must_use]
+    pub fn key(&self) -> Option<&'static str> {
+        match self {
+            Self::Read { file, .. } => Some(file.key()),
+            Self::NotAKernel { .. } => Some(BootFile::Kernel.key()),
+            Self::DoesNotFit { .. } => Some("machine.memory_mib"),
+            Self::CommandLine { .. } => Some("boot.cmdline"),
+            Self::Memory(_) => None,
+        }
+    }
+}
+
+/// Which of the boot files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BootFile {
+    /// The kernel.
+    Kernel,
+    /// The initial RAM file system.
+    Initrd,
+}
+
+impl BootFile {
+    const fn key(self) -> &'static str {
+        match self {
+            Self::Kernel => "boot.kernel",
+            Self::Initrd => "boot.initrd",
+        }
+    }
 }
 
 /// Why the virtual hardware that KVM emulates cannot be had.

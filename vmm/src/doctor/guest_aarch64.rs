@@ -8,8 +8,8 @@ use super::probe::ProbeError;
 use crate::memory::GuestRam;
 
 pub(super) const RAM: u64 = 0x4000_0000;
-/// A host page of 16 KiB, or four of 4 KiB.
-pub(super) const RAM_BYTES: usize = 0x4000;
+/// A whole number of host pages, be they of 4, 16 or 64 KiB.
+pub(super) const RAM_BYTES: usize = 0x1_0000;
 
 const CODE: [u32; 3] = [
     0xf100_0400, // 1: subs x0, x0, #1

@@ -15,10 +15,12 @@ use crate::memory;
 const INSTRUCTIONS_PER_ROUND: u64 = 2;
 /// Interpreted, these take some milliseconds; on a processor, microseconds.
 const FIRST_ROUNDS: u32 = 5_000;
-/// A measurement this long is long enough.
+/// A run this long needs no longer one after it.
 const LONG_ENOUGH: Duration = Duration::from_millis(5);
 /// Even at 10 billion instructions/s this is long enough.
 const MOST_ROUNDS: u32 = 50_000_000;
+/// The fastest run counts: a box that boots has other things to do, and each of them only makes a run slower.
+const RUNS: u32 = 8;
 
 /// Why the micro-guest did not run.
 #[derive(Debug, thiserror::Error)]
@@ -41,16 +43,21 @@ pub(super) fn measure(kvm: &Kvm) -> Result<u64, ProbeError> {
     let mut vcpu = vm.create_vcpu(0)?;
     guest::prepare(&vm, &vcpu, &ram)?;
     // The first run also faults the page in.
-    let mut rounds = FIRST_ROUNDS;
     count_down(&mut vcpu, 1)?;
-    loop {
+    let (mut rounds, mut fastest) = (FIRST_ROUNDS, 0);
+    for _ in 0..RUNS {
         let took = count_down(&mut vcpu, rounds)?;
-        if took >= LONG_ENOUGH || rounds >= MOST_ROUNDS {
-            let microseconds = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
-            return Ok(u64::from(rounds) * INSTRUCTIONS_PER_ROUND / microseconds);
+        fastest = fastest.max(mips(rounds, took));
+        if took < LONG_ENOUGH {
+            rounds = rounds.saturating_mul(10).min(MOST_ROUNDS);
         }
-        rounds = rounds.saturating_mul(10).min(MOST_ROUNDS);
     }
+    Ok(fastest)
+}
+
+fn mips(rounds: u32, took: Duration) -> u64 {
+    let microseconds = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
+    u64::from(rounds) * INSTRUCTIONS_PER_ROUND / microseconds
 }
 
 fn count_down(vcpu: &mut kvm_ioctls::VcpuFd, rounds: u32) -> Result<Duration, ProbeError> {

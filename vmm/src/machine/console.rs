@@ -4,11 +4,13 @@
 //! that is full is left until the event loop sees room again; meanwhile the buffer fills and then drops.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::OpenOptionsExt;
 
 use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
 use hearth_config::vm::Serial as Destination;
+use nix::libc::{O_NOCTTY, O_NONBLOCK};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::devices::serial::Output;
@@ -24,6 +26,8 @@ pub(super) struct Console {
     output: Output,
     /// `None` swallows everything.
     target: Option<File>,
+    /// Taken from the buffer and not written yet; at most [`CHUNK`].
+    pending: Vec<u8>,
     waiting_for_room: bool,
 }
 
@@ -31,21 +35,20 @@ impl Console {
     /// Opens the destination.
     pub(super) fn open(destination: &Destination, output: Output) -> io::Result<Self> {
         let target = match destination {
-            Destination::Stdout => Some(File::from(io::stdout().as_fd().try_clone_to_owned()?)),
+            Destination::Stdout => Some(standard_output()?),
             Destination::Null => None,
-            Destination::File(path) => Some(OpenOptions::new().create(true).append(true).open(path)?),
+            Destination::File(path) => {
+                // A named pipe without a reader is an error then, not a wait.
+                let mut options = OpenOptions::new();
+                Some(options.create(true).append(true).custom_flags(O_NONBLOCK).open(path)?)
+            }
         };
-        Ok(Self { output, target, waiting_for_room: false })
+        Ok(Self { output, target, pending: Vec::with_capacity(CHUNK), waiting_for_room: false })
     }
 
     /// Writes what still waits, as far as the reader takes it, and tells what was lost.
     pub(super) fn finish(&mut self) {
-        while self.has_room(LAST_WORDS_MS) {
-            match self.write_chunk() {
-                Ok(0) | Err(_) => break,
-                Ok(_) => {}
-            }
-        }
+        while self.refill() && self.has_room(LAST_WORDS_MS) && self.write_pending().is_ok() {}
         let dropped = self.output.take_dropped();
         if dropped > 0 {
             log::warn!(
@@ -54,16 +57,29 @@ impl Console {
         }
     }
 
-    /// Moves one chunk; returns how many bytes still wait.
-    fn write_chunk(&mut self) -> io::Result<usize> {
-        let Some(target) = &mut self.target else {
-            return self.output.drain(usize::MAX, |bytes| Ok(bytes.len()));
+    /// Whether there is something to write.
+    fn refill(&mut self) -> bool {
+        if self.pending.is_empty() {
+            self.output.take(CHUNK, &mut self.pending);
+        }
+        !self.pending.is_empty()
+    }
+
+    fn write_pending(&mut self) -> io::Result<()> {
+        let written = match &mut self.target {
+            None => Ok(self.pending.len()),
+            Some(target) => target.write(&self.pending),
         };
-        match self.output.drain(CHUNK, |bytes| target.write(bytes)) {
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
-                Ok(1)
+        match written {
+            Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                self.pending.drain(..written.min(self.pending.len()));
+                Ok(())
             }
-            other => other,
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                Ok(())
+            }
+            Err(error) => Err(error),
         }
     }
 
@@ -74,24 +90,18 @@ impl Console {
     }
 
     fn pump(&mut self, ops: &mut EventOps<'_>) {
-        loop {
+        while self.refill() {
             if !self.has_room(0) {
                 self.wait_for_room(ops, true);
                 return;
             }
-            match self.write_chunk() {
-                Ok(0) => {
-                    self.wait_for_room(ops, false);
-                    return;
-                }
-                Ok(_) => {}
-                Err(error) => {
-                    log::warn!("serial port: its output is gone ({error}); the rest is swallowed");
-                    self.wait_for_room(ops, false);
-                    self.target = None;
-                }
+            if let Err(error) = self.write_pending() {
+                log::warn!("serial port: its output is gone ({error}); the rest is swallowed");
+                self.wait_for_room(ops, false);
+                self.target = None;
             }
         }
+        self.wait_for_room(ops, false);
     }
 
     fn wait_for_room(&mut self, ops: &mut EventOps<'_>, wait: bool) {
@@ -105,6 +115,21 @@ impl Console {
             self.waiting_for_room = wait;
         }
     }
+}
+
+/// Standard output, for writing without waiting.
+///
+/// A terminal says that it has room when it has little, and a write of more then waits for whoever stopped it
+/// with Ctrl-S. It is opened anew, because the flag on the shared description would be the shell's, too.
+fn standard_output() -> io::Result<File> {
+    if io::stdout().is_terminal() {
+        let mut options = OpenOptions::new();
+        options.write(true).custom_flags(O_NONBLOCK | O_NOCTTY);
+        if let Ok(terminal) = options.open("/proc/self/fd/1") {
+            return Ok(terminal);
+        }
+    }
+    Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?))
 }
 
 impl MutEventSubscriber for Console {

@@ -58,15 +58,15 @@ pub enum MachineError {
     #[error(transparent)]
     Boot(#[from] BootError),
     /// A disk.
-    #[error("block device `{id}`")]
+    #[error("cannot be used as a disk")]
     Block {
-        /// Its id in the configuration.
-        id: String,
+        /// Its place in the configuration, from 0.
+        index: usize,
         /// What is wrong with it.
         source: OpenError,
     },
     /// The vsock device's host side.
-    #[error("vsock")]
+    #[error(transparent)]
     Vsock(#[from] HostError),
     /// Where the serial port prints.
     #[error("{}: cannot be written", path.display())]
@@ -93,6 +93,28 @@ pub enum MachineError {
     /// The event loop.
     #[error("event loop")]
     Events(#[from] EventsError),
+}
+
+impl MachineError {
+    /// The key of the configuration that is at fault, if one is.
+    #[must_use]
+    pub fn key(&self) -> Option<String> {
+        match self {
+            Self::Boot(error) => error.key().map(str::to_owned),
+            Self::Block { index, .. } => Some(format!("block[{index}].path")),
+            Self::Vsock(HostError::Watch(_)) => None,
+            Self::Vsock(_) => Some("vsock.socket".to_owned()),
+            Self::Console { .. } => Some("serial.output".to_owned()),
+            Self::TooManyDevices { .. } => Some("block".to_owned()),
+            Self::Kvm(_)
+            | Self::Refused(..)
+            | Self::Memory(_)
+            | Self::Chipset(_)
+            | Self::Layout(_)
+            | Self::Host(..)
+            | Self::Events(_) => None,
+        }
+    }
 }
 
 /// `event_manager::Error` with a source that prints.
@@ -128,9 +150,6 @@ impl Machine {
     /// Builds everything up to, and not including, the first instruction.
     pub fn assemble(config: &VmConfig) -> Result<Self, MachineError> {
         let ending = Arc::new(Ending::new().map_err(host("make an event"))?);
-        let stop_signals = StopSignals::block(ending.clone())
-            .map_err(|errno| MachineError::Host("watch for signals", errno.into()))?;
-
         let kvm = kvm::open()?;
         let vm = kvm.create_vm().map_err(refused("create a VM"))?;
         let bytes = usize::try_from(config.machine.memory.bytes()).unwrap_or(usize::MAX);
@@ -143,7 +162,6 @@ impl Machine {
         chipset.after_vcpus(&vm, &vcpus)?;
 
         let mut board = Board::new(&vm, &memory, &ending)?;
-        board.events.add_subscriber(Box::new(stop_signals));
         let console = board.add_serial(config)?;
         board.add_virtio(config)?;
         let Board { slots, buses, events, .. } = board;
@@ -172,6 +190,11 @@ impl Machine {
     /// vCPU threads are not waited for: one may sit in the guest for good, and the process is about to end.
     /// Until then each keeps what it runs on.
     pub fn run(mut self) -> Result<Outcome, MachineError> {
+        // Before the first thread, so that every thread has them blocked, and not sooner: until here they
+        // simply end the process.
+        let stop_signals = StopSignals::block(self.ending.clone())
+            .map_err(|errno| MachineError::Host("watch for signals", errno.into()))?;
+        self.events.add_subscriber(Box::new(stop_signals));
         for (index, fd) in (0u8..).zip(std::mem::take(&mut self.vcpus)) {
             let vcpu = Vcpu {
                 index,
@@ -256,9 +279,9 @@ impl<'a> Board<'a> {
         if asked > arch::MAX_MMIO_SLOTS as usize {
             return Err(MachineError::TooManyDevices { asked, max: arch::MAX_MMIO_SLOTS });
         }
-        for disk in &config.block {
+        for (index, disk) in config.block.iter().enumerate() {
             let model = Block::open(&disk.path, &disk.id, disk.read_only)
-                .map_err(|source| MachineError::Block { id: disk.id.clone(), source })?;
+                .map_err(|source| MachineError::Block { index, source })?;
             self.plug(format!("block `{}`", disk.id), model)?;
         }
         if let Some(vsock) = &config.vsock {

@@ -11,6 +11,7 @@ mod monitor;
 
 use guest::Guest;
 use monitor::Monitor;
+use nix::sys::signal::Signal;
 
 /// Soft off, as the sleep control register wants it.
 const SOFT_OFF: u8 = (5 << 2) | (1 << 5);
@@ -45,11 +46,11 @@ fn a_guest_that_resets_is_reported_as_a_reboot() {
 #[test]
 fn the_host_can_always_stop_a_guest() {
     need_kvm!();
-    for signal in ["TERM", "INT"] {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let mut running = Monitor::start(&Guest::new().print("up\n").spin());
         running.wait_for_line("up");
         running.signal(signal);
-        assert_eq!(running.end().status, Some(16), "SIG{signal}");
+        assert_eq!(running.end().status, Some(16), "{signal}");
     }
 }
 
@@ -58,7 +59,7 @@ fn a_guest_that_sleeps_for_ever_can_be_stopped() {
     need_kvm!();
     let mut running = Monitor::start(&Guest::new().print("up\n").halt());
     running.wait_for_line("up");
-    running.signal("TERM");
+    running.signal(Signal::SIGTERM);
     assert_eq!(running.end().status, Some(16));
 }
 
@@ -136,12 +137,37 @@ fn kernels_that_are_none_are_refused_in_one_line() {
     let missing = "[boot]\nkernel = \"nowhere\"\n";
     let ended = Monitor::with_config(missing);
     assert_eq!(ended.status, Some(2));
-    assert!(ended.stderr.contains("nowhere: cannot be read: No such file"), "{}", ended.stderr);
+    assert!(
+        ended
+            .stderr
+            .starts_with("hearth-vmm: vm.toml:2:1: boot.kernel: nowhere: cannot be read: No such file"),
+        "{}",
+        ended.stderr
+    );
 
     let itself = "[boot]\nkernel = \"vm.toml\"\n";
     let ended = Monitor::with_config(itself);
     assert_eq!((ended.status, ended.stderr.lines().count()), (Some(2), 1));
     assert!(ended.stderr.contains("not an uncompressed x86_64 kernel"), "{}", ended.stderr);
+}
+
+#[test]
+fn faults_that_show_when_a_value_is_used_name_their_key() {
+    need_kvm!();
+    let boot = "[boot]\nkernel = \"guest.elf\"\n";
+    for (more, expected) in [
+        ("initrd = \"none\"\n", "vm.toml:3:1: boot.initrd: none: cannot be read: No such file"),
+        ("[serial]\noutput = \"no/where\"\n", "vm.toml:4:1: serial.output: no/where: cannot be written"),
+        (
+            "[[block]]\nid = \"a\"\npath = \"none\"\n",
+            "vm.toml:5:1: block[0].path: cannot be used as a disk: none: ",
+        ),
+        ("[vsock]\ncid = 3\nsocket = \"no/where\"\n", "vm.toml:5:1: vsock.socket: cannot listen on "),
+    ] {
+        let ended = Monitor::with_guest_and_config(&Guest::new().halt(), &format!("{boot}{more}"));
+        assert_eq!((ended.status, ended.stderr.lines().count()), (Some(2), 1), "{}", ended.stderr);
+        assert!(ended.stderr.contains(expected), "{} should hold {expected}", ended.stderr);
+    }
 }
 
 #[test]

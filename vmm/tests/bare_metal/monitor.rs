@@ -6,6 +6,9 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use crate::guest::Guest;
 
 /// Why the tests that need KVM cannot run, if they cannot.
@@ -63,6 +66,10 @@ impl Monitor {
         Self::start_with(None, config).end()
     }
 
+    pub(crate) fn with_guest_and_config(guest: &Guest, config: &str) -> Ended {
+        Self::start_with(Some(guest), config).end()
+    }
+
     pub(crate) fn with_vcpus(guest: &Guest, vcpus: u8) -> Ended {
         Self::start_with(Some(guest), &MINIMAL.replace("[boot]", &format!("vcpus = {vcpus}\n[boot]"))).end()
     }
@@ -108,9 +115,9 @@ impl Monitor {
         }
     }
 
-    pub(crate) fn signal(&self, name: &str) {
-        let status = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap();
-        assert!(status.success());
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap());
+        kill(pid, signal).unwrap();
     }
 
     pub(crate) fn end(mut self) -> Ended {

@@ -8,7 +8,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
 use super::{Chipset, fdt, layout};
 use crate::arch::files::{check_command_line, initrd_below, mib_of, open};
-use crate::arch::{BootError, BootFiles, MmioSlot};
+use crate::arch::{BootError, BootFile, BootFiles, MmioSlot};
 use crate::memory::GuestRam;
 
 /// How vCPU 0 starts.
@@ -52,7 +52,7 @@ fn load_kernel(memory: &GuestRam, files: &BootFiles<'_>) -> Result<(GuestAddress
     use linux_loader::loader::Error::Pe as PeError;
     use linux_loader::loader::pe::Error::ReadKernelImage;
 
-    let mut kernel: File = open(files.kernel)?;
+    let mut kernel: File = open(BootFile::Kernel, files.kernel)?;
     let image_size = image_size(&mut kernel).map_err(|detail| not_a_kernel(files, detail))?;
     let loaded = PE::load(memory, Some(layout::RAM), &mut kernel, None).map_err(|error| match error {
         PeError(ReadKernelImage) => does_not_fit(memory, files),

@@ -35,7 +35,6 @@ pub struct Chipset {
 
 impl Chipset {
     /// Nothing yet: a GIC is made for vCPUs that exist.
-    #[expect(clippy::unnecessary_wraps, reason = "the same signature on every architecture")]
     pub const fn before_vcpus(_vm: &VmFd) -> Result<Self, ChipsetError> {
         Ok(Self { gic: Gic::V3, device: None })
     }

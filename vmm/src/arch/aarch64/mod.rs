@@ -19,7 +19,6 @@ use crate::devices::serial::{Output, Serial};
 use crate::machine::{Bus, Ending, Overlap};
 
 /// Nothing: power-off and reset are PSCI calls, which KVM reports as system events.
-#[expect(clippy::unnecessary_wraps, reason = "the same signature on every architecture")]
 pub fn add_platform(_pio: &mut Bus, _mmio: &mut Bus, _ending: &Arc<Ending>) -> Result<(), Overlap> {
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Loads an x86_64 kernel: vmlinux by PVH where it has the note, else by the 64-bit boot protocol.
 
 use std::fs::File;
+use std::io::Read;
 
 use linux_loader::configurator::linux::LinuxBootConfigurator;
 use linux_loader::configurator::pvh::PvhBootConfigurator;
@@ -15,7 +16,7 @@ use vm_memory::{
 
 use super::{Chipset, acpi, layout, vcpu};
 use crate::arch::files::{initrd_below, mib_of, open, write_command_line};
-use crate::arch::{BootError, BootFiles, Extent, MmioSlot};
+use crate::arch::{BootError, BootFile, BootFiles, Extent, MmioSlot};
 use crate::memory::GuestRam;
 
 const PVH_MAGIC: u32 = 0x336e_c578;
@@ -62,6 +63,9 @@ pub fn load(
         .next()
         .map_or(0, |region| region.start_addr().raw_value() + region.len())
         .min(INITRD_END_MAX);
+    if kernel_end > low_end {
+        return Err(does_not_fit(memory, files));
+    }
     let initrd = initrd_below(memory, files.initrd, kernel_end, low_end)?;
     write_command_line(memory, files.cmdline, layout::COMMAND_LINE, layout::COMMAND_LINE_MAX)?;
     acpi::write(memory, vcpus, slots)?;
@@ -80,32 +84,48 @@ pub fn load(
 }
 
 fn load_kernel(memory: &GuestRam, files: &BootFiles<'_>) -> Result<(Entry, u64), BootError> {
-    let mut kernel: File = open(files.kernel)?;
-    let loaded = Elf::load(memory, None, &mut kernel, Some(layout::HIGH_MEMORY)).map_err(|error| {
-        use linux_loader::loader::Error::Elf as ElfError;
-        use linux_loader::loader::elf::Error::{InvalidElfMagicNumber, ReadElfHeader, ReadKernelImage};
-        match error {
-            ElfError(InvalidElfMagicNumber | ReadElfHeader) => BootError::NotAKernel {
-                path: files.kernel.to_owned(),
-                expected: "an uncompressed x86_64 kernel (vmlinux, an ELF file)",
-                detail: String::new(),
-            },
-            ElfError(ReadKernelImage) => BootError::DoesNotFit {
-                what: format!("{}: the kernel (or the file is cut short)", files.kernel.display()),
-                mib: mib_of(memory),
-            },
-            other => BootError::NotAKernel {
-                path: files.kernel.to_owned(),
-                expected: "an uncompressed x86_64 kernel (vmlinux, an ELF file)",
-                detail: format!(": {other}"),
-            },
-        }
-    })?;
+    use linux_loader::loader::Error::Elf as ElfError;
+    use linux_loader::loader::elf::Error::ReadKernelImage;
+
+    let mut kernel: File = open(BootFile::Kernel, files.kernel)?;
+    if !is_for_x86_64(&mut kernel) {
+        return Err(not_a_kernel(files, String::new()));
+    }
+    let loaded =
+        Elf::load(memory, None, &mut kernel, Some(layout::HIGH_MEMORY)).map_err(|error| match error {
+            ElfError(ReadKernelImage) => does_not_fit(memory, files),
+            other => not_a_kernel(files, format!(": {other}")),
+        })?;
     let entry = match loaded.pvh_boot_cap {
         PvhBootCapability::PvhEntryPresent(address) => Entry::Pvh { address },
         _ => Entry::Linux64 { address: loaded.kernel_load },
     };
     Ok((entry, loaded.kernel_end))
+}
+
+/// The loader looks at neither class nor machine, and would start a program of another architecture.
+fn is_for_x86_64(kernel: &mut File) -> bool {
+    const CLASS_64: u8 = 2;
+    const MACHINE_X86_64: [u8; 2] = [62, 0];
+    let mut header = [0; 20];
+    kernel.read_exact(&mut header).is_ok()
+        && header.starts_with(&[0x7f, b'E', b'L', b'F', CLASS_64])
+        && header.ends_with(&MACHINE_X86_64)
+}
+
+fn not_a_kernel(files: &BootFiles<'_>, detail: String) -> BootError {
+    BootError::NotAKernel {
+        path: files.kernel.to_owned(),
+        expected: "an uncompressed x86_64 kernel (vmlinux, an ELF file)",
+        detail,
+    }
+}
+
+fn does_not_fit(memory: &GuestRam, files: &BootFiles<'_>) -> BootError {
+    BootError::DoesNotFit {
+        what: format!("{}: the kernel (or the file is cut short)", files.kernel.display()),
+        mib: mib_of(memory),
+    }
 }
 
 /// RAM and what the guest must leave alone, in address order.

@@ -33,9 +33,10 @@ pub fn configure(
     entry: Entry,
 ) -> Result<(), ChipsetError> {
     let refused = |what| move |error| ChipsetError::Kvm(what, error);
-    let mut cpuid: CpuId =
-        kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(refused("list CPU features"))?;
-    cpuid::adapt(&mut cpuid, index, vcpus);
+    let supported = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(refused("list CPU features"))?;
+    let adapted = cpuid::adapt(supported.as_slice(), index, vcpus);
+    let cpuid = CpuId::from_entries(&adapted)
+        .map_err(|_| ChipsetError::Lacks("no room for the guest's CPU features"))?;
     vcpu.set_cpuid2(&cpuid).map_err(refused("set CPU features"))?;
     set_msrs(vcpu)?;
     if index == 0 {

@@ -2,8 +2,10 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use vm_memory::VolatileMemoryError;
 
 use super::SECTOR;
 use crate::virtio::rings::{Reader, Writer};
@@ -58,7 +60,10 @@ impl FileDisk {
     /// Opens an image, for reading only where `read_only` says so.
     pub fn open(path: &Path, read_only: bool) -> Result<Self, OpenError> {
         let failed = |source| OpenError::Open { path: path.to_owned(), source };
-        let mut file = OpenOptions::new().read(true).write(!read_only).open(path).map_err(failed)?;
+        // A named pipe would keep the open waiting for its other end; non-blocking, it is looked at and refused.
+        let mut options = OpenOptions::new();
+        options.read(true).write(!read_only).custom_flags(nix::libc::O_NONBLOCK);
+        let mut file = options.open(path).map_err(failed)?;
         let kind = file.metadata().map_err(failed)?.file_type();
         if !(kind.is_file() || kind.is_block_device()) {
             return Err(OpenError::NotADisk { path: path.to_owned() });
@@ -76,12 +81,18 @@ impl FileDisk {
     }
 }
 
-/// Calls `step` until it moved `bytes`. Zero is an end that came too early.
-fn move_all(mut bytes: usize, mut step: impl FnMut(usize) -> io::Result<usize>) -> io::Result<()> {
+/// Calls `step` until it moved `bytes`. Zero is an end that came too early; an interruption is none.
+fn move_all(
+    mut bytes: usize,
+    mut step: impl FnMut(usize) -> Result<usize, VolatileMemoryError>,
+) -> io::Result<()> {
     while bytes > 0 {
-        match step(bytes)? {
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            moved => bytes = bytes.saturating_sub(moved),
+        match step(bytes) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(moved) => bytes = bytes.saturating_sub(moved),
+            Err(VolatileMemoryError::IOError(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(VolatileMemoryError::IOError(error)) => return Err(error),
+            Err(other) => return Err(io::Error::other(other)),
         }
     }
     Ok(())
@@ -94,12 +105,12 @@ impl Disk for FileDisk {
 
     fn read(&mut self, offset: u64, into: &mut Writer<'_>, bytes: usize) -> io::Result<()> {
         self.file.seek(SeekFrom::Start(offset))?;
-        move_all(bytes, |left| into.read_from(&mut self.file, left).map_err(io::Error::other))
+        move_all(bytes, |left| into.read_from(&mut self.file, left))
     }
 
     fn write(&mut self, offset: u64, from: &mut Reader<'_>, bytes: usize) -> io::Result<()> {
         self.file.seek(SeekFrom::Start(offset))?;
-        move_all(bytes, |left| from.write_to(&mut self.file, left).map_err(io::Error::other))
+        move_all(bytes, |left| from.write_to(&mut self.file, left))
     }
 
     fn flush(&mut self) -> io::Result<()> {

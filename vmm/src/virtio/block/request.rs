@@ -9,6 +9,9 @@ use crate::virtio::rings::Chain;
 /// Bytes before the data: type, reserved, sector (5.2.6).
 pub(super) const HEADER: usize = 16;
 
+/// Bytes of one request: Linux asks for 1.3 MB at most. With buffers that overlap a guest could ask for 4 GiB.
+const MAX_BYTES: u64 = 16 << 20;
+
 const TYPE_IN: u32 = 0;
 const TYPE_OUT: u32 = 1;
 const TYPE_FLUSH: u32 = 4;
@@ -28,7 +31,7 @@ pub(super) enum Request {
 pub(super) enum Rejection {
     /// VIRTIO_BLK_S_UNSUPP: a type this device does not know.
     Unsupported,
-    /// VIRTIO_BLK_S_IOERR: outside the disk, not whole sectors, or no room where room is needed.
+    /// VIRTIO_BLK_S_IOERR: outside the disk, not whole sectors, too many of them, or no room where it is needed.
     Invalid,
 }
 
@@ -39,7 +42,9 @@ impl Request {
         let [t0, t1, t2, t3, _, _, _, _, sector @ ..] = header;
         let sector = u64::from_le_bytes(sector);
         let span = |bytes: usize| {
-            let length = u64::try_from(bytes).ok().filter(|length| length.is_multiple_of(SECTOR))?;
+            let length = u64::try_from(bytes)
+                .ok()
+                .filter(|length| length.is_multiple_of(SECTOR) && *length <= MAX_BYTES)?;
             let offset = sector.checked_mul(SECTOR)?;
             let end = offset.checked_add(length)?;
             (end <= capacity).then_some((offset, bytes))

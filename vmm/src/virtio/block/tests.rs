@@ -229,6 +229,35 @@ fn a_driver_that_never_stops_is_served_in_turns() {
 }
 
 #[test]
+fn buffers_that_overlap_do_not_lengthen_a_turn() {
+    let mut rig = Rig::new(memory_disk(4096), true);
+    rig.header(IN, 0);
+    // Two times 1.9 MB into the same place are one turn's worth; the third waits for the next.
+    let overlapping = [Buffer::writable(0x10_0000, 1_900_032), Buffer::writable(STATUS_AT, 1)];
+    for _ in 0..4 {
+        rig.queue.offer(&[&[Buffer::readable(HEADER_AT, 16)][..], &overlapping].concat());
+    }
+    assert_eq!(rig.device.notify(0), Ok(Backlog::More));
+    assert_eq!(rig.queue.used().len(), 3);
+    assert_eq!(rig.device.notify(0), Ok(Backlog::Done));
+    assert_eq!(rig.queue.used().len(), 1);
+}
+
+#[test]
+fn a_request_larger_than_any_driver_makes_is_refused() {
+    let mut rig = Rig::new(memory_disk(64), false);
+    rig.header(IN, 0);
+    let mib = 1 << 20;
+    let mut buffers = vec![Buffer::readable(HEADER_AT, 16)];
+    buffers.extend((0..9).map(|_| Buffer::writable(0x10_0000, 2 * mib)));
+    buffers.push(Buffer::writable(STATUS_AT, 1));
+    rig.queue.offer(&buffers);
+    let _ = rig.device.notify(0).unwrap();
+    assert_eq!(rig.queue.used().len(), 1);
+    assert_eq!(rig.ram.read_obj::<u8>(GuestAddress(STATUS_AT)).unwrap(), IO_ERROR);
+}
+
+#[test]
 fn the_configuration_space_ends_where_it_ends() {
     let rig = Rig::new(memory_disk(16), false);
     let mut all = [0xaa; 24];
@@ -275,6 +304,11 @@ fn what_is_no_disk_is_refused_in_one_line() {
     assert_eq!(refusal.to_string(), "/nonexistent/disk.img: cannot be opened");
     let refusal = FileDisk::open(Path::new("/dev/null"), true).unwrap_err();
     assert_eq!(refusal.to_string(), "/dev/null: not a disk image, expected a file or a block device");
+    let pipe = std::env::temp_dir().join(format!("hearth-disk-{}.fifo", std::process::id()));
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let refusal = FileDisk::open(&pipe, true).unwrap_err();
+    std::fs::remove_file(&pipe).unwrap();
+    assert!(refusal.to_string().ends_with("not a disk image, expected a file or a block device"));
     let file = vmm_sys_util::tempfile::TempFile::new().unwrap();
     let refusal = FileDisk::open(file.as_path(), true).unwrap_err();
     assert!(refusal.to_string().ends_with(": has 0 bytes, expected at least 512"));
