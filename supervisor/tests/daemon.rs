@@ -213,6 +213,16 @@ fn what_comes_after_a_job_starts_when_it_is_done() {
 }
 
 #[test]
+fn the_box_is_ready_only_when_its_jobs_are_done() {
+    let site =
+        Site::with_fake().workload("clock", "service", "serve", "").workload("hello", "job", "exit 0", "");
+    let mut daemon = site.start();
+    daemon.wait_for("hearthd | ready: 2 of 2 workloads");
+    daemon.place("hearthd | hello: done: exit 0");
+    daemon.stop();
+}
+
+#[test]
 fn a_failed_job_is_told_with_its_status_and_so_is_what_waits_for_it() {
     let site = Site::with_fake()
         .workload("bad", "job", "exit 3", "")
