@@ -330,6 +330,20 @@ fn a_flood_of_output_does_not_keep_the_daemon_from_stopping() {
 }
 
 #[test]
+fn a_flood_without_end_starves_neither_signals_nor_timers_nor_other_guests() {
+    let site = Site::with_fake()
+        .workload("flood", "service", "endless", "")
+        .workload("calm", "service", "serve", "after = [\"flood\"]")
+        .stop_times(1, 3600);
+    let mut daemon = site.start();
+    daemon.wait_for("hearthd | ready: 2 of 2 workloads");
+    daemon.stop();
+    daemon.place("calm    | asked to stop");
+    // It hears nothing while it floods; that SIGTERM follows is a timer's doing.
+    daemon.place("hearthd | flood: does not stop, SIGTERM follows");
+}
+
+#[test]
 fn a_second_daemon_on_the_same_state_is_refused_and_the_first_lives() {
     let site = Site::with_fake().workload("clock", "service", "serve", "");
     let mut daemon = site.start();
