@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use hearth_config::vm::VmConfig;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -63,9 +64,15 @@ impl Site {
     }
 
     fn start(&self) -> Daemon {
+        self.start_with(&self.config())
+    }
+
+    /// Started in its folder, with the box's file named so.
+    fn start_with(&self, config: &Path) -> Daemon {
         let mut child = Command::new(env!("CARGO_BIN_EXE_hearthd"))
             .arg("--config")
-            .arg(self.config())
+            .arg(config)
+            .current_dir(self.folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -219,6 +226,20 @@ fn the_box_is_ready_only_when_its_jobs_are_done() {
     let mut daemon = site.start();
     daemon.wait_for("hearthd | ready: 2 of 2 workloads");
     daemon.place("hearthd | hello: done: exit 0");
+    daemon.stop();
+}
+
+#[test]
+fn a_box_that_is_named_from_its_own_folder_runs_like_any_other() {
+    let site = Site::with_fake().workload("clock", "service", "serve", "");
+    let text = fs::read_to_string(site.config()).unwrap();
+    let state = format!("state = {:?}", site.state());
+    assert!(text.contains(&state));
+    fs::write(site.config(), text.replace(&state, "state = \"state\"\ninitrd = \"initrd\"")).unwrap();
+    let mut daemon = site.start_with(Path::new("hearth.toml"));
+    daemon.wait_for("hearthd | ready: 1 of 1 workloads");
+    let vm = VmConfig::load(&site.state().join("vm/clock/vm.toml")).unwrap();
+    assert_eq!(vm.boot.initrd.unwrap(), site.folder.path().join("initrd"));
     daemon.stop();
 }
 
