@@ -2,10 +2,11 @@
 //!
 //! Duty: where things lie on the box. Not here: what runs on it (`workload`).
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::fault::Faults;
+use crate::fault::{Fault, Faults};
 use crate::reader::{self, Table};
 
 /// Seconds of either wait: above an hour nobody is served by waiting on.
@@ -42,14 +43,31 @@ pub struct Paths {
 }
 
 impl DeviceConfig {
-    /// Relative paths in the file become paths beside it.
+    /// Relative paths in the file become paths beside it. All are absolute, however the file itself was named:
+    /// they are handed on in files of other folders, and to processes.
     pub fn load(path: &Path) -> Result<DeviceConfig, Faults> {
-        reader::load(path, shape_beside(path.parent().unwrap_or(Path::new(""))))
+        let mut device = reader::load(path, shape_beside(path.parent().unwrap_or(Path::new(""))))?;
+        device.paths.make_absolute().map_err(|error| {
+            let message = format!("its relative paths lead nowhere, the current folder is unknown: {error}");
+            Fault::of_file(path.display().to_string(), message)
+        })?;
+        Ok(device)
     }
 
     /// Relative paths stay as they are.
     pub fn parse(name: &str, text: &str) -> Result<DeviceConfig, Faults> {
         reader::read(name, text, Path::new(""), shape_beside(Path::new("")))
+    }
+}
+
+impl Paths {
+    fn make_absolute(&mut self) -> io::Result<()> {
+        // Taken apart, so that none can be forgotten.
+        let Paths { vmm, kernel, initrd, images, state, workloads } = self;
+        for path in [vmm, kernel, initrd, images, state, workloads] {
+            *path = std::path::absolute(&*path)?;
+        }
+        Ok(())
     }
 }
 

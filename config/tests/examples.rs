@@ -61,3 +61,19 @@ fn a_box_file_that_says_nothing_looks_for_workloads_beside_itself() {
     std::fs::write(&file, "").unwrap();
     assert_eq!(DeviceConfig::load(&file).unwrap().paths.workloads, folder.path().join("workloads"));
 }
+
+#[test]
+fn the_boxs_paths_are_absolute_even_if_its_file_is_named_from_the_current_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    // Up from here to the root, and down again.
+    let up: PathBuf = std::env::current_dir().unwrap().components().skip(1).map(|_| "..").collect();
+    let relative = up.join(folder.path().strip_prefix("/").unwrap());
+    let here = std::env::current_dir().unwrap().join(&relative);
+    let text =
+        "[paths]\nvmm = \"vmm\"\nkernel = \"k\"\ninitrd = \"i\"\nimages = \"./images\"\nstate = \"state\"\n";
+    std::fs::write(folder.path().join("hearth.toml"), text).unwrap();
+    let paths = DeviceConfig::load(&relative.join("hearth.toml")).unwrap().paths;
+    let found = [&paths.vmm, &paths.kernel, &paths.initrd, &paths.images, &paths.state, &paths.workloads];
+    let expected = ["vmm", "k", "i", "images", "state", "workloads"].map(|name| here.join(name));
+    assert_eq!(found, expected.each_ref());
+}

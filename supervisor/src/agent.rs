@@ -8,7 +8,8 @@
 //! Duty: frames in, reports and lines out; requests to the agent. One connection at a time; a guest whose agent
 //! connects anew is heard again.
 //! Not here: what follows from a report.
-//! Invariant: a guest that floods is slowed down by its own socket; nothing here grows with what it sends.
+//! Invariant: a guest that floods is slowed down by its own socket; nothing here grows with what it sends, and
+//! between two reads everybody else has a turn.
 
 use std::io;
 use std::time::Duration;
@@ -127,6 +128,9 @@ impl Talk<'_> {
         let mut decoder = Decoder::new();
         let mut buffer = [0; READ_BYTES];
         loop {
+            // A read of what is there already does not wait, so a guest that floods would keep the only thread from
+            // signals, timers and other guests. Before the first read too: some only connect and hang up.
+            smol::future::yield_now().await;
             let mut stream = self.stream.clone();
             let read = async { Turn::Read(stream.read(&mut buffer).await) };
             let greeted = self.greeted;
@@ -200,5 +204,57 @@ impl Talk<'_> {
             Err(io::ErrorKind::TimedOut.into())
         };
         self.deaf = or(write, stuck).await.is_err();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+    use std::os::unix::net::UnixStream as Socket;
+
+    use hearth_core::{Kind, Plan, RestartPolicy, Run, Wanted};
+    use hearth_wire::{Output, Version};
+    use smol::channel::bounded;
+    use smol::future::poll_once;
+
+    use crate::console::Console;
+
+    #[test]
+    fn between_two_reads_of_a_flood_everybody_else_has_a_turn() {
+        let (mut guest, host) = Socket::pair().unwrap();
+        let mut frame = [0; MAX_FRAME];
+        let agent_version = Version::try_from("flood").unwrap();
+        let hello = FromAgent::Hello { protocol: PROTOCOL_VERSION, agent_version, uptime_ms: 1 };
+        guest.write_all(encode(&hello, &mut frame).unwrap()).unwrap();
+        let output = FromAgent::Output { stream: Stream::Stdout, bytes: Output::from_slice(b"x\n").unwrap() };
+        let output = encode(&output, &mut frame).unwrap();
+        // More than ten reads, less than a socket holds.
+        guest.write_all(&output.repeat(10 * READ_BYTES / output.len() + 1)).unwrap();
+
+        let want =
+            Wanted { name: "flood", kind: Kind::Service, restart: RestartPolicy::Never, after: vec![] };
+        let (reports, _reported) = bounded(4);
+        let reporter = Reporter {
+            id: Plan::new(&[want]).unwrap().ids().next().unwrap(),
+            run: Run(1),
+            name: "flood".into(),
+            console: Console::new(["flood"], std::io::sink()).unwrap(),
+            reports,
+        };
+        let (_ask, requests) = bounded(1);
+        let stream = UnixStream::try_from(host).unwrap();
+        let mut talk =
+            Talk { stream, reporter: &reporter, greeted: false, deaf: false, out: Lines::default() };
+        let turns = smol::block_on(async {
+            let mut run = std::pin::pin!(talk.run(&requests));
+            drop(guest);
+            let mut turns = 0;
+            while poll_once(&mut run).await.is_none() {
+                turns += 1;
+            }
+            turns
+        });
+        assert!(turns > 10, "{turns} turns for ten reads");
     }
 }

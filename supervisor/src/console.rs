@@ -2,7 +2,8 @@
 //!
 //! Duty: prefixes, and a bounded queue between the daemon and a console that may be slow or stuck.
 //! Not here: what the lines say.
-//! Invariant: saying something never blocks. What finds no room is dropped, counted, and the count is printed.
+//! Invariant: saying something never blocks. What finds no room is dropped, counted, and the count is printed, even
+//! while the flood goes on.
 
 use std::collections::VecDeque;
 use std::io::Write;
@@ -16,6 +17,10 @@ const OWN_NAME: &str = "hearthd";
 const MAX_QUEUED_BYTES: usize = 256 << 10;
 /// Bytes on top, which only the daemon's own lines may use: a chatty guest does not silence it.
 const OWN_RESERVE_BYTES: usize = 64 << 10;
+
+/// Lines after which losses are told although more lines wait. About two seconds of a serial line at 115200 baud; a
+/// note costs little beside so many lines.
+const TELL_LOSSES_AFTER_LINES: usize = 256;
 
 /// A handle; clones print to the same place.
 #[derive(Clone, Debug)]
@@ -102,7 +107,10 @@ impl Shared {
     fn write_all(&self, mut out: impl Write, width: usize) {
         let mut queue = self.lock();
         loop {
-            while let Some(line) = queue.lines.pop_front() {
+            let mut written = 0;
+            while written < TELL_LOSSES_AFTER_LINES
+                && let Some(line) = queue.lines.pop_front()
+            {
                 queue.bytes -= line.len();
                 queue.writing = true;
                 drop(queue);
@@ -110,11 +118,19 @@ impl Shared {
                 let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
                 queue = self.lock();
                 queue.writing = false;
+                written += 1;
             }
-            for (name, count) in std::mem::take(&mut queue.lost) {
-                let note = prefixed(&name, width, &format!("({count} lines lost, the console is too slow)"));
-                queue.bytes += note.len();
-                queue.lines.push_back(note);
+            // Behind the lines that wait, for those were said before. In one piece: the queue takes less in this way
+            // than it has just given out, however many have lost lines.
+            let notes: String = std::mem::take(&mut queue.lost)
+                .into_iter()
+                .map(|(name, count)| {
+                    prefixed(&name, width, &format!("({count} lines lost, the console is too slow)"))
+                })
+                .collect();
+            if !notes.is_empty() {
+                queue.bytes += notes.len();
+                queue.lines.push_back(notes);
             }
             if queue.lines.is_empty() {
                 self.changed.notify_all();
@@ -190,5 +206,26 @@ mod tests {
         assert_eq!(told, format!("clock   | ({} lines lost, the console is too slow)\n", 2000 - got.len()));
         assert!(got.len() > 200 && got.len() < 300, "{}", got.len());
         console.flush(PATIENCE);
+    }
+
+    #[test]
+    fn losses_are_told_while_the_flood_goes_on() {
+        let (out, lines) = channel();
+        let (run, go) = channel();
+        let console = Console::new(["clock"], Slow { go, out }).unwrap();
+        let text = "x".repeat(1024);
+        let queued = MAX_QUEUED_BYTES / 1024;
+        for _ in 0..2 * queued {
+            console.line("clock", &text);
+        }
+        let mut told = 0;
+        // Two say something for each line that is taken: the queue is never empty.
+        for _ in 0..3 * TELL_LOSSES_AFTER_LINES + queued {
+            run.send(()).unwrap();
+            told += usize::from(lines.recv_timeout(PATIENCE).unwrap().contains("lines lost"));
+            console.line("clock", &text);
+            console.line("clock", &text);
+        }
+        assert!((2..=4).contains(&told), "{told}");
     }
 }

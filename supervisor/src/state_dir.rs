@@ -1,7 +1,7 @@
 //! The folder that the daemon owns while it runs.
 //!
 //! ```text
-//! <state>/lock                    held by the one daemon
+//! <state>/lock                    held by the one daemon; stays when it is gone
 //! <state>/vm/<name>/vm.toml       what the monitor was given
 //!                   vm.pid        its process
 //!                   vsock.sock    its sockets
@@ -9,7 +9,9 @@
 //!
 //! Duty: make it private, keep other daemons out, clear what a crashed one left, its monitors included.
 //! Not here: what the files say.
-//! Invariant: after [`StateDir::open`] no machine of an earlier daemon runs.
+//! Invariant: after [`StateDir::open`] no machine of an earlier daemon runs, and until [`StateDir::close`] no other
+//! daemon gets that far. For that the lock file, once made, is never removed: of two daemons one could hold the
+//! removed file and the other a new one of the same name.
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
@@ -43,15 +45,12 @@ pub enum StateError {
 #[derive(Debug)]
 pub struct StateDir {
     path: PathBuf,
-    /// Whether this daemon made the folder, and so takes it away.
-    made: bool,
     _lock: File,
 }
 
 impl StateDir {
     pub fn open(path: &Path) -> Result<StateDir, StateError> {
         let unusable = |error| StateError::Unusable(path.to_owned(), error);
-        let made = !path.exists();
         DirBuilder::new().recursive(true).mode(PRIVATE).create(path).map_err(unusable)?;
         let meta = fs::symlink_metadata(path).map_err(unusable)?;
         if !meta.is_dir() || meta.uid() != geteuid().as_raw() || meta.mode() & 0o022 != 0 {
@@ -63,7 +62,7 @@ impl StateDir {
             Err(TryLockError::WouldBlock) => return Err(StateError::InUse(path.to_owned())),
             Err(TryLockError::Error(error)) => return Err(unusable(error)),
         }
-        let state = StateDir { path: path.to_owned(), made, _lock: lock };
+        let state = StateDir { path: path.to_owned(), _lock: lock };
         state.clear_leftovers()?;
         Ok(state)
     }
@@ -81,14 +80,10 @@ impl StateDir {
         }
     }
 
-    /// Takes away what the daemon made. What somebody else put there stays.
+    /// Takes away what the daemon made, but for the lock file. What somebody else put there stays.
     pub fn close(self) {
         // A leftover is no harm: the next daemon clears it.
         let _ = fs::remove_dir(self.path.join("vm"));
-        let _ = fs::remove_file(self.path.join("lock"));
-        if self.made {
-            let _ = fs::remove_dir(&self.path);
-        }
     }
 
     fn clear_leftovers(&self) -> Result<(), StateError> {
@@ -139,14 +134,27 @@ mod tests {
     use std::process::{Command, Stdio};
 
     #[test]
-    fn the_folder_is_private_taken_once_and_gone_in_the_end() {
+    fn the_folder_is_private_and_taken_once_and_only_its_lock_file_stays() {
         let base = tempfile::tempdir().unwrap();
         let path = base.path().join("deep/state");
         let state = StateDir::open(&path).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, PRIVATE);
         assert!(matches!(StateDir::open(&path), Err(StateError::InUse(_))));
+        StateDir::fresh_folder(&path.join("vm/clock")).unwrap();
+        StateDir::remove_folder(&path.join("vm/clock")).unwrap();
         state.close();
-        assert!(!path.exists());
+        let left: Vec<_> = path.read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["lock"]);
+    }
+
+    #[test]
+    fn who_waits_with_the_lock_file_open_while_a_daemon_ends_still_keeps_the_next_one_out() {
+        let base = tempfile::tempdir().unwrap();
+        let first = StateDir::open(base.path()).unwrap();
+        let waits = File::create(base.path().join("lock")).unwrap();
+        first.close();
+        waits.try_lock().unwrap();
+        assert!(matches!(StateDir::open(base.path()), Err(StateError::InUse(_))));
     }
 
     #[test]

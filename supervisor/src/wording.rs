@@ -85,6 +85,7 @@ mod tests {
         let failure = Failure::Workload(WorkloadEnd::Code(3));
         assert_eq!(said(Announcement::Failed { id, failure }), "hello: failed: exit 3");
         assert_eq!(said(Announcement::Ready { ready: 3, of: 3 }), "ready: 3 of 3 workloads");
+        assert_eq!(said(Announcement::NotReady { ready: 1, of: 3 }), "not ready: 1 of 3 workloads");
         assert_eq!(said(Announcement::Stopping), "stopping");
         assert_eq!(said(Announcement::Stopped), "stopped");
     }

@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use hearth_config::vm::VmConfig;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -62,10 +63,22 @@ impl Site {
         self.folder.path().join("state")
     }
 
+    /// What is in the state folder.
+    fn left(&self) -> Vec<String> {
+        let entries = self.state().read_dir().expect("the state folder stays");
+        entries.map(|entry| entry.expect("readable").file_name().into_string().expect("plain")).collect()
+    }
+
     fn start(&self) -> Daemon {
+        self.start_with(&self.config())
+    }
+
+    /// Started in its folder, with the box's file named so.
+    fn start_with(&self, config: &Path) -> Daemon {
         let mut child = Command::new(env!("CARGO_BIN_EXE_hearthd"))
             .arg("--config")
-            .arg(self.config())
+            .arg(config)
+            .current_dir(self.folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -170,7 +183,7 @@ fn workloads_start_in_order_and_stop_in_reverse_order_and_nothing_is_left() {
     ];
     let places: Vec<usize> = order.iter().map(|line| daemon.place(line)).collect();
     assert!(places.is_sorted(), "{:#?}", daemon.seen);
-    assert!(!site.state().exists());
+    assert_eq!(site.left(), ["lock"]);
 }
 
 #[test]
@@ -209,6 +222,30 @@ fn what_comes_after_a_job_starts_when_it_is_done() {
     let mut daemon = site.start();
     daemon.wait_for("hearthd | ready: 2 of 2 workloads");
     assert!(daemon.place("hearthd | before: done: exit 0") < daemon.place("after   | guest kernel speaking"));
+    daemon.stop();
+}
+
+#[test]
+fn the_box_is_ready_only_when_its_jobs_are_done() {
+    let site =
+        Site::with_fake().workload("clock", "service", "serve", "").workload("hello", "job", "exit 0", "");
+    let mut daemon = site.start();
+    daemon.wait_for("hearthd | ready: 2 of 2 workloads");
+    daemon.place("hearthd | hello: done: exit 0");
+    daemon.stop();
+}
+
+#[test]
+fn a_box_that_is_named_from_its_own_folder_runs_like_any_other() {
+    let site = Site::with_fake().workload("clock", "service", "serve", "");
+    let text = fs::read_to_string(site.config()).unwrap();
+    let state = format!("state = {:?}", site.state());
+    assert!(text.contains(&state));
+    fs::write(site.config(), text.replace(&state, "state = \"state\"\ninitrd = \"initrd\"")).unwrap();
+    let mut daemon = site.start_with(Path::new("hearth.toml"));
+    daemon.wait_for("hearthd | ready: 1 of 1 workloads");
+    let vm = VmConfig::load(&site.state().join("vm/clock/vm.toml")).unwrap();
+    assert_eq!(vm.boot.initrd.unwrap(), site.folder.path().join("initrd"));
     daemon.stop();
 }
 
@@ -268,7 +305,7 @@ fn a_monitor_that_ignores_sigterm_is_killed() {
     daemon.place("hearthd  | stubborn: does not stop, SIGTERM follows");
     daemon.place("hearthd  | stubborn: does not stop, SIGKILL follows");
     daemon.place("hearthd  | stopped");
-    assert!(!site.state().exists());
+    assert_eq!(site.left(), ["lock"]);
 }
 
 #[test]
@@ -317,6 +354,20 @@ fn a_flood_of_output_does_not_keep_the_daemon_from_stopping() {
     let mut daemon = site.start();
     daemon.wait_for("hearthd | ready: 2 of 2 workloads");
     daemon.stop();
+}
+
+#[test]
+fn a_flood_without_end_starves_neither_signals_nor_timers_nor_other_guests() {
+    let site = Site::with_fake()
+        .workload("flood", "service", "endless", "")
+        .workload("calm", "service", "serve", "after = [\"flood\"]")
+        .stop_times(1, 3600);
+    let mut daemon = site.start();
+    daemon.wait_for("hearthd | ready: 2 of 2 workloads");
+    daemon.stop();
+    daemon.place("calm    | asked to stop");
+    // It hears nothing while it floods; that SIGTERM follows is a timer's doing.
+    daemon.place("hearthd | flood: does not stop, SIGTERM follows");
 }
 
 #[test]

@@ -84,12 +84,12 @@ pub enum Announcement {
     Lost {
         id: WorkloadId,
     },
-    /// Every workload runs or is done.
+    /// Every service runs, every job is done.
     Ready {
         ready: usize,
         of: usize,
     },
-    /// No more of them will get there.
+    /// Nothing is on the way any more, and some did not get there.
     NotReady {
         ready: usize,
         of: usize,

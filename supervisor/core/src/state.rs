@@ -302,7 +302,7 @@ impl State {
     fn start_if_possible(&mut self, step: &mut Step, id: WorkloadId) {
         let workload = &self.workloads[id.0];
         if workload.lifecycle != Lifecycle::Waiting
-            || !workload.plan.after.iter().all(|other| self.workloads[other.0].lets_others_start())
+            || !workload.plan.after.iter().all(|other| self.workloads[other.0].is_ready())
         {
             return;
         }
@@ -382,7 +382,7 @@ impl State {
                 blocked[index] = workload.plan.after.iter().copied().find(|on| {
                     let other = &self.workloads[on.0];
                     let ended = matches!(other.lifecycle, Lifecycle::Ended(_));
-                    (ended && !other.lets_others_start()) || blocked[on.0].is_some()
+                    (ended && !other.is_ready()) || blocked[on.0].is_some()
                 });
                 spread |= blocked[index].is_some();
             }
@@ -411,19 +411,12 @@ impl Workload {
         }
     }
 
-    fn lets_others_start(&self) -> bool {
+    /// What it is for is there: a service runs, a job is done. One rule for what comes after it and for the box as
+    /// a whole: a job that still runs may yet fail.
+    fn is_ready(&self) -> bool {
         match self.plan.kind {
             Kind::Service => matches!(self.lifecycle, Lifecycle::Running { .. }),
             Kind::Job => self.lifecycle == Lifecycle::Ended(End::Done),
-        }
-    }
-
-    /// It runs, or is done, or will be as soon as its machine has powered off.
-    fn is_ready(&self) -> bool {
-        match self.lifecycle {
-            Lifecycle::Running { .. } | Lifecycle::Ended(End::Done) => true,
-            Lifecycle::Ending { end: WorkloadEnd::Code(0), .. } => self.plan.kind == Kind::Job,
-            _ => false,
         }
     }
 }

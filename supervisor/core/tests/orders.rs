@@ -131,10 +131,7 @@ impl World {
             }
             Action::Announce(Announcement::Ready { .. }) => {
                 for index in 0..self.wants.len() {
-                    let vm = self.vms[index];
-                    let about_done = vm.is_some_and(|vm| vm.ended == Some(0));
-                    let runs = vm.is_some_and(|vm| vm.running);
-                    assert!(runs || about_done || self.done[index], "ready without workload {index}");
+                    assert!(self.satisfied(index), "ready without workload {index}");
                 }
             }
             Action::Announce(_) => {}

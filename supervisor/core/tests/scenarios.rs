@@ -117,13 +117,17 @@ fn what_comes_after_a_job_waits_until_it_is_done() {
 }
 
 #[test]
-fn a_running_job_counts_as_ready_and_its_end_is_told_once_its_machine_is_gone() {
+fn a_job_counts_as_ready_only_when_it_is_done_and_its_machine_is_gone() {
     let mut bench = Bench::new(&[job("hello", &[])]);
     let _ = bench.step(Event::Tick);
-    let ready = say(Announcement::Ready { ready: 1, of: 1 });
-    assert_eq!(bench.runs(0, 1), [say(Announcement::Running { id: bench.ids[0] }), ready]);
+    assert_eq!(bench.runs(0, 1), [say(Announcement::Running { id: bench.ids[0] })]);
     assert_eq!(bench.workload_ended(0, 1, WorkloadEnd::Code(0)), []);
-    assert_eq!(bench.vm_ended(0, 1, VmEnd::PoweredOff), [say(Announcement::Done { id: bench.ids[0] })]);
+    let ready = say(Announcement::Ready { ready: 1, of: 1 });
+    assert_eq!(
+        bench.vm_ended(0, 1, VmEnd::PoweredOff),
+        [say(Announcement::Done { id: bench.ids[0] }), ready]
+    );
+    assert_eq!(bench.step(Event::Tick), [], "said once");
     assert_eq!(bench.state.lifecycle(bench.ids[0]), Some(&Lifecycle::Ended(End::Done)));
     assert_eq!(bench.state.next_deadline(), None);
 }
@@ -142,6 +146,41 @@ fn a_failed_job_is_announced_and_blocks_all_that_comes_after_it() {
     let not_ready = say(Announcement::NotReady { ready: 1, of: 4 });
     assert_eq!(told, [failed, blocked(1, 0), blocked(2, 1), not_ready]);
     assert_eq!(bench.step(Event::Tick), [], "said once");
+}
+
+#[test]
+fn nothing_is_said_of_the_whole_while_a_job_runs_or_is_about_to_run_again() {
+    let retried = Wanted { restart: RestartPolicy::OnFailure, ..job("retried", &[]) };
+    let mut bench = Bench::new(&[retried, service("clock", &[])]);
+    let _ = bench.step(Event::Tick);
+    assert_eq!(bench.runs(1, 1), [say(Announcement::Running { id: bench.ids[1] })]);
+    assert_eq!(bench.runs(0, 1), [say(Announcement::Running { id: bench.ids[0] })]);
+    assert_eq!(bench.workload_ended(0, 1, WorkloadEnd::Code(1)), []);
+    let failed = bench.failed(0, Failure::Workload(WorkloadEnd::Code(1)));
+    assert_eq!(bench.vm_ended(0, 1, VmEnd::PoweredOff), [failed, bench.restart_in(0, 1, 500)]);
+    assert_eq!(bench.wait(Duration::from_millis(500)), [bench.start(0, 2)]);
+    let _ = bench.runs(0, 2);
+    let _ = bench.workload_ended(0, 2, WorkloadEnd::Code(0));
+    let ready = say(Announcement::Ready { ready: 2, of: 2 });
+    assert_eq!(
+        bench.vm_ended(0, 2, VmEnd::PoweredOff),
+        [say(Announcement::Done { id: bench.ids[0] }), ready]
+    );
+}
+
+#[test]
+fn a_service_that_ended_for_good_does_not_count_as_ready_however_well_it_ended() {
+    let once = Wanted { restart: RestartPolicy::OnFailure, ..service("once", &[]) };
+    let mut bench = Bench::new(&[once]);
+    let _ = bench.step(Event::Tick);
+    let ready = say(Announcement::Ready { ready: 1, of: 1 });
+    assert_eq!(bench.runs(0, 1), [say(Announcement::Running { id: bench.ids[0] }), ready]);
+    let _ = bench.workload_ended(0, 1, WorkloadEnd::Code(0));
+    let not_ready = say(Announcement::NotReady { ready: 0, of: 1 });
+    assert_eq!(
+        bench.vm_ended(0, 1, VmEnd::PoweredOff),
+        [say(Announcement::Done { id: bench.ids[0] }), not_ready]
+    );
 }
 
 #[test]

@@ -91,6 +91,20 @@ async fn run(words: &[&str], socket: PathBuf) -> i32 {
             }
             serve(&mut stream, signals, Obedience::Good).await
         }
+        ["endless"] => {
+            let flood = async {
+                loop {
+                    say(&mut stream, &[b'\n'; 900]).await;
+                    // To see a signal even if the daemon takes all as fast as it comes.
+                    smol::future::yield_now().await;
+                }
+            };
+            let signal = async {
+                signals.next().await;
+            };
+            or(signal, flood).await;
+            STOPPED_BY_HOST
+        }
         ["deaf"] => serve(&mut stream, signals, Obedience::OnlySignals).await,
         ["stubborn"] => serve(&mut stream, signals, Obedience::None).await,
         _ => serve(&mut stream, signals, Obedience::Good).await,
