@@ -1,7 +1,8 @@
 //! Trees as files: archives and disk images in the cache.
 //!
 //! Duty: write a tree once, and find it again while nothing in it has changed. Not here: what is in a tree.
-//! Invariant: the key covers names, permissions and the bytes of every file, so a stale image is never found.
+//! Invariant: the key covers the writers' version, names, permissions and the bytes of every file, so a stale
+//! image is never found.
 
 use std::{
     fs::File,
@@ -9,7 +10,7 @@ use std::{
     path::PathBuf,
 };
 
-use hearth_image::{CpioFault, Node, Source, SquashfsFault, Tree, write_cpio, write_squashfs};
+use hearth_image::{CpioFault, Node, RECIPE, Source, SquashfsFault, Tree, write_cpio, write_squashfs};
 use thiserror::Error;
 
 use crate::{
@@ -17,9 +18,6 @@ use crate::{
     digest::{DigestError, Inputs},
     workshop::Workshop,
 };
-
-/// Changes when the writers make other bytes out of the same tree.
-const RECIPE: &str = "1";
 
 #[derive(Debug, Error)]
 pub(crate) enum ImageFileError {

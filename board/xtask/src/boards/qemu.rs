@@ -3,7 +3,7 @@
 //! Duty: the machine that each name stands for, and its two clocks. Not here: running it (`session`).
 //! Invariant: the same board and pace give the same machine on every host, but for the accelerator.
 
-use std::{fmt, path::Path, process::Command};
+use std::{fmt, fs, path::Path, process::Command};
 
 use super::{Board, Kvm, image::BoardImage};
 use crate::arch::Arch;
@@ -28,11 +28,26 @@ pub(crate) enum Accelerator {
 }
 
 impl Accelerator {
-    /// KVM where the host has one that runs this board's architecture, and time need not be counted.
-    pub(crate) fn for_board(board: Board, host: Kvm, pace: Pace) -> Self {
-        let fits = host == Kvm::Complete && board.arch().is_host() && board != Board::QemuAarch64Gicv2;
+    /// KVM where it gives the board a KVM of its own, for the guests on it: on x86_64 with nesting switched on.
+    /// ARM64 machines that nest are not to be had. `nested` is what [`nested_kvm`] found.
+    pub(crate) fn for_board(board: Board, host: Kvm, nested: bool, pace: Pace) -> Self {
+        let fits = board == Board::QemuX86_64 && board.arch().is_host() && host == Kvm::Complete && nested;
         if fits && pace == Pace::Real { Accelerator::Kvm } else { Accelerator::Emulation }
     }
+}
+
+/// Where the host's kernel says whether its KVM can be nested; it has the one of its vendor, or neither.
+const NESTED: [&str; 2] =
+    ["/sys/module/kvm_intel/parameters/nested", "/sys/module/kvm_amd/parameters/nested"];
+
+/// Whether a machine on this machine's KVM gets a KVM itself.
+pub(crate) fn nested_kvm() -> bool {
+    NESTED.iter().filter_map(|path| fs::read_to_string(path).ok()).any(|said| says_yes(&said))
+}
+
+/// A kernel parameter was a number before it became a truth value.
+fn says_yes(parameter: &str) -> bool {
+    matches!(parameter.trim(), "Y" | "1")
 }
 
 impl fmt::Display for Accelerator {
@@ -75,9 +90,8 @@ impl Machine<'_> {
         match (self.board, self.accelerator) {
             (Board::QemuX86_64, Accelerator::Kvm) => words(&["-M", "q35", "-cpu", "host"]),
             (Board::QemuX86_64, Accelerator::Emulation) => words(&["-M", "q35", "-cpu", "max,+svm"]),
-            (Board::QemuAarch64, Accelerator::Kvm) => words(&["-M", "virt,gic-version=host", "-cpu", "host"]),
             // Pointer authentication as the architecture defines it costs emulation half its speed.
-            (Board::QemuAarch64, Accelerator::Emulation) => {
+            (Board::QemuAarch64, _) => {
                 words(&["-M", "virt,virtualization=on,gic-version=3", "-cpu", "max,pauth-impdef=on"])
             }
             (Board::QemuAarch64Gicv2, _) => {
@@ -129,7 +143,7 @@ mod tests {
             kernel_release: String::new(),
             guest_kernel_origin: String::new(),
         };
-        let accelerator = Accelerator::for_board(board, Kvm::Emulating, pace);
+        let accelerator = Accelerator::for_board(board, Kvm::Emulating, true, pace);
         let machine = Machine { board, image: &image, accelerator, pace, program };
         crate::command::shown(&machine.command(Path::new("/qmp")))
     }
@@ -147,8 +161,21 @@ mod tests {
     fn counted_time_needs_one_emulated_processor() {
         let counted = line(Board::QemuX86_64, Pace::Counted, &[]);
         assert!(counted.contains("-icount shift=0,sleep=off") && counted.contains("-smp 1"), "{counted}");
-        let accelerator = Accelerator::for_board(Board::of_host(), Kvm::Complete, Pace::Counted);
+        let accelerator = Accelerator::for_board(Board::of_host(), Kvm::Complete, true, Pace::Counted);
         assert_eq!(accelerator, Accelerator::Emulation);
+    }
+
+    #[test]
+    fn kvm_is_for_x86_that_nests_and_nothing_else() {
+        let chosen = |board, host, nested| Accelerator::for_board(board, host, nested, Pace::Real);
+        let own = if Arch::HOST == Arch::X86_64 { Accelerator::Kvm } else { Accelerator::Emulation };
+        assert_eq!(chosen(Board::QemuX86_64, Kvm::Complete, true), own);
+        assert_eq!(chosen(Board::QemuX86_64, Kvm::Complete, false), Accelerator::Emulation);
+        assert_eq!(chosen(Board::QemuX86_64, Kvm::Emulating, true), Accelerator::Emulation);
+        for board in [Board::QemuAarch64, Board::QemuAarch64Gicv2] {
+            assert_eq!(chosen(board, Kvm::Complete, true), Accelerator::Emulation);
+        }
+        assert!(says_yes("Y\n") && says_yes("1\n") && !says_yes("N\n") && !says_yes("0\n"));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! Running ──power off asked──▶ Stopping ──deadline──▶ killed
+//!    │   (a board whose init does not listen yet is killed at once)
 //!    │                            │
 //!    └────────── ended ◀──────────┘
 //! ```
@@ -31,6 +32,8 @@ const POWER_OFF_PATIENCE: Duration = Duration::from_secs(90);
 const MONITOR_PATIENCE: Duration = Duration::from_secs(5);
 /// Bytes of one console line that are looked at; longer ones are passed through all the same.
 const LINE_MAX: usize = 4096;
+/// What the box's init says as soon as it listens to the power button. An earlier press is lost.
+const LISTENING: &str = "hearth-init: up in";
 
 #[derive(Debug, Error)]
 pub(crate) enum SessionError {
@@ -85,6 +88,8 @@ pub(crate) struct Session {
     ready: std::collections::VecDeque<String>,
     plain: bool,
     closed: bool,
+    /// The box has said [`LISTENING`].
+    listening: bool,
 }
 
 impl Session {
@@ -121,7 +126,17 @@ impl Session {
         let plain = !io::stdout().is_terminal();
         let ready = std::collections::VecDeque::new();
         let line = Vec::new();
-        Ok(Self { child, notes, power_off, stopping_since: None, line, ready, plain, closed: false })
+        Ok(Self {
+            child,
+            notes,
+            power_off,
+            stopping_since: None,
+            line,
+            ready,
+            plain,
+            closed: false,
+            listening: false,
+        })
     }
 
     /// Asks the box to power off; whoever keeps calling [`Session::next`] sees it end.
@@ -131,6 +146,8 @@ impl Session {
         }
         self.stopping_since = Some(Instant::now());
         match &self.power_off {
+            // Nothing runs yet that a power cut could hurt, and nobody would notice the button.
+            PowerOff::Button(_) if !self.listening => self.child.kill().map_err(SessionError::Wait),
             PowerOff::Button(socket) => press(socket).map_err(SessionError::PowerButton),
             PowerOff::Terminate => {
                 let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap_or(i32::MAX));
@@ -184,7 +201,9 @@ impl Session {
         for byte in bytes {
             match byte {
                 b'\n' => {
-                    self.ready.push_back(String::from_utf8_lossy(&std::mem::take(&mut self.line)).into());
+                    let line = String::from_utf8_lossy(&std::mem::take(&mut self.line)).into_owned();
+                    self.listening |= line.starts_with(LISTENING);
+                    self.ready.push_back(line);
                 }
                 b'\r' => {}
                 byte if self.line.len() < LINE_MAX => self.line.push(*byte),
@@ -285,6 +304,28 @@ mod tests {
         session.power_off().unwrap();
         let (lines, status) = lines_to_the_end(&mut session);
         assert_eq!((lines, status.code()), (vec!["stopping".to_owned()], Some(0)));
+    }
+
+    fn board(script: &str) -> Session {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        Session::start(command, PowerOff::Button(PathBuf::from("/nonexistent/qmp"))).unwrap()
+    }
+
+    #[test]
+    fn a_board_whose_init_does_not_listen_yet_is_switched_off_hard() {
+        let mut session = board("echo early; while :; do :; done");
+        assert!(matches!(session.next(None).unwrap(), Event::Line(line) if line == "early"));
+        session.power_off().unwrap();
+        assert_eq!(lines_to_the_end(&mut session).1.code(), None, "ended by the signal");
+    }
+
+    #[test]
+    fn a_board_whose_init_listens_gets_its_button_pressed() {
+        let mut session = board("echo 'hearth-init: up in 812 ms'; while :; do :; done");
+        assert!(matches!(session.next(None).unwrap(), Event::Line(_)));
+        // There is no monitor to press it with, which shows that it was tried.
+        assert!(matches!(session.power_off(), Err(SessionError::PowerButton(_))));
     }
 
     #[test]

@@ -105,7 +105,7 @@ fn race(shop: &Workshop, contenders: &[Contender]) -> Result<Results, BenchError
     let sizes = contenders.iter().map(|contender| Ok((contender.name.clone(), size(&contender.program)?)));
     let mut results = Results::new(sizes.collect::<Result<Vec<_>, BenchError>>()?);
     let program = [format!("/usr/bin/{STOPWATCH}"), "boot".into(), PLAN.into()];
-    let accelerator = Accelerator::for_board(board, Kvm::Absent, Pace::Counted);
+    let accelerator = Accelerator::for_board(board, Kvm::Absent, false, Pace::Counted);
     let machine = Machine { board, image: &image, accelerator, pace: Pace::Counted, program: &program };
     let qmp = board::qmp_socket();
     let mut session = Session::start(machine.command(&qmp), PowerOff::Button(qmp))?;

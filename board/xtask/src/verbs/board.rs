@@ -14,7 +14,7 @@ use crate::{
         Board, Kvm,
         guest_files::GuestKernelChoice,
         image::{self, BoardImage, BoardImageError},
-        qemu::{Accelerator, Machine, Pace},
+        qemu::{Accelerator, Machine, Pace, nested_kvm},
         session::{Event, PowerOff, Session, SessionError},
     },
     cli::BoardVerb,
@@ -84,7 +84,7 @@ pub(crate) fn start(
     host: Kvm,
     program: &[String],
 ) -> Result<Started, BoardError> {
-    let accelerator = Accelerator::for_board(board, host, Pace::Real);
+    let accelerator = Accelerator::for_board(board, host, nested_kvm(), Pace::Real);
     let machine = Machine { board, image, accelerator, pace: Pace::Real, program };
     let qmp = qmp_socket();
     let session = Session::start(machine.command(&qmp), PowerOff::Button(qmp))?;

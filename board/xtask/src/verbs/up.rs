@@ -2,12 +2,13 @@
 //!
 //! Duty: choose the place, start, follow the box's own lines, and say at the end what ran where.
 //! Not here: what a board is (`boards`). Invariant: status 0 under `--exit-when-ready` means that the box itself
-//! said that every workload reached its goal, and that it then powered off.
+//! said that every workload reached its goal, and that it then powered off of itself. Without the flag, status 0
+//! means that the box ended of itself and well: one that failed or was killed is an error that says how it ended.
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    process::{Command, ExitCode},
+    process::{Command, ExitCode, ExitStatus},
     time::{Duration, Instant},
 };
 
@@ -50,8 +51,10 @@ pub(crate) enum UpError {
     Write { path: PathBuf, source: io::Error },
     #[error("the box was not ready within {} s", READY_PATIENCE.as_secs())]
     NotInTime,
-    #[error("the box ended before it was ready")]
-    EndedEarly,
+    #[error("the box ended before it was ready ({status})")]
+    EndedEarly { status: ExitStatus },
+    #[error("the box ended badly ({status})")]
+    EndedBadly { status: ExitStatus },
     #[error("the box says: {0}")]
     NotReady(String),
 }
@@ -97,10 +100,14 @@ fn follow(mut session: Session, until_ready: bool) -> Result<Seen, UpError> {
                 seen.progress = Progress::NotReady(String::new());
                 session.power_off()?;
             }
-            Event::Ended(_) if until_ready && seen.progress == Progress::Starting => {
-                return Err(UpError::EndedEarly);
+            Event::Ended(status) if until_ready && seen.progress == Progress::Starting => {
+                return Err(UpError::EndedEarly { status });
             }
-            Event::Ended(_) => return complaint.map_or(Ok(seen), Err),
+            Event::Ended(status) => {
+                // What the box complained of is the reason why it ended as it did.
+                let badly = (!status.success()).then_some(UpError::EndedBadly { status });
+                return complaint.or(badly).map_or(Ok(seen), Err);
+            }
         }
     }
 }
@@ -131,4 +138,35 @@ fn on_this_machine(shop: &Workshop, options: &Up) -> Result<Session, UpError> {
     let mut command = Command::new(programs.path("hearthd"));
     command.arg("--config").arg(&file);
     Ok(Session::start(command, PowerOff::Terminate)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn end_of(script: &str, until_ready: bool) -> Result<Seen, String> {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        let session = Session::start(command, PowerOff::Terminate).unwrap();
+        follow(session, until_ready).map_err(|error| error.to_string())
+    }
+
+    const READY: &str = "echo 'hearthd  | ready: 1 of 1 workloads'; while :; do :; done";
+
+    #[test]
+    fn a_box_that_ends_badly_is_an_error_that_says_how() {
+        assert_eq!(end_of("exit 3", false).unwrap_err(), "the box ended badly (exit status: 3)");
+        assert_eq!(end_of("kill -9 $$", false).unwrap_err(), "the box ended badly (signal: 9 (SIGKILL))");
+        assert!(end_of("exit 0", false).is_ok());
+    }
+
+    #[test]
+    fn ready_is_not_enough_if_the_box_then_ends_badly() {
+        let stops_well = format!("trap 'exit 0' TERM; {READY}");
+        assert!(end_of(&stops_well, true).is_ok());
+        let stops_badly = format!("trap 'exit 4' TERM; {READY}");
+        assert_eq!(end_of(&stops_badly, true).unwrap_err(), "the box ended badly (exit status: 4)");
+        let early = "the box ended before it was ready (exit status: 0)";
+        assert_eq!(end_of("exit 0", true).unwrap_err(), early);
+    }
 }
