@@ -52,8 +52,7 @@ mod tests {
 
     #[test]
     fn the_first_line_of_the_report_is_kvms() {
-        let report =
-            "kvm                complete       a guest kernel runs at about 900 million\n";
+        let report = "kvm                complete       a guest kernel runs at about 900 million\n";
         assert_eq!(first_fact(report).unwrap(), "complete: a guest kernel runs at about 900 million");
         assert_eq!(first_fact("hearth-vmm: no such thing"), None);
         assert_eq!(first_fact(""), None);
