@@ -41,7 +41,7 @@ pub enum DaemonError {
 /// Runs the box until somebody stops it.
 pub fn run(setup: Setup, console: &Console) -> Result<(), DaemonError> {
     let state_dir = StateDir::open(&setup.device.paths.state)?;
-    let signals = Signals::new([Caught::Term, Caught::Int]).map_err(DaemonError::Signals)?;
+    let signals = Signals::new([Caught::Term, Caught::Int, Caught::Hup]).map_err(DaemonError::Signals)?;
     let executor = Rc::new(LocalExecutor::new());
     let (sender, reports) = bounded(MAX_REPORTS);
     let mut daemon = Daemon::new(setup, console.clone(), Rc::clone(&executor), sender);
@@ -54,7 +54,11 @@ pub fn run(setup: Setup, console: &Console) -> Result<(), DaemonError> {
 
 enum Input {
     Report(Report),
-    Signal,
+    /// Somebody wants the box to stop. A terminal that closes may say so twice, by the kernel and by the shell, and
+    /// means no hurry.
+    Signal {
+        hurry_if_again: bool,
+    },
     Deadline,
 }
 
@@ -112,7 +116,7 @@ impl Daemon {
             };
             let signal = async {
                 match signals.next().await {
-                    Some(_) => Input::Signal,
+                    Some(caught) => Input::Signal { hurry_if_again: !matches!(caught, Ok(Caught::Hup)) },
                     None => smol::future::pending().await,
                 }
             };
@@ -128,7 +132,7 @@ impl Daemon {
             };
             // Signals first: no flood of reports delays a shutdown.
             let input = or(signal, or(timer, report)).await;
-            if matches!(input, Input::Signal) {
+            if matches!(input, Input::Signal { .. }) {
                 // But what was told before counts: an agent that is connected is asked, not cut off.
                 for report in std::iter::from_fn(|| reports.try_recv().ok()).take(MAX_REPORTS) {
                     self.take(report);
@@ -136,8 +140,12 @@ impl Daemon {
             }
             match input {
                 Input::Report(report) => self.take(report),
-                Input::Signal if self.asked_to_stop => self.apply(Event::StopNow),
-                Input::Signal => {
+                Input::Signal { hurry_if_again } if self.asked_to_stop => {
+                    if hurry_if_again {
+                        self.apply(Event::StopNow);
+                    }
+                }
+                Input::Signal { .. } => {
                     self.asked_to_stop = true;
                     self.apply(Event::Stop);
                 }

@@ -320,6 +320,21 @@ fn a_second_signal_kills_at_once() {
 }
 
 #[test]
+fn a_closed_terminal_stops_all_in_order_even_if_it_says_so_twice() {
+    let site = Site::with_fake().workload("deaf", "service", "deaf", "").stop_times(1, 3600);
+    let mut daemon = site.start();
+    daemon.wait_for("hearthd | ready: 1 of 1 workloads");
+    daemon.signal(Signal::SIGHUP);
+    daemon.wait_for("hearthd | stopping");
+    daemon.signal(Signal::SIGHUP);
+    assert!(daemon.ended().success(), "{:#?}", daemon.seen);
+    // Not killed by the second: the rungs were kept.
+    daemon.place("hearthd | deaf: does not stop, SIGTERM follows");
+    daemon.place("hearthd | stopped");
+    assert_eq!(site.left(), ["lock"]);
+}
+
+#[test]
 fn a_guest_without_an_agent_stops_by_sigterm() {
     let site = Site::with_fake().workload("mute", "service", "mute", "");
     let mut daemon = site.start();

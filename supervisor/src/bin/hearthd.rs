@@ -25,6 +25,7 @@ OPTIONS
 
 SIGNALS
     SIGTERM, SIGINT   Stops all workloads in reverse order; a second one kills them
+    SIGHUP            Stops likewise, as when its terminal closes, but kills nothing if it comes again
 
 EXIT STATUS
     0   stopped as asked, or the check found no fault
