@@ -20,8 +20,10 @@ use crate::{
     arch::Arch,
     boards::{
         Place,
+        box_config::{self, ConfigError, Part},
         boxlines::{Progress, Seen},
         guest_files::{self, GuestFilesError},
+        image,
         session::{Event, PowerOff, Session, SessionError},
     },
     cache::CacheError,
@@ -35,6 +37,8 @@ const READY_PATIENCE: Duration = Duration::from_secs(300);
 
 #[derive(Debug, Error)]
 pub(crate) enum UpError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     #[error(transparent)]
     Board(#[from] BoardError),
     #[error(transparent)]
@@ -60,6 +64,9 @@ pub(crate) enum UpError {
 }
 
 pub(crate) fn run(shop: &Workshop, options: &Up) -> Result<ExitCode, UpError> {
+    // Which place it will be is measured with a program that must be built first; any of them reads the workloads.
+    let part = if options.board.is_some() { Part::All } else { Part::Workloads };
+    box_config::check(&image::config_folder(shop, options.config.as_deref()), part)?;
     let host = doctor::measure(shop)?;
     let place = options.board.map_or_else(|| Place::suited_to(host), Place::Board);
     let (session, place) = match place {
