@@ -3,6 +3,7 @@
 //! Duty: the list, and which of them suits what `doctor` measured. Not here: how a board is built or run.
 //! Invariant: a name that the command line accepts is in this list.
 
+pub(crate) mod box_config;
 pub(crate) mod boxlines;
 pub(crate) mod guest_files;
 pub(crate) mod image;

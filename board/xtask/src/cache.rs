@@ -28,11 +28,19 @@ const ENTRIES_PER_KIND: usize = 4;
 const ENTRY_REST: Duration = Duration::from_secs(24 * 3600);
 /// Log files that stay; each is a few hundred KiB at most.
 const LOGS_KEPT: usize = 100;
+/// The file that marks a folder which this program made for itself alone, and what it says: the first line is
+/// the convention by which backup programs know caches, the second tells this one from other programs' caches.
+const MARKER: (&str, &str) = (
+    "CACHEDIR.TAG",
+    "Signature: 8a477f597d28d172789f06886806bc55\n# Made by Hearth's cargo xtask, which can make all of it again.\n",
+);
 
 #[derive(Debug, Error)]
 pub(crate) enum CacheError {
     #[error("no place for the cache: set HEARTH_CACHE, XDG_CACHE_HOME or HOME")]
     NoPlace,
+    #[error("{} held other things before it became the cache: please remove it by hand", path.display())]
+    NotOurs { path: PathBuf },
     #[error("the cache folder: cannot {what} {}", path.display())]
     Io { what: &'static str, path: PathBuf, source: io::Error },
 }
@@ -68,9 +76,15 @@ impl Cache {
     }
 
     pub(crate) fn at(root: &Path) -> Result<Self, CacheError> {
+        // Nothing is there yet, so whatever will be there is ours.
+        let fresh = !root.exists() || list(root)?.is_empty();
         for part in ["tmp", "locks", "logs"] {
             let path = root.join(part);
             fs::create_dir_all(&path).map_err(failed("create", &path))?;
+        }
+        if fresh {
+            let path = root.join(MARKER.0);
+            fs::write(&path, MARKER.1).map_err(failed("write", &path))?;
         }
         // Absolute, because commands run in other folders get paths below it.
         let root = fs::canonicalize(root).map_err(failed("find", root))?;
@@ -79,6 +93,12 @@ impl Cache {
 
     pub(crate) fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Whether all of the folder may be removed: not if it was somebody's before it became the cache.
+    pub(crate) fn is_ours(&self) -> Result<(), CacheError> {
+        let marked = fs::read_to_string(self.root.join(MARKER.0)).is_ok_and(|text| text == MARKER.1);
+        if marked { Ok(()) } else { Err(CacheError::NotOurs { path: self.root.clone() }) }
     }
 
     /// A plain folder for things that name themselves (downloaded packages, apt's own state).
@@ -244,6 +264,21 @@ mod tests {
         let again = cache.entry::<CacheError>("thing", &key("a"), |_| panic!("built twice")).unwrap();
         assert_eq!(first, again);
         assert_ne!(first, cache.entry("thing", &key("b"), build).unwrap());
+    }
+
+    #[test]
+    fn only_a_folder_that_was_made_as_a_cache_may_be_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let new = folder.path().join("new");
+        assert!(Cache::at(&new).unwrap().is_ours().is_ok());
+        assert!(Cache::at(&new).unwrap().is_ours().is_ok(), "and it stays so");
+        let home = folder.path().join("home");
+        fs::create_dir(&home).unwrap();
+        fs::write(home.join("letter"), "Dear").unwrap();
+        assert!(matches!(Cache::at(&home).unwrap().is_ours(), Err(CacheError::NotOurs { .. })));
+        assert!(matches!(Cache::at(&home).unwrap().is_ours(), Err(CacheError::NotOurs { .. })));
+        fs::write(home.join(MARKER.0), "Signature: 8a477f597d28d172789f06886806bc55\n").unwrap();
+        assert!(Cache::at(&home).unwrap().is_ours().is_err(), "another program's cache");
     }
 
     #[test]

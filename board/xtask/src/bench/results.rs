@@ -30,24 +30,33 @@ impl Results {
         Self { rows: contenders.into_iter().map(row).collect() }
     }
 
-    /// Takes a line of the console; all that are no run are somebody else's.
-    pub(crate) fn read(&mut self, line: &str) {
+    /// Takes a line of the console and says whether it was a run; all others are somebody else's.
+    pub(crate) fn read(&mut self, line: &str) -> bool {
         let mut words = line.split_ascii_whitespace();
         let (Some("run"), Some(name), Some(ready), Some(kib), None) =
             (words.next(), words.next(), words.next(), words.next(), words.next())
         else {
-            return;
+            return false;
         };
         let row = self.rows.iter_mut().find(|row| row.name == name);
         if let (Some(row), Ok(ready), Ok(kib)) = (row, ready.parse(), kib.parse()) {
             row.ready_ns.push(ready);
             row.private_kib.push(kib);
+            return true;
         }
+        false
     }
 
     /// Whether every contender has all its runs.
     pub(crate) fn complete(&self, rounds: usize) -> bool {
         self.rows.iter().all(|row| row.ready_ns.len() == rounds)
+    }
+
+    /// The run that comes next: contenders take turns.
+    pub(crate) fn awaited(&self) -> Option<(usize, &str)> {
+        // The first of those that have the fewest.
+        let next = self.rows.iter().min_by_key(|row| row.ready_ns.len())?;
+        Some((next.ready_ns.len() + 1, &next.name))
     }
 
     /// One JSON object.
@@ -128,8 +137,13 @@ mod tests {
         for line in
             ["run ours 100000000 900", "noise", "run peer 250000000 5000", "run nobody 1 1", "run ours x 1"]
         {
-            results.read(line);
+            let counts = results.read(line);
+            assert_eq!(counts, line.ends_with("00"), "{line}");
+            if line.starts_with("run ours 1") {
+                assert_eq!(results.awaited(), Some((1, "peer")));
+            }
         }
+        assert_eq!(results.awaited(), Some((2, "ours")));
         assert!(results.complete(1) && !results.complete(2));
         let table = results.to_string();
         let lines: Vec<_> = table.lines().collect();

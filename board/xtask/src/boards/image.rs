@@ -74,7 +74,7 @@ pub(crate) fn build(
     tree.data("usr/lib/hearth/guest/kernel", guest.kernel.as_path())?;
     tree.data("usr/lib/hearth/guest/initrd", guest.initrd.as_path())?;
     tree.data("usr/lib/hearth/images/demo.squashfs", guest.demo.as_path())?;
-    let config = config.map_or_else(|| shop.path("config"), Path::to_owned);
+    let config = config_folder(shop, config);
     tree.data("etc/hearth/hearth.toml", config.join("hearth.toml").as_path())?;
     tree.host_folder("etc/hearth/workloads", &config.join("workloads"))?;
     add_modules(&mut tree, &kernel.release, &kernel.modules)?;
@@ -88,6 +88,11 @@ pub(crate) fn build(
         kernel_release: kernel.release,
         guest_kernel_origin: guest.kernel_origin,
     })
+}
+
+/// The project's own configuration, unless another is named.
+pub(crate) fn config_folder(shop: &Workshop, named: Option<&Path>) -> PathBuf {
+    named.map_or_else(|| shop.path("config"), Path::to_owned)
 }
 
 /// What init finds before it has mounted anything.

@@ -21,8 +21,8 @@ const APT_LOCK_PATIENCE: &str = "DPkg::Lock::Timeout=300";
 #[derive(Debug, Error)]
 pub(crate) enum PackagesError {
     #[error(
-        "these Debian packages are needed and missing: {missing}. There is neither root nor a password-free \
-         sudo to install them; please run:\n  sudo apt-get update && sudo apt-get install -y \
+        "packages are missing, and there is neither root nor a password-free sudo; please run: \
+         sudo apt-get update && sudo apt-get install -y \
          --no-install-recommends {missing}"
     )]
     NotAllowed { missing: String },

@@ -7,6 +7,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     process::ExitCode,
+    time::{Duration, Instant},
 };
 
 use hearth_image::{Tree, TreeFault, guest_initrd};
@@ -35,6 +36,9 @@ use crate::{
 
 /// Runs of each contender that count. Instruction counts differ by under 1 % from run to run.
 const ROUNDS: usize = 5;
+/// Wall-clock time without a finished run after which the race is given up. Before the first run come the board's
+/// own boot and a round that is not told; a slow machine that counts instructions takes a few minutes for them.
+const RUN_PATIENCE: Duration = Duration::from_secs(30 * 60);
 /// The stopwatch, on the board and in the guests.
 const STOPWATCH: &str = "hearth-bench";
 const PLAN: &str = "/bench/plan";
@@ -59,6 +63,8 @@ pub(crate) enum BenchError {
     File { what: &'static str, path: PathBuf, source: io::Error },
     #[error("`bench boot` needs an x86_64 machine for QEMU's microvm, and this is {0}")]
     WrongArch(Arch),
+    #[error("the race stands still: waited {} min for run {run} of {contender}", RUN_PATIENCE.as_secs() / 60)]
+    Stalled { run: usize, contender: String },
     #[error("the race did not end; what the board's console says above is why")]
     Incomplete,
 }
@@ -110,10 +116,17 @@ fn race(shop: &Workshop, contenders: &[Contender]) -> Result<Results, BenchError
     let qmp = board::qmp_socket();
     let mut session = Session::start(machine.command(&qmp), PowerOff::Button(qmp))?;
     shop.progress.say("racing on a board that counts instructions");
+    let mut deadline = Instant::now() + RUN_PATIENCE;
     loop {
-        match session.next(None)? {
-            Event::Line(line) => results.read(&line),
-            Event::Deadline => {}
+        match session.next(Some(deadline))? {
+            Event::Line(line) if results.read(&line) => deadline = Instant::now() + RUN_PATIENCE,
+            // A board that repeats itself for ever stands still, too.
+            Event::Line(_) if Instant::now() < deadline => {}
+            // The board is killed with its session: it has nothing to lose.
+            Event::Deadline | Event::Line(_) => {
+                let (run, contender) = results.awaited().unwrap_or_default();
+                return Err(BenchError::Stalled { run, contender: contender.to_owned() });
+            }
             Event::Ended(_) => return Ok(results),
         }
     }

@@ -12,6 +12,7 @@ use super::doctor::{self, DoctorError};
 use crate::{
     boards::{
         Board, Kvm,
+        box_config::{self, ConfigError, Part},
         guest_files::GuestKernelChoice,
         image::{self, BoardImage, BoardImageError},
         qemu::{Accelerator, Machine, Pace, nested_kvm},
@@ -26,6 +27,8 @@ use crate::{
 pub(crate) enum BoardError {
     #[error(transparent)]
     Packages(#[from] PackagesError),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     #[error(transparent)]
     Image(#[from] BoardImageError),
     #[error(transparent)]
@@ -66,6 +69,7 @@ pub(crate) fn build(
     guest_kernel: GuestKernelChoice,
     config: Option<&Path>,
 ) -> Result<BoardImage, BoardError> {
+    box_config::check(&image::config_folder(shop, config), Part::All)?;
     packages::require(shop, &[Need::Board(board.arch())])?;
     Ok(image::build(shop, board.arch(), guest_kernel, config, |_| Ok(()))?)
 }

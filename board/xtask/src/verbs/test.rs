@@ -17,7 +17,7 @@ use std::{
 
 use thiserror::Error;
 
-use super::board::{self, BoardError};
+use super::board;
 use crate::{
     boards::{Board, guest_files::GuestKernelChoice},
     cli,
@@ -31,12 +31,13 @@ const TEST_TAIL_LINES: usize = 120;
 /// The crate with the whole-box tests, the feature that has them compiled in, and their target.
 const BOX_TESTS: (&str, &str, &str) = ("hearth-tests", "board", "boards");
 
+/// What the names of all tests begin with that boot a board.
+const BOX_MODULE: &str = "on_a_board";
+
 #[derive(Debug, Error)]
 pub(crate) enum TestError {
     #[error(transparent)]
     Command(#[from] CommandError),
-    #[error(transparent)]
-    Board(#[from] BoardError),
     #[error("cannot read {}", path.display())]
     Read { path: PathBuf, source: io::Error },
 }
@@ -92,12 +93,21 @@ pub(crate) fn run(shop: &Workshop, options: &cli::Test) -> Result<ExitCode, Test
         Err(_) => Runner::Cargo,
     };
     counts.add(suite(shop, runner, "tests", &["--workspace"], filter)?);
+    if runner == Runner::Nextest {
+        // It does not know them; cargo's own runner had them among the rest.
+        counts.add(suite(shop, Runner::Cargo, "doctests", &["--doc", "--workspace"], filter)?);
+    }
     if options.quick {
         println!("whole boards: left out (--quick)");
+    } else if !may_match_boards(filter) {
+        println!("whole boards: left out (the filter does not say {BOX_MODULE})");
     } else if has_box_tests(shop)? {
         // Here, with progress, and not within a test's deadline.
         for board in [Board::QemuX86_64, Board::QemuAarch64] {
-            board::build(shop, board, GuestKernelChoice::Own, None)?;
+            if let Err(error) = board::build(shop, board, GuestKernelChoice::Own, None) {
+                println!("board {board}: failed: {}", crate::chain(&error));
+                counts.failed += 1;
+            }
         }
         let (package, feature, target) = BOX_TESTS;
         // The target is named, or the package's other tests would run and count twice.
@@ -173,6 +183,10 @@ impl Runner {
             Runner::Cargo => {
                 command.args(["test", "--no-fail-fast"]).args(selection);
                 command.args(filter).args(["--", "--show-output"]);
+                if selection.contains(&BOX_TESTS.2) {
+                    // Each board takes the whole machine; nextest has this from its configuration.
+                    command.arg("--test-threads=1");
+                }
             }
         }
         command
@@ -232,6 +246,11 @@ fn number_before(line: &str, word: &str) -> usize {
     parts.filter_map(of_word).next().unwrap_or(0)
 }
 
+/// Boards take minutes to build: a filter has to ask for them.
+fn may_match_boards(filter: Option<&str>) -> bool {
+    filter.is_none_or(|filter| filter.contains(BOX_MODULE))
+}
+
 fn has_box_tests(shop: &Workshop) -> Result<bool, TestError> {
     let path = shop.path("tests/Cargo.toml");
     let text = fs::read_to_string(&path).map_err(|source| TestError::Read { path, source })?;
@@ -250,6 +269,12 @@ mod tests {
         assert_eq!(counts.line(), "5 passed, 3 failed, 5 skipped");
         assert_eq!(counts.skipped.get("no /dev/kvm"), Some(&1));
         assert_eq!(read_counts(log, Runner::Nextest, true).line(), "5 passed, 3 failed, 1 skipped");
+    }
+
+    #[test]
+    fn only_a_filter_that_names_them_has_boards_built() {
+        assert!(may_match_boards(None) && may_match_boards(Some("on_a_board::demo")));
+        assert!(!may_match_boards(Some("cache")));
     }
 
     #[test]

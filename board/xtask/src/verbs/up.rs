@@ -7,7 +7,7 @@
 
 use std::{
     fs, io,
-    path::{Path, PathBuf},
+    path::{self, Path, PathBuf},
     process::{Command, ExitCode, ExitStatus},
     time::{Duration, Instant},
 };
@@ -20,11 +20,13 @@ use crate::{
     arch::Arch,
     boards::{
         Place,
+        box_config::{self, ConfigError, Part},
         boxlines::{Progress, Seen},
         guest_files::{self, GuestFilesError},
+        image,
         session::{Event, PowerOff, Session, SessionError},
     },
-    cache::CacheError,
+    cache::{CacheError, Lock},
     cli::Up,
     programs::{self, ProgramsError},
     workshop::Workshop,
@@ -35,6 +37,8 @@ const READY_PATIENCE: Duration = Duration::from_secs(300);
 
 #[derive(Debug, Error)]
 pub(crate) enum UpError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     #[error(transparent)]
     Board(#[from] BoardError),
     #[error(transparent)]
@@ -60,16 +64,22 @@ pub(crate) enum UpError {
 }
 
 pub(crate) fn run(shop: &Workshop, options: &Up) -> Result<ExitCode, UpError> {
+    // Which place it will be is measured with a program that must be built first; any of them reads the workloads.
+    let part = if options.board.is_some() { Part::All } else { Part::Workloads };
+    box_config::check(&image::config_folder(shop, options.config.as_deref()), part)?;
     let host = doctor::measure(shop)?;
     let place = options.board.map_or_else(|| Place::suited_to(host), Place::Board);
-    let (session, place) = match place {
+    let (session, place, _lock) = match place {
         Place::Board(name) => {
             let image = board::build(shop, name, (&options.guest_kernel).into(), options.config.as_deref())?;
             let started = board::start(name, &image, host, &[])?;
             shop.progress.say(&format!("{place} ({}) is booting; Ctrl-C powers it off", started.accelerator));
-            (started.session, format!("board {name} in QEMU by {}", started.accelerator))
+            (started.session, format!("board {name} in QEMU by {}", started.accelerator), None)
         }
-        Place::Host => (on_this_machine(shop, options)?, "this machine itself".to_owned()),
+        Place::Host => {
+            let (session, lock) = on_this_machine(shop, options)?;
+            (session, "this machine itself".to_owned(), Some(lock))
+        }
     };
     let seen = follow(session, options.exit_when_ready)?;
     if options.exit_when_ready {
@@ -113,31 +123,51 @@ fn follow(mut session: Session, until_ready: bool) -> Result<Seen, UpError> {
 }
 
 /// The daemon right here, as whoever called: a guest without a network card needs no root.
-fn on_this_machine(shop: &Workshop, options: &Up) -> Result<Session, UpError> {
+fn on_this_machine(shop: &Workshop, options: &Up) -> Result<(Session, Lock), UpError> {
     let programs = programs::build_static(shop, Arch::HOST, &["hearth-vmm", "hearth-supervisor"])?;
     let guest = guest_files::build(shop, Arch::HOST, (&options.guest_kernel).into())?;
+    // Of all runs, one at a time has the folder, with the daemon's sockets in it.
+    let lock = shop.cache.lock("up")?;
     let folder = shop.cache.shelf("up")?;
     let images = folder.join("images");
-    let config = options.config.clone().unwrap_or_else(|| shop.path("config"));
+    let config = image::config_folder(shop, options.config.as_deref());
+    let config = path::absolute(&config).map_err(|source| UpError::Write { path: config.clone(), source })?;
     let write = |path: &Path, result: io::Result<()>| {
         result.map_err(|source| UpError::Write { path: path.to_owned(), source })
     };
     write(&images, fs::create_dir_all(&images))?;
     let demo = images.join("demo.squashfs");
-    write(&demo, fs::copy(&guest.demo, &demo).map(drop))?;
+    // A copy that was cut short never has the name that guests boot from.
+    let half = images.join("demo.squashfs.new");
+    write(&half, fs::copy(&guest.demo, &half).and_then(|_| fs::rename(&half, &demo)))?;
     let text = format!(
-        "[paths]\nvmm = {:?}\nkernel = {:?}\ninitrd = {:?}\nimages = {images:?}\nstate = {:?}\nworkloads = {:?}\n",
-        programs.path("hearth-vmm"),
-        guest.kernel,
-        guest.initrd,
-        folder.join("state"),
-        config.join("workloads"),
+        "[paths]\nvmm = {}\nkernel = {}\ninitrd = {}\nimages = {}\nstate = {}\nworkloads = {}\n",
+        toml_string(&programs.path("hearth-vmm")),
+        toml_string(&guest.kernel),
+        toml_string(&guest.initrd),
+        toml_string(&images),
+        toml_string(&folder.join("state")),
+        toml_string(&config.join("workloads")),
     );
     let file = folder.join("hearth.toml");
     write(&file, fs::write(&file, text))?;
     let mut command = Command::new(programs.path("hearthd"));
     command.arg("--config").arg(&file);
-    Ok(Session::start(command, PowerOff::Terminate)?)
+    Ok((Session::start(command, PowerOff::Terminate)?, lock))
+}
+
+/// A path as a TOML basic string.
+fn toml_string(path: &Path) -> String {
+    let mut out = String::from('"');
+    for character in path.to_string_lossy().chars() {
+        match character {
+            '"' | '\\' => out.extend(['\\', character]),
+            control if control.is_control() => out.push_str(&format!("\\u{:04X}", u32::from(control))),
+            other => out.push(other),
+        }
+    }
+    out.push('"');
+    out
 }
 
 #[cfg(test)]
@@ -149,6 +179,14 @@ mod tests {
         command.args(["-c", script]);
         let session = Session::start(command, PowerOff::Terminate).unwrap();
         follow(session, until_ready).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_path_reads_back_as_itself_whatever_is_in_it() {
+        let odd = Path::new("/a \"b\"\\c\u{7f}\u{1b}/ü'");
+        let text = format!("[paths]\nvmm = {}\n", toml_string(odd));
+        let read = hearth_config::device::DeviceConfig::parse("x", &text).unwrap();
+        assert_eq!(read.paths.vmm, odd);
     }
 
     const READY: &str = "echo 'hearthd  | ready: 1 of 1 workloads'; while :; do :; done";
