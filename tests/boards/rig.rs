@@ -106,7 +106,8 @@ impl Rig {
 
 impl Drop for Rig {
     fn drop(&mut self) {
-        // Its session kills QEMU when its console closes under it; a test that failed has no use for an end in order.
+        // The first is the power button, the second kills QEMU. The kernel may make one of two that come close together:
+        // then the end takes as long as an end in order does.
         if let Ok(pid) = i32::try_from(self.child.id()) {
             for _ in 0..2 {
                 let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);

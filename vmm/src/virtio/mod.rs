@@ -2,6 +2,18 @@
 //!
 //! The models in here are pure: they see guest memory through [`rings`] and nothing of the host. Shells
 //! that own descriptors stand beside them (`host.rs` of a device, `mmio/shell.rs` for the queues' doorbells).
+//!
+//! What a guest can reach must not panic or overflow: the lints below hold for everything in this folder.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
 
 pub mod block;
 pub mod device;

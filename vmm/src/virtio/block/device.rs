@@ -4,16 +4,6 @@
 //! status. Not its duty: host files ([`Disk`]), interrupts and doorbells (the transport).
 //!
 //! Invariant: a read-only device never calls [`Disk::write`], whatever features the driver claims.
-#![cfg_attr(
-    not(test),
-    deny(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::indexing_slicing,
-        clippy::arithmetic_side_effects
-    )
-)]
 
 use super::SECTOR;
 use super::disk::Disk;

@@ -70,12 +70,13 @@ impl FileDisk {
         }
         // The end of a block device is found by going there; its metadata says 0.
         let size = file.seek(SeekFrom::End(0)).map_err(failed)?;
-        let bytes = size - size % SECTOR;
+        let torn = size.checked_rem(SECTOR).unwrap_or(0);
+        let bytes = size.saturating_sub(torn);
         if bytes == 0 {
             return Err(OpenError::TooSmall { path: path.to_owned(), bytes: size });
         }
-        if bytes != size {
-            log::warn!("{}: its last {} bytes are no whole sector; not shown", path.display(), size - bytes);
+        if torn > 0 {
+            log::warn!("{}: its last {torn} bytes are no whole sector; not shown", path.display());
         }
         Ok(Self { file, bytes })
     }

@@ -333,8 +333,8 @@ fn set_half(word: &mut u64, select: u32, value: u32) {
 impl<D: VirtioDevice> BusDevice for Transport<D> {
     fn read(&self, offset: u64, data: &mut [u8]) {
         data.fill(0);
-        if offset >= reg::CONFIG {
-            self.lock().model.read_config(offset - reg::CONFIG, data);
+        if let Some(offset) = offset.checked_sub(reg::CONFIG) {
+            self.lock().model.read_config(offset, data);
         } else if let Ok(word) = <&mut [u8; 4]>::try_from(data)
             && offset.is_multiple_of(4)
         {
@@ -343,8 +343,8 @@ impl<D: VirtioDevice> BusDevice for Transport<D> {
     }
 
     fn write(&self, offset: u64, data: &[u8]) {
-        if offset >= reg::CONFIG {
-            self.lock().model.write_config(offset - reg::CONFIG, data);
+        if let Some(offset) = offset.checked_sub(reg::CONFIG) {
+            self.lock().model.write_config(offset, data);
         } else if let Ok(word) = <[u8; 4]>::try_from(data)
             && offset.is_multiple_of(4)
         {
