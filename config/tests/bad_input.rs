@@ -46,7 +46,7 @@ fn machine_files_are_refused_with_place_key_and_expectation() {
             ),
             (
                 "[machine]\nmemory = 64",
-                "vm.toml:4:1: machine.memory: unknown key, did you mean memory_mib? (known here: vcpus, memory_mib)",
+                "vm.toml:4:1: machine.memory: unknown key, did you mean memory_mib? (known here: vcpus, memory_mib, huge_pages, on_reboot)",
             ),
             (
                 "[machine]\ncolour = 1",

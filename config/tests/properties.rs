@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use hearth_config::Mebibytes;
 use hearth_config::device::DeviceConfig;
 use hearth_config::guest::GuestConfig;
-use hearth_config::vm::{Block, Boot, Machine, Serial, VmConfig, Vsock};
+use hearth_config::vm::{
+    Balloon, Block, Boot, Console, Control, Limit, Mac, Machine, Net, OnReboot, Output, Rate, Rng, Serial,
+    Stop, VmConfig, Vsock, Watchdog,
+};
 use hearth_config::workload::WorkloadConfig;
 use proptest::collection::vec;
 use proptest::option;
@@ -16,32 +19,98 @@ fn path() -> impl Strategy<Value = PathBuf> {
     "[^\u{0}]{1,20}".prop_map(PathBuf::from)
 }
 
-fn machine() -> impl Strategy<Value = VmConfig> {
-    let serial = prop_oneof![
-        Just(Serial::Stdout),
-        Just(Serial::Null),
+fn rate() -> impl Strategy<Value = Option<Rate>> {
+    option::of((1..=1u64 << 40, 1..=1u64 << 40).prop_map(|(per_second, burst)| Rate { per_second, burst }))
+}
+
+fn limit() -> impl Strategy<Value = Limit> {
+    (rate(), rate()).prop_map(|(bytes, operations)| Limit { bytes, operations })
+}
+
+fn output() -> impl Strategy<Value = Output> {
+    let words = ["stdout", "null", "off"];
+    prop_oneof![
+        Just(Output::Stdout),
+        Just(Output::Null),
         path()
-            .prop_filter("a word of its own", |p| !["stdout", "null"].iter().any(|w| p.as_os_str() == *w))
-            .prop_map(Serial::File),
-    ];
-    let disk = ("[a-z]{1,10}", path(), any::<bool>());
+            .prop_filter("a word of its own", move |p| !words.iter().any(|w| p.as_os_str() == *w))
+            .prop_map(Output::File),
+    ]
+}
+
+fn disks() -> impl Strategy<Value = Vec<Block>> {
+    vec(("[a-z]{1,10}", path(), any::<bool>(), limit()), 0..4).prop_map(|disks| {
+        let numbered = (0..).zip(disks);
+        let disk =
+            |(n, (id, path, read_only, limit))| Block { id: format!("{id}{n}"), path, read_only, limit };
+        numbered.map(disk).collect()
+    })
+}
+
+fn cards() -> impl Strategy<Value = Vec<Net>> {
+    let mac = any::<[u8; 6]>().prop_map(|mut octets| {
+        octets[0] = octets[0] & 0xfe | 2;
+        Mac(octets)
+    });
+    vec(("[a-z]{1,10}", "[a-z0-9.-]{1,12}x", option::of(mac), limit(), limit()), 0..3).prop_map(|cards| {
+        let numbered = (0..).zip(cards);
+        let card =
+            |(n, (id, tap, mac, receive, send))| Net { id: format!("{id}{n}"), tap, mac, receive, send };
+        numbered.map(card).collect()
+    })
+}
+
+fn whole() -> impl Strategy<Value = Machine> {
+    (1..=16u8, 16..=32768u32, any::<bool>(), any::<bool>()).prop_map(|(vcpus, pairs, huge_pages, restart)| {
+        Machine {
+            vcpus,
+            memory: Mebibytes(pairs * 2),
+            huge_pages,
+            on_reboot: if restart { OnReboot::Restart } else { OnReboot::Report },
+        }
+    })
+}
+
+fn balloon() -> impl Strategy<Value = Balloon> {
+    (0..=65536u32, any::<bool>(), any::<bool>()).prop_map(|(mib, deflate_on_oom, free_page_reporting)| {
+        Balloon { target: Mebibytes(mib), deflate_on_oom, free_page_reporting }
+    })
+}
+
+fn machine() -> impl Strategy<Value = VmConfig> {
+    let serial = (option::of(output()), limit()).prop_map(|(output, limit)| Serial { output, limit });
+    let console = (output(), limit()).prop_map(|(output, limit)| Console { output, limit });
+    let boot = (path(), option::of(path()), "[^\\x00-\\x1f\\x7f-\u{9f}]{0,80}")
+        .prop_map(|(kernel, initrd, cmdline)| Boot { kernel, initrd, cmdline });
+    let vsock = (3..u32::MAX, path()).prop_map(|(cid, socket)| Vsock { cid, socket });
+    let stop = (0..=3600u16, 0..=3600u16).prop_map(|(agent_s, button_s)| Stop { agent_s, button_s });
     (
-        (1..=16u8, 32..=65536u32),
-        (path(), option::of(path()), "[^\\x00-\\x1f\\x7f-\u{9f}]{0,80}"),
-        serial,
-        vec(disk, 0..4),
-        option::of((3..u32::MAX, path())),
+        (whole(), boot, serial, option::of(console)),
+        (disks(), cards(), option::of(vsock)),
+        (option::of(limit()), option::of(balloon()), any::<bool>(), option::of(path()), stop),
     )
-        .prop_map(|((vcpus, mib), (kernel, initrd, cmdline), serial, disks, vsock)| VmConfig {
-            machine: Machine { vcpus, memory: Mebibytes(mib) },
-            boot: Boot { kernel, initrd, cmdline },
-            serial,
-            block: (0..)
-                .zip(disks)
-                .map(|(n, (id, path, read_only))| Block { id: format!("{id}{n}"), path, read_only })
-                .collect(),
-            vsock: vsock.map(|(cid, socket)| Vsock { cid, socket }),
-        })
+        .prop_map(
+            |(
+                (machine, boot, serial, console),
+                (block, net, vsock),
+                (rng, balloon, watchdog, control, stop),
+            )| {
+                VmConfig {
+                    machine,
+                    boot,
+                    serial,
+                    console,
+                    block,
+                    net,
+                    vsock,
+                    rng: rng.map(|limit| Rng { limit }),
+                    balloon,
+                    watchdog: watchdog.then_some(Watchdog),
+                    control: control.map(|socket| Control { socket }),
+                    stop,
+                }
+            },
+        )
 }
 
 /// How Linux splits the words behind `--`, told by its `next_arg`: at Latin-1 white space outside double quotes.

@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use hearth_config::device::Paths;
-use hearth_config::vm::{Block, Boot, Serial, VmConfig, Vsock};
+use hearth_config::vm::{Block, Boot, Limit, Serial, Stop, VmConfig, Vsock};
 use hearth_config::workload::WorkloadConfig;
 
 use crate::setup::vsock_socket;
@@ -24,9 +24,21 @@ pub fn machine_of(workload: &WorkloadConfig, paths: &Paths, folder: &Path) -> Vm
     VmConfig {
         machine: workload.resources,
         boot: Boot { kernel: paths.kernel.clone(), initrd: Some(paths.initrd.clone()), cmdline },
-        serial: Serial::Stdout,
-        block: vec![Block { id: "root".to_owned(), path: workload.image_in(&paths.images), read_only: true }],
+        serial: Serial::default(),
+        console: None,
+        block: vec![Block {
+            id: "root".to_owned(),
+            path: workload.image_in(&paths.images),
+            read_only: true,
+            limit: Limit::default(),
+        }],
+        net: Vec::new(),
         vsock: Some(Vsock { cid: GUEST_CID, socket: vsock_socket(folder) }),
+        rng: None,
+        balloon: None,
+        watchdog: None,
+        control: None,
+        stop: Stop::default(),
     }
 }
 

@@ -8,6 +8,7 @@
 //! | [`virtio`] | the MMIO transport and one folder per device |
 //! | [`memory`] | guest RAM: the only place that maps it and shows it to KVM |
 //! | [`kvm`] | opens KVM and says plainly when it cannot be used |
+//! | [`rate`] | how much a guest may ask of the host per second |
 //! | [`doctor`] | measures what the host really offers |
 //!
 //! Not here: restart policy, networking policy, anything that outlives the VM.
@@ -20,6 +21,7 @@ pub mod logger;
 pub mod machine;
 pub mod memory;
 pub mod outcome;
+pub mod rate;
 pub mod virtio;
 
 pub use machine::Machine;

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::OpenOptionsExt;
 
 use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
-use hearth_config::vm::Serial as Destination;
+use hearth_config::vm::Output as Destination;
 use nix::libc::{O_NOCTTY, O_NONBLOCK};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 

@@ -6,6 +6,7 @@
 //!
 //! Invariant: nothing here can change after [`Machine::run`]; buses and rings are shared read-only.
 
+mod board;
 mod bus;
 mod console;
 mod ending;
@@ -18,26 +19,20 @@ use std::sync::{Arc, Mutex};
 
 use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps};
 use hearth_config::vm::VmConfig;
-use kvm_ioctls::{IoEventAddress, Kvm, VcpuFd, VmFd};
-use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 
+use self::board::Board;
 pub use self::bus::{Bus, BusDevice, Overlap};
 use self::console::Console;
 pub use self::ending::Ending;
 use self::signals::StopSignals;
 use self::vcpu::{Buses, Vcpu};
 use crate::Outcome;
-use crate::arch::{self, BootError, BootFiles, Chipset, ChipsetError, MmioSlot};
-use crate::devices::serial::Output;
+use crate::arch::{self, BootError, BootFiles, Chipset, ChipsetError};
 use crate::kvm::{self, KvmError};
 use crate::memory::{self, GuestRam, MemoryError};
-use crate::virtio::block::{Block, OpenError};
-use crate::virtio::device::VirtioDevice;
-use crate::virtio::mmio::{Doorbells, Transport, registers};
-use crate::virtio::vsock::{self, HostError, Vsock};
-
-/// Registers of one virtio-mmio device take this much of the bus.
-const SLOT_LENGTH: u64 = 0x1000;
+use crate::virtio::block::OpenError;
+use crate::virtio::vsock::HostError;
 
 /// Why a machine could not be assembled or kept running.
 #[derive(Debug, thiserror::Error)]
@@ -135,6 +130,9 @@ pub struct Machine {
     events: Loop,
     console: Arc<Mutex<Console>>,
     ending: Arc<Ending>,
+    /// Told by the control socket.
+    #[expect(dead_code, reason = "read by the control socket")]
+    inspected: Vec<Arc<dyn board::Inspect>>,
 }
 
 impl std::fmt::Debug for Machine {
@@ -164,7 +162,7 @@ impl Machine {
         let mut board = Board::new(&vm, &memory, &ending)?;
         let console = board.add_serial(config)?;
         board.add_virtio(config)?;
-        let Board { slots, buses, events, .. } = board;
+        let Board { slots, buses, events, inspected, .. } = board;
 
         let files = BootFiles {
             kernel: &config.boot.kernel,
@@ -182,6 +180,7 @@ impl Machine {
             events,
             console,
             ending,
+            inspected,
         })
     }
 
@@ -232,90 +231,6 @@ fn configure_vcpus(kvm: &Kvm, vm: &VmFd, vcpus: &[VcpuFd], entry: arch::Entry) -
     (0..count)
         .zip(vcpus)
         .try_for_each(|(index, vcpu)| arch::configure_vcpu(kvm, vm, vcpu, index, count, entry))
-}
-
-/// The machine while devices are being plugged in.
-struct Board<'a> {
-    vm: &'a VmFd,
-    memory: &'a GuestRam,
-    buses: Buses,
-    slots: Vec<MmioSlot>,
-    events: Loop,
-}
-
-impl<'a> Board<'a> {
-    fn new(vm: &'a VmFd, memory: &'a GuestRam, ending: &Arc<Ending>) -> Result<Self, MachineError> {
-        let mut events = Loop::new().map_err(EventsError)?;
-        events.add_subscriber(Box::new(EndWatch(ending.clone())));
-        let mut buses = Buses::default();
-        arch::add_platform(&mut buses.pio, &mut buses.mmio, ending)?;
-        Ok(Self { vm, memory, buses, slots: Vec::new(), events })
-    }
-
-    fn interrupt(&self, gsi: u32) -> Result<EventFd, MachineError> {
-        let event = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map_err(host("make an event"))?;
-        self.vm.register_irqfd(&event, gsi).map_err(refused("wire an interrupt"))?;
-        Ok(event)
-    }
-
-    fn add_serial(&mut self, config: &VmConfig) -> Result<Arc<Mutex<Console>>, MachineError> {
-        let output = Output::new().map_err(host("make an event"))?;
-        let console = Console::open(&config.serial, output.clone()).map_err(|source| {
-            let path = match &config.serial {
-                hearth_config::vm::Serial::File(path) => path.clone(),
-                _ => PathBuf::from("standard output"),
-            };
-            MachineError::Console { path, source }
-        })?;
-        let interrupt = self.interrupt(arch::layout::SERIAL_GSI)?;
-        arch::add_serial(&mut self.buses.pio, &mut self.buses.mmio, interrupt, output)?;
-        let console = Arc::new(Mutex::new(console));
-        self.events.add_subscriber(Box::new(console.clone()));
-        Ok(console)
-    }
-
-    fn add_virtio(&mut self, config: &VmConfig) -> Result<(), MachineError> {
-        let asked = config.block.len() + usize::from(config.vsock.is_some());
-        if asked > arch::MAX_MMIO_SLOTS as usize {
-            return Err(MachineError::TooManyDevices { asked, max: arch::MAX_MMIO_SLOTS });
-        }
-        for (index, disk) in config.block.iter().enumerate() {
-            let model = Block::open(&disk.path, &disk.id, disk.read_only)
-                .map_err(|source| MachineError::Block { index, source })?;
-            self.plug(format!("block `{}`", disk.id), model)?;
-        }
-        if let Some(vsock) = &config.vsock {
-            let (host, door) = vsock::listen(&vsock.socket)?;
-            let transport = self.plug("vsock", Vsock::new(vsock.cid, host))?;
-            self.events.add_subscriber(Box::new(door.open(transport)?));
-        }
-        Ok(())
-    }
-
-    /// Puts a model behind a transport, the transport on the bus, and its doorbells into the loop.
-    fn plug<D: VirtioDevice + 'static>(
-        &mut self,
-        name: impl Into<String>,
-        model: D,
-    ) -> Result<Arc<Transport<D>>, MachineError> {
-        let index = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
-        let slot = arch::mmio_slot(index)
-            .ok_or(MachineError::TooManyDevices { asked: self.slots.len() + 1, max: arch::MAX_MMIO_SLOTS })?;
-        let queues = model.queue_max_sizes().len();
-        let interrupt = self.interrupt(slot.interrupt)?;
-        let transport = Arc::new(Transport::new(name, model, self.memory.clone(), interrupt));
-        let doorbell = IoEventAddress::Mmio(slot.base + registers::QUEUE_NOTIFY);
-        let mut bells = Vec::with_capacity(queues);
-        for queue in (0u32..).take(queues) {
-            let bell = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map_err(host("make an event"))?;
-            self.vm.register_ioevent(&bell, &doorbell, queue).map_err(refused("wire a doorbell"))?;
-            bells.push(bell);
-        }
-        self.buses.mmio.claim(slot.base, SLOT_LENGTH, transport.clone())?;
-        self.events.add_subscriber(Box::new(Doorbells::new(transport.clone(), bells)));
-        self.slots.push(slot);
-        Ok(transport)
-    }
 }
 
 /// Wakes the loop when the machine ends.

@@ -12,6 +12,7 @@
 //! descriptors varies keeps its own epoll instance and registers that one descriptor with the loop.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::rings::{Ring, RingFault};
 use crate::memory::GuestRam;
@@ -55,6 +56,8 @@ pub enum Backlog {
     Done,
     /// The turn's bound was reached: ring the doorbell again.
     More,
+    /// A rate limit holds the queue back: ring the doorbell again at this time.
+    Until(Instant),
 }
 
 /// A device model: registers and rings, nothing else.
@@ -77,9 +80,14 @@ pub trait VirtioDevice: Send {
     /// The driver is ready; from here on the rings are the device's.
     fn activate(&mut self, activation: Activation);
 
-    /// Works on queue number `queue`, on a bounded number of chains. Called from the event loop only.
-    fn notify(&mut self, queue: usize) -> Result<Backlog, RingFault>;
+    /// Works on queue number `queue`, on a bounded number of chains. Called from the event loop only; `now` is
+    /// for rate limits.
+    fn notify(&mut self, queue: usize, now: Instant) -> Result<Backlog, RingFault>;
 
     /// Forgets everything since `activate`, rings included.
     fn reset(&mut self);
+
+    /// Names and values of what the device did so far. A name never changes its meaning: statistics are read by
+    /// programs.
+    fn counters(&self, report: &mut dyn FnMut(&'static str, u64));
 }

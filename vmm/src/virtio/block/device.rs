@@ -5,6 +5,8 @@
 //!
 //! Invariant: a read-only device never calls [`Disk::write`], whatever features the driver claims.
 
+use std::time::Instant;
+
 use super::SECTOR;
 use super::disk::Disk;
 use super::request::{HEADER, Rejection, Request};
@@ -160,7 +162,7 @@ impl<D: Disk> VirtioDevice for BlockDevice<D> {
         self.active = Some(activation);
     }
 
-    fn notify(&mut self, queue: usize) -> Result<Backlog, RingFault> {
+    fn notify(&mut self, queue: usize, _now: Instant) -> Result<Backlog, RingFault> {
         // Taken for the turn and put back at its end: a ring that broke stays gone.
         let Some(mut active) = self.active.take() else { return Ok(Backlog::Done) };
         let Some(ring) = active.rings.get_mut(queue).and_then(Option::as_mut) else {
@@ -190,5 +192,10 @@ impl<D: Disk> VirtioDevice for BlockDevice<D> {
 
     fn reset(&mut self) {
         self.active = None;
+    }
+
+    fn counters(&self, report: &mut dyn FnMut(&'static str, u64)) {
+        report("completed", self.counters.completed);
+        report("failed", self.counters.failed);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 use proptest::prelude::*;
 use vm_memory::{Bytes, GuestAddress};
@@ -91,7 +92,7 @@ impl<D: Disk> Rig<D> {
 
     fn submit(&mut self, buffers: &[Buffer]) -> u8 {
         self.queue.offer(buffers);
-        assert_eq!(self.device.notify(0), Ok(Backlog::Done));
+        assert_eq!(self.device.notify(0, Instant::now()), Ok(Backlog::Done));
         assert_eq!(self.queue.used().len(), 1);
         self.ram.read_obj(GuestAddress(STATUS_AT)).unwrap()
     }
@@ -212,8 +213,8 @@ fn a_disk_that_fails_fails_the_request_only() {
 fn a_ring_that_breaks_is_reported_and_gone() {
     let mut rig = Rig::new(memory_disk(16), false);
     rig.queue.make_available(99);
-    assert_eq!(rig.device.notify(0), Err(RingFault::HeadOutOfRange));
-    assert_eq!(rig.device.notify(0), Ok(Backlog::Done), "nothing left to work on");
+    assert_eq!(rig.device.notify(0, Instant::now()), Err(RingFault::HeadOutOfRange));
+    assert_eq!(rig.device.notify(0, Instant::now()), Ok(Backlog::Done), "nothing left to work on");
 }
 
 #[test]
@@ -224,8 +225,8 @@ fn a_driver_that_never_stops_is_served_in_turns() {
     for _ in 0..16 {
         rig.queue.offer(&[Buffer::readable(HEADER_AT, 16)]);
     }
-    assert_eq!(rig.device.notify(0), Ok(Backlog::More));
-    assert_eq!(rig.device.notify(0), Ok(Backlog::Done));
+    assert_eq!(rig.device.notify(0, Instant::now()), Ok(Backlog::More));
+    assert_eq!(rig.device.notify(0, Instant::now()), Ok(Backlog::Done));
 }
 
 #[test]
@@ -237,9 +238,9 @@ fn buffers_that_overlap_do_not_lengthen_a_turn() {
     for _ in 0..4 {
         rig.queue.offer(&[&[Buffer::readable(HEADER_AT, 16)][..], &overlapping].concat());
     }
-    assert_eq!(rig.device.notify(0), Ok(Backlog::More));
+    assert_eq!(rig.device.notify(0, Instant::now()), Ok(Backlog::More));
     assert_eq!(rig.queue.used().len(), 3);
-    assert_eq!(rig.device.notify(0), Ok(Backlog::Done));
+    assert_eq!(rig.device.notify(0, Instant::now()), Ok(Backlog::Done));
     assert_eq!(rig.queue.used().len(), 1);
 }
 
@@ -252,7 +253,7 @@ fn a_request_larger_than_any_driver_makes_is_refused() {
     buffers.extend((0..9).map(|_| Buffer::writable(0x10_0000, 2 * mib)));
     buffers.push(Buffer::writable(STATUS_AT, 1));
     rig.queue.offer(&buffers);
-    let _ = rig.device.notify(0).unwrap();
+    let _ = rig.device.notify(0, Instant::now()).unwrap();
     assert_eq!(rig.queue.used().len(), 1);
     assert_eq!(rig.ram.read_obj::<u8>(GuestAddress(STATUS_AT)).unwrap(), IO_ERROR);
 }
@@ -331,7 +332,7 @@ proptest! {
         readable.insert(0, Buffer::readable(HEADER_AT, 16));
         readable.extend(writable);
         rig.queue.offer(&readable);
-        prop_assert_eq!(rig.device.notify(0), Ok(Backlog::Done));
+        prop_assert_eq!(rig.device.notify(0, Instant::now()), Ok(Backlog::Done));
         prop_assert_eq!(rig.queue.used().len(), 1);
     }
 }

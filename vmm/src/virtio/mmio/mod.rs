@@ -143,6 +143,11 @@ impl<D: VirtioDevice> Transport<D> {
         }
     }
 
+    /// What the device did so far, by name.
+    pub fn counters(&self, report: &mut dyn FnMut(&'static str, u64)) {
+        self.lock().model.counters(report);
+    }
+
     /// Reads or inspects the model, whatever its phase. For shells: nothing a ring depends on.
     pub fn model<R>(&self, look: impl FnOnce(&mut D) -> R) -> R {
         look(&mut self.lock().model)

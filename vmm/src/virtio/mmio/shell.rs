@@ -1,41 +1,111 @@
-//! The event-loop side of a transport: one doorbell descriptor per queue.
+//! The event-loop side of a transport: one doorbell descriptor per queue, and the timer of its rate limits.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
 use vmm_sys_util::eventfd::EventFd;
+use vmm_sys_util::timerfd::TimerFd;
 
 use super::super::device::{Backlog, VirtioDevice};
 use super::Transport;
+
+/// What the event loop calls the timer; queues are called by their numbers.
+const TIMER: u32 = u32::MAX;
+/// The least that a timer is set to: zero would disarm it.
+const SOON: Duration = Duration::from_micros(10);
 
 /// Listens for the driver's notifications and gives the device its turn.
 #[derive(Debug)]
 pub struct Doorbells<D> {
     transport: Arc<Transport<D>>,
     bells: Vec<EventFd>,
+    /// Made when a rate limit first holds a queue back.
+    timer: Option<TimerFd>,
+    /// Queues that wait for their limit, with the time.
+    held: Vec<Option<Instant>>,
 }
 
 impl<D: VirtioDevice> Doorbells<D> {
     /// `bells[n]` is what KVM signals when the driver notifies queue `n`.
     pub fn new(transport: Arc<Transport<D>>, bells: Vec<EventFd>) -> Self {
-        Self { transport, bells }
+        let held = vec![None; bells.len()];
+        Self { transport, bells, timer: None, held }
+    }
+
+    fn turn(&mut self, queue: usize, ops: &mut EventOps<'_>) {
+        let now = Instant::now();
+        match self.transport.work(|model| model.notify(queue, now)) {
+            Backlog::Done => {}
+            // Back to the end of the line, behind the other devices.
+            Backlog::More => self.ring(queue),
+            Backlog::Until(time) => {
+                if let Some(held) = self.held.get_mut(queue) {
+                    *held = Some(time);
+                }
+                self.arm(ops);
+            }
+        }
+    }
+
+    fn ring(&self, queue: usize) {
+        if let Some(bell) = self.bells.get(queue)
+            && let Err(error) = bell.write(1)
+        {
+            log::error!("{}: cannot ring its own doorbell: {error}", self.transport.name());
+        }
+    }
+
+    /// Sets the timer to the first time that a queue waits for.
+    fn arm(&mut self, ops: &mut EventOps<'_>) {
+        let Some(first) = self.held.iter().flatten().min().copied() else { return };
+        let delay = first.saturating_duration_since(Instant::now()).max(SOON);
+        let armed = match &mut self.timer {
+            Some(timer) => timer.reset(delay, None).map_err(std::io::Error::from),
+            none => TimerFd::new().map_err(std::io::Error::from).and_then(|mut timer| {
+                timer.reset(delay, None)?;
+                let events = Events::with_data(&timer, TIMER, EventSet::IN);
+                ops.add(events).map_err(|error| std::io::Error::other(error.to_string()))?;
+                *none = Some(timer);
+                Ok(())
+            }),
+        };
+        if let Err(error) = armed {
+            log::error!("{}: a rate limit cannot be kept: {error}", self.transport.name());
+            self.release(None);
+        }
+    }
+
+    /// Rings for every queue whose time has come; without a time, for all that wait.
+    fn release(&mut self, now: Option<Instant>) {
+        for queue in 0..self.held.len() {
+            if let Some(held) = self.held.get_mut(queue)
+                && held.is_some_and(|time| now.is_none_or(|now| time <= now))
+            {
+                *held = None;
+                self.ring(queue);
+            }
+        }
     }
 }
 
 impl<D: VirtioDevice> MutEventSubscriber for Doorbells<D> {
-    fn process(&mut self, events: Events, _ops: &mut EventOps<'_>) {
+    fn process(&mut self, events: Events, ops: &mut EventOps<'_>) {
+        if events.data() == TIMER {
+            if let Some(timer) = &mut self.timer {
+                let _ = timer.wait();
+            }
+            self.release(Some(Instant::now()));
+            self.arm(ops);
+            return;
+        }
         let queue = events.data() as usize;
         let Some(bell) = self.bells.get(queue) else { return };
         // Emptied before the work: a notification during the work must ring again.
         let _ = bell.read();
-        match self.transport.work(|model| model.notify(queue)) {
-            Backlog::Done => {}
-            // Back to the end of the line, behind the other devices.
-            Backlog::More => {
-                if let Err(error) = bell.write(1) {
-                    log::error!("{}: cannot ring its own doorbell: {error}", self.transport.name());
-                }
-            }
+        // A queue that is held back has its turn when its time comes, however often the driver rings.
+        if self.held.get(queue).is_some_and(Option::is_none) {
+            self.turn(queue, ops);
         }
     }
 
@@ -44,6 +114,12 @@ impl<D: VirtioDevice> MutEventSubscriber for Doorbells<D> {
             if let Err(error) = ops.add(Events::with_data(bell, queue, EventSet::IN)) {
                 log::error!("{}: queue {queue} has no doorbell: {error}", self.transport.name());
             }
+        }
+        // Back on the loop after a pause: what was held is still held.
+        if let Some(timer) = &self.timer
+            && let Err(error) = ops.add(Events::with_data(timer, TIMER, EventSet::IN))
+        {
+            log::error!("{}: its timer cannot be watched: {error}", self.transport.name());
         }
     }
 }

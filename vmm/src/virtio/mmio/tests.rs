@@ -1,5 +1,7 @@
 //! A driver against the registers, honest and not.
 
+use std::time::Instant;
+
 use vm_memory::GuestAddress;
 use vmm_sys_util::eventfd::EFD_NONBLOCK;
 
@@ -34,7 +36,7 @@ impl VirtioDevice for Probe {
         self.activations += 1;
         self.rings = Some(activation.rings);
     }
-    fn notify(&mut self, queue: usize) -> Result<Backlog, RingFault> {
+    fn notify(&mut self, queue: usize, _now: Instant) -> Result<Backlog, RingFault> {
         let ring = self.rings.as_mut().and_then(|rings| rings[queue].as_mut()).unwrap();
         while let Some(chain) = ring.pop()? {
             ring.complete(chain, 0)?;
@@ -44,6 +46,9 @@ impl VirtioDevice for Probe {
     fn reset(&mut self) {
         self.resets += 1;
         self.rings = None;
+    }
+    fn counters(&self, report: &mut dyn FnMut(&'static str, u64)) {
+        report("resets", self.resets.into());
     }
 }
 
@@ -106,7 +111,7 @@ impl Driver {
     }
 
     fn kick(&self) -> Backlog {
-        self.transport.work(|probe| probe.notify(0))
+        self.transport.work(|probe| probe.notify(0, Instant::now()))
     }
 }
 

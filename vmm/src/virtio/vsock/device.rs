@@ -7,6 +7,7 @@
 //! Invariant: between `reset` and `activate` there are no connections, no rings, and no way to get any.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::incidents::Incidents;
 use super::muxer::{Muxer, OfferError};
@@ -178,7 +179,7 @@ impl<H: HostSide> VirtioDevice for Vsock<H> {
         });
     }
 
-    fn notify(&mut self, queue: usize) -> Result<Backlog, RingFault> {
+    fn notify(&mut self, queue: usize, _now: Instant) -> Result<Backlog, RingFault> {
         let collected = if queue == TRANSMIT_QUEUE { self.collect()? } else { Backlog::Done };
         // What the guest sent may be answered; what it offered may be filled.
         let delivered = self.deliver()?;
@@ -188,5 +189,9 @@ impl<H: HostSide> VirtioDevice for Vsock<H> {
     fn reset(&mut self) {
         self.active = None;
         self.muxer.clear();
+    }
+
+    fn counters(&self, report: &mut dyn FnMut(&'static str, u64)) {
+        self.incidents().report(report);
     }
 }

@@ -26,6 +26,29 @@ pub enum Incident {
 impl Incident {
     const COUNT: usize = 7;
 
+    const ALL: [Self; Self::COUNT] = [
+        Self::ForeignSource,
+        Self::Malformed,
+        Self::Unexpected,
+        Self::Overdrawn,
+        Self::Refused,
+        Self::Evicted,
+        Self::ResetLost,
+    ];
+
+    /// Its name in statistics.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::ForeignSource => "foreign_source",
+            Self::Malformed => "malformed",
+            Self::Unexpected => "unexpected",
+            Self::Overdrawn => "overdrawn",
+            Self::Refused => "refused",
+            Self::Evicted => "evicted",
+            Self::ResetLost => "reset_lost",
+        }
+    }
+
     const fn text(self) -> &'static str {
         match self {
             Self::ForeignSource => "a packet from a foreign context was dropped",
@@ -51,6 +74,13 @@ impl Incidents {
     #[must_use]
     pub fn count(&self, incident: Incident) -> u64 {
         self.counts.get(incident as usize).copied().unwrap_or(0)
+    }
+
+    /// Every kind's name and count.
+    pub(super) fn report(&self, report: &mut dyn FnMut(&'static str, u64)) {
+        for incident in Incident::ALL {
+            report(incident.name(), self.count(incident));
+        }
     }
 
     pub(super) fn note(&mut self, incident: Incident) {

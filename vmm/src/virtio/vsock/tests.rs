@@ -8,6 +8,7 @@ mod shell;
 use std::collections::{HashSet, VecDeque};
 use std::io::{self, ErrorKind, Write};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
 
 use vm_memory::bitmap::BitmapSlice;
 use vm_memory::{Bytes, GuestAddress, ReadVolatile, VolatileMemoryError, VolatileSlice, WriteVolatile};
@@ -329,7 +330,7 @@ impl<H: HostSide> Guest<H> {
     /// Notifies until the device has no backlog; that it comes to rest is part of every test.
     fn notify(&mut self, queue: usize) {
         for _ in 0..10_000 {
-            if self.device.notify(queue).unwrap() == Backlog::Done {
+            if self.device.notify(queue, Instant::now()).unwrap() == Backlog::Done {
                 return;
             }
         }

@@ -1,5 +1,7 @@
 //! What works between a guest and a host that both keep the rules.
 
+use std::time::Instant;
+
 use super::super::credit::BUFFER;
 use super::super::packet::{SHUTDOWN_RECEIVE, SHUTDOWN_SEND};
 use super::*;
@@ -380,9 +382,9 @@ fn a_turn_is_bounded_and_says_that_more_is_left() {
         // Of no connection, and not to be answered.
         guest.queue(World::header(PORTS, Operation::Reset), &[]);
     }
-    assert_eq!(guest.device.notify(1).unwrap(), Backlog::More);
+    assert_eq!(guest.device.notify(1, Instant::now()).unwrap(), Backlog::More);
     assert_eq!(guest.transmit.used().len(), 64);
-    assert_eq!(guest.device.notify(1).unwrap(), Backlog::Done);
+    assert_eq!(guest.device.notify(1, Instant::now()).unwrap(), Backlog::Done);
     assert_eq!(guest.transmit.used().len(), 36);
 }
 

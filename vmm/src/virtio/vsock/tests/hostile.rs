@@ -1,6 +1,8 @@
 //! A guest that keeps no rule, and what becomes of it: a refused packet, a reset connection, a fault of the
 //! ring; never a panic, a loop, or memory that grows.
 
+use std::time::Instant;
+
 use super::super::credit::BUFFER;
 use super::super::muxer::{MAX_RESETS, OfferError};
 use super::super::packet::{SHUTDOWN_RECEIVE, SHUTDOWN_SEND};
@@ -406,7 +408,7 @@ fn a_broken_ring_is_a_fault_and_a_reset_heals_it() {
         let queue = if break_receive { &mut guest.receive } else { &mut guest.transmit };
         queue.set_available_index(0x7fff);
         program.write(b"to be delivered");
-        let mut found = guest.device.notify(1);
+        let mut found = guest.device.notify(1, Instant::now());
         for (id, _) in host.0.lock().unwrap().watched.clone() {
             guest.device.host_ready(id, Readiness { readable: true, ..Readiness::default() });
         }

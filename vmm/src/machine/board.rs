@@ -1,0 +1,147 @@
+//! The board: where devices are plugged in before the first instruction.
+//!
+//! Duty: give each device its address, its interrupt, its doorbells and its place in the event loop.
+//! Not its duty: what a device does; which files it stands on is in the configuration.
+//!
+//! Invariant: what is plugged in here is what the firmware tables describe; both come from `slots`.
+
+use std::sync::{Arc, Mutex};
+
+use event_manager::{MutEventSubscriber, SubscriberId, SubscriberOps};
+use hearth_config::vm::{Output as Destination, VmConfig};
+use kvm_ioctls::{IoEventAddress, VmFd};
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+
+use super::console::Console;
+use super::vcpu::Buses;
+use super::{EndWatch, Ending, EventsError, Loop, MachineError, host, refused};
+use crate::arch::{self, MmioSlot};
+use crate::devices::serial::Output;
+use crate::memory::GuestRam;
+use crate::virtio::block::Block;
+use crate::virtio::device::VirtioDevice;
+use crate::virtio::mmio::{Doorbells, Transport, registers};
+use crate::virtio::vsock::{self, Vsock};
+
+/// Registers of one virtio-mmio device take this much of the bus.
+const SLOT_LENGTH: u64 = 0x1000;
+
+/// A device as statistics see it.
+#[expect(dead_code, reason = "called by the control socket")]
+pub(super) trait Inspect: Send + Sync {
+    /// What the configuration calls it.
+    fn name(&self) -> &str;
+    /// What it did so far.
+    fn counters(&self, report: &mut dyn FnMut(&'static str, u64));
+}
+
+impl<D: VirtioDevice> Inspect for Transport<D> {
+    fn name(&self) -> &str {
+        Self::name(self)
+    }
+
+    fn counters(&self, report: &mut dyn FnMut(&'static str, u64)) {
+        Self::counters(self, report);
+    }
+}
+
+/// The machine while devices are being plugged in.
+pub(super) struct Board<'a> {
+    vm: &'a VmFd,
+    memory: &'a GuestRam,
+    pub(super) buses: Buses,
+    pub(super) slots: Vec<MmioSlot>,
+    pub(super) events: Loop,
+    /// Who serves a device in the event loop: those that rest while the machine is paused.
+    pub(super) on_duty: Vec<SubscriberId>,
+    /// Devices that have something to tell.
+    pub(super) inspected: Vec<Arc<dyn Inspect>>,
+}
+
+impl<'a> Board<'a> {
+    pub(super) fn new(
+        vm: &'a VmFd,
+        memory: &'a GuestRam,
+        ending: &Arc<Ending>,
+    ) -> Result<Self, MachineError> {
+        let mut events = Loop::new().map_err(EventsError)?;
+        events.add_subscriber(Box::new(EndWatch(ending.clone())));
+        let mut buses = Buses::default();
+        arch::add_platform(&mut buses.pio, &mut buses.mmio, ending)?;
+        Ok(Self { vm, memory, buses, slots: Vec::new(), events, on_duty: Vec::new(), inspected: Vec::new() })
+    }
+
+    /// Puts what serves a device into the event loop.
+    fn serve(&mut self, subscriber: impl MutEventSubscriber + 'static) {
+        let id = self.events.add_subscriber(Box::new(subscriber));
+        self.on_duty.push(id);
+    }
+
+    fn interrupt(&self, gsi: u32) -> Result<EventFd, MachineError> {
+        let event = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map_err(host("make an event"))?;
+        self.vm.register_irqfd(&event, gsi).map_err(refused("wire an interrupt"))?;
+        Ok(event)
+    }
+
+    pub(super) fn add_serial(&mut self, config: &VmConfig) -> Result<Arc<Mutex<Console>>, MachineError> {
+        let output = Output::new().map_err(host("make an event"))?;
+        let destination = config.serial.output.clone().unwrap_or(Destination::Null);
+        let console = Console::open(&destination, output.clone()).map_err(|source| {
+            let path = match &destination {
+                Destination::File(path) => path.clone(),
+                _ => std::path::PathBuf::from("standard output"),
+            };
+            MachineError::Console { path, source }
+        })?;
+        let interrupt = self.interrupt(arch::layout::SERIAL_GSI)?;
+        arch::add_serial(&mut self.buses.pio, &mut self.buses.mmio, interrupt, output)?;
+        let console = Arc::new(Mutex::new(console));
+        self.serve(console.clone());
+        Ok(console)
+    }
+
+    pub(super) fn add_virtio(&mut self, config: &VmConfig) -> Result<(), MachineError> {
+        let asked = config.block.len() + usize::from(config.vsock.is_some());
+        if asked > arch::MAX_MMIO_SLOTS as usize {
+            return Err(MachineError::TooManyDevices { asked, max: arch::MAX_MMIO_SLOTS });
+        }
+        for (index, disk) in config.block.iter().enumerate() {
+            let model = Block::open(&disk.path, &disk.id, disk.read_only)
+                .map_err(|source| MachineError::Block { index, source })?;
+            self.plug(format!("block `{}`", disk.id), model)?;
+        }
+        if let Some(vsock) = &config.vsock {
+            let (host, door) = vsock::listen(&vsock.socket)?;
+            let transport = self.plug("vsock", Vsock::new(vsock.cid, host))?;
+            let reception = door.open(transport)?;
+            self.serve(reception);
+        }
+        Ok(())
+    }
+
+    /// Puts a model behind a transport, the transport on the bus, and its doorbells into the loop.
+    fn plug<D: VirtioDevice + 'static>(
+        &mut self,
+        name: impl Into<String>,
+        model: D,
+    ) -> Result<Arc<Transport<D>>, MachineError> {
+        let index = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
+        let slot = arch::mmio_slot(index)
+            .ok_or(MachineError::TooManyDevices { asked: self.slots.len() + 1, max: arch::MAX_MMIO_SLOTS })?;
+        let queues = model.queue_max_sizes().len();
+        let interrupt = self.interrupt(slot.interrupt)?;
+        let transport = Arc::new(Transport::new(name, model, self.memory.clone(), interrupt));
+        let doorbell = IoEventAddress::Mmio(slot.base + registers::QUEUE_NOTIFY);
+        let mut bells = Vec::with_capacity(queues);
+        for queue in (0u32..).take(queues) {
+            let bell = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map_err(host("make an event"))?;
+            self.vm.register_ioevent(&bell, &doorbell, queue).map_err(refused("wire a doorbell"))?;
+            bells.push(bell);
+        }
+        self.buses.mmio.claim(slot.base, SLOT_LENGTH, transport.clone())?;
+        self.serve(Doorbells::new(transport.clone(), bells));
+        self.inspected.push(transport.clone());
+        self.slots.push(slot);
+        Ok(transport)
+    }
+}
