@@ -37,6 +37,17 @@ pub struct MmioSlot {
     pub interrupt: u32,
 }
 
+/// What the firmware tables say the machine has. Whoever plugs a device in says so here.
+#[derive(Debug, Clone, Copy)]
+pub struct Fittings<'a> {
+    /// Processors.
+    pub vcpus: u8,
+    /// Virtio devices.
+    pub slots: &'a [MmioSlot],
+    /// Whether there is a serial port.
+    pub serial: bool,
+}
+
 /// The files a guest starts from.
 #[derive(Debug)]
 pub struct BootFiles<'a> {

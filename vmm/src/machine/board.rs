@@ -56,6 +56,8 @@ pub(super) struct Board<'a> {
     pub(super) on_duty: Vec<SubscriberId>,
     /// Devices that have something to tell.
     pub(super) inspected: Vec<Arc<dyn Inspect>>,
+    /// Where what the guest prints goes; emptied when the machine has ended.
+    pub(super) consoles: Vec<Arc<Mutex<Console>>>,
 }
 
 impl<'a> Board<'a> {
@@ -68,7 +70,16 @@ impl<'a> Board<'a> {
         events.add_subscriber(Box::new(EndWatch(ending.clone())));
         let mut buses = Buses::default();
         arch::add_platform(&mut buses.pio, &mut buses.mmio, ending)?;
-        Ok(Self { vm, memory, buses, slots: Vec::new(), events, on_duty: Vec::new(), inspected: Vec::new() })
+        Ok(Self {
+            vm,
+            memory,
+            buses,
+            slots: Vec::new(),
+            events,
+            on_duty: Vec::new(),
+            inspected: Vec::new(),
+            consoles: Vec::new(),
+        })
     }
 
     /// Puts what serves a device into the event loop.
@@ -83,11 +94,11 @@ impl<'a> Board<'a> {
         Ok(event)
     }
 
-    pub(super) fn add_serial(&mut self, config: &VmConfig) -> Result<Arc<Mutex<Console>>, MachineError> {
+    pub(super) fn add_serial(&mut self, config: &VmConfig) -> Result<(), MachineError> {
+        let Some(destination) = &config.serial.output else { return Ok(()) };
         let output = Output::new().map_err(host("make an event"))?;
-        let destination = config.serial.output.clone().unwrap_or(Destination::Null);
-        let console = Console::open(&destination, output.clone()).map_err(|source| {
-            let path = match &destination {
+        let console = Console::open(destination, output.clone()).map_err(|source| {
+            let path = match destination {
                 Destination::File(path) => path.clone(),
                 _ => std::path::PathBuf::from("standard output"),
             };
@@ -97,7 +108,8 @@ impl<'a> Board<'a> {
         arch::add_serial(&mut self.buses.pio, &mut self.buses.mmio, interrupt, output)?;
         let console = Arc::new(Mutex::new(console));
         self.serve(console.clone());
-        Ok(console)
+        self.consoles.push(console);
+        Ok(())
     }
 
     pub(super) fn add_virtio(&mut self, config: &VmConfig) -> Result<(), MachineError> {

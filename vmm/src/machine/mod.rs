@@ -28,7 +28,7 @@ pub use self::ending::Ending;
 use self::signals::StopSignals;
 use self::vcpu::{Buses, Vcpu};
 use crate::Outcome;
-use crate::arch::{self, BootError, BootFiles, Chipset, ChipsetError};
+use crate::arch::{self, BootError, BootFiles, Chipset, ChipsetError, Fittings};
 use crate::kvm::{self, KvmError};
 use crate::memory::{self, GuestRam, MemoryError};
 use crate::virtio::block::OpenError;
@@ -128,7 +128,7 @@ pub struct Machine {
     memory: GuestRam,
     buses: Arc<Buses>,
     events: Loop,
-    console: Arc<Mutex<Console>>,
+    consoles: Vec<Arc<Mutex<Console>>>,
     ending: Arc<Ending>,
     /// Told by the control socket.
     #[expect(dead_code, reason = "read by the control socket")]
@@ -160,16 +160,18 @@ impl Machine {
         chipset.after_vcpus(&vm, &vcpus)?;
 
         let mut board = Board::new(&vm, &memory, &ending)?;
-        let console = board.add_serial(config)?;
+        board.add_serial(config)?;
         board.add_virtio(config)?;
-        let Board { slots, buses, events, inspected, .. } = board;
+        let Board { slots, buses, events, inspected, consoles, .. } = board;
 
         let files = BootFiles {
             kernel: &config.boot.kernel,
             initrd: config.boot.initrd.as_deref(),
             cmdline: &config.boot.cmdline,
         };
-        let entry = arch::load(&memory, &files, &chipset, config.machine.vcpus, &slots)?;
+        let fittings =
+            Fittings { vcpus: config.machine.vcpus, slots: &slots, serial: config.serial.output.is_some() };
+        let entry = arch::load(&memory, &files, &chipset, &fittings)?;
         configure_vcpus(&kvm, &vm, &vcpus, entry)?;
         Ok(Self {
             vcpus,
@@ -178,7 +180,7 @@ impl Machine {
             memory,
             buses: Arc::new(buses),
             events,
-            console,
+            consoles,
             ending,
             inspected,
         })
@@ -213,7 +215,9 @@ impl Machine {
             }
             self.events.run().map_err(EventsError)?;
         };
-        self.console.lock().unwrap_or_else(std::sync::PoisonError::into_inner).finish();
+        for console in &self.consoles {
+            console.lock().unwrap_or_else(std::sync::PoisonError::into_inner).finish();
+        }
         Ok(outcome)
     }
 }

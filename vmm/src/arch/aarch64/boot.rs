@@ -8,7 +8,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
 use super::{Chipset, fdt, layout};
 use crate::arch::files::{check_command_line, initrd_below, mib_of, open};
-use crate::arch::{BootError, BootFile, BootFiles, MmioSlot};
+use crate::arch::{BootError, BootFile, BootFiles, Fittings};
 use crate::memory::GuestRam;
 
 /// How vCPU 0 starts.
@@ -25,8 +25,7 @@ pub fn load(
     memory: &GuestRam,
     files: &BootFiles<'_>,
     chipset: &Chipset,
-    vcpus: u8,
-    slots: &[MmioSlot],
+    fittings: &Fittings<'_>,
 ) -> Result<Entry, BootError> {
     check_command_line(files.cmdline, layout::COMMAND_LINE_MAX)?;
     let (address, kernel_end) = load_kernel(memory, files)?;
@@ -37,13 +36,12 @@ pub fn load(
         return Err(BootError::DoesNotFit { what: "the device tree".into(), mib: mib_of(memory) });
     }
     let initrd = initrd_below(memory, files.initrd, kernel_end, device_tree)?;
-    let tree =
-        fdt::build(&fdt::Facts { ram, vcpus, gic: chipset.gic(), cmdline: files.cmdline, initrd, slots })
-            .map_err(|error| BootError::NotAKernel {
-                path: files.kernel.to_owned(),
-                expected: "startable",
-                detail: format!(": the device tree cannot be built: {error}"),
-            })?;
+    let facts = fdt::Facts { ram, fittings: *fittings, gic: chipset.gic(), cmdline: files.cmdline, initrd };
+    let tree = fdt::build(&facts).map_err(|error| BootError::NotAKernel {
+        path: files.kernel.to_owned(),
+        expected: "startable",
+        detail: format!(": the device tree cannot be built: {error}"),
+    })?;
     memory.write_slice(&tree, GuestAddress(device_tree))?;
     Ok(Entry { address, device_tree: GuestAddress(device_tree) })
 }

@@ -3,7 +3,7 @@
 use vm_fdt::{Error, FdtWriter};
 
 use super::{Gic, layout};
-use crate::arch::{Extent, MmioSlot};
+use crate::arch::{Extent, Fittings, MmioSlot};
 
 const GIC_PHANDLE: u32 = 1;
 const CLOCK_PHANDLE: u32 = 2;
@@ -23,11 +23,10 @@ const SERIAL_CLOCK_HZ: u32 = 1_843_200;
 /// What the tree says beyond the layout.
 pub(super) struct Facts<'a> {
     pub(super) ram: u64,
-    pub(super) vcpus: u8,
+    pub(super) fittings: Fittings<'a>,
     pub(super) gic: Gic,
     pub(super) cmdline: &'a str,
     pub(super) initrd: Option<Extent>,
-    pub(super) slots: &'a [MmioSlot],
 }
 
 pub(super) fn build(facts: &Facts<'_>) -> Result<Vec<u8>, Error> {
@@ -39,12 +38,14 @@ pub(super) fn build(facts: &Facts<'_>) -> Result<Vec<u8>, Error> {
     tree.property_u32("interrupt-parent", GIC_PHANDLE)?;
     chosen(&mut tree, facts)?;
     memory(&mut tree, facts.ram)?;
-    cpus(&mut tree, facts.vcpus)?;
+    cpus(&mut tree, facts.fittings.vcpus)?;
     gic(&mut tree, facts)?;
     timer(&mut tree)?;
     psci(&mut tree)?;
-    serial(&mut tree)?;
-    for slot in facts.slots {
+    if facts.fittings.serial {
+        serial(&mut tree)?;
+    }
+    for slot in facts.fittings.slots {
         virtio(&mut tree, *slot)?;
     }
     tree.end_node(root)?;
@@ -54,7 +55,9 @@ pub(super) fn build(facts: &Facts<'_>) -> Result<Vec<u8>, Error> {
 fn chosen(tree: &mut FdtWriter, facts: &Facts<'_>) -> Result<(), Error> {
     let node = tree.begin_node("chosen")?;
     tree.property_string("bootargs", facts.cmdline)?;
-    tree.property_string("stdout-path", &format!("/serial@{:x}", layout::SERIAL_BASE))?;
+    if facts.fittings.serial {
+        tree.property_string("stdout-path", &format!("/serial@{:x}", layout::SERIAL_BASE))?;
+    }
     if let Some(initrd) = facts.initrd {
         tree.property_u64("linux,initrd-start", initrd.start.0)?;
         tree.property_u64("linux,initrd-end", initrd.start.0 + initrd.length)?;
@@ -90,7 +93,7 @@ fn gic(tree: &mut FdtWriter, facts: &Facts<'_>) -> Result<(), Error> {
     let (compatible, second) = match facts.gic {
         Gic::V2 => ("arm,cortex-a15-gic", (layout::GICV2_CPU, layout::GICV2_CPU_LENGTH)),
         Gic::V3 => {
-            let length = layout::GICV3_REDISTRIBUTOR_LENGTH * u64::from(facts.vcpus);
+            let length = layout::GICV3_REDISTRIBUTOR_LENGTH * u64::from(facts.fittings.vcpus);
             ("arm,gic-v3", (layout::GICV3_REDISTRIBUTORS, length))
         }
     };
@@ -158,11 +161,18 @@ mod tests {
         let slots: Vec<_> = (0..3).filter_map(layout::mmio_slot).collect();
         for (gic, name) in [(Gic::V2, "arm,cortex-a15-gic"), (Gic::V3, "arm,gic-v3")] {
             let initrd = Some(Extent { start: GuestAddress(0x4800_0000), length: 5 });
-            let facts = Facts { ram: 1 << 27, vcpus: 2, gic, cmdline: "quiet", initrd, slots: &slots };
+            let fittings = Fittings { vcpus: 2, slots: &slots, serial: true };
+            let mut facts = Facts { ram: 1 << 27, fittings, gic, cmdline: "quiet", initrd };
             let tree = build(&facts).unwrap();
             assert_eq!(tree[..4], 0xd00d_feed_u32.to_be_bytes());
             let has = |text: &str| tree.windows(text.len()).any(|window| window == text.as_bytes());
             assert!(has(name) && has("virtio_mmio@a002000") && has("cpu@1") && has("linux,initrd-start"));
+            assert!(has("serial@9000000") && has("stdout-path"));
+
+            facts.fittings.serial = false;
+            let without = build(&facts).unwrap();
+            let has = |text: &str| without.windows(text.len()).any(|window| window == text.as_bytes());
+            assert!(!has("serial") && !has("stdout-path"), "nothing of a port that is not there");
         }
     }
 }

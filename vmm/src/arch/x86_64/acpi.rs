@@ -14,7 +14,7 @@ use acpi_tables::{Aml, aml};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryError};
 
 use super::layout;
-use crate::arch::MmioSlot;
+use crate::arch::{Fittings, MmioSlot};
 use crate::devices::power;
 use crate::memory::GuestRam;
 
@@ -30,11 +30,11 @@ const ALIGNMENT: u64 = 16;
 const BOOT_ARCH_NO_VGA_NO_CMOS: u16 = (1 << 2) | (1 << 5);
 
 /// Writes all tables; the RSDP ends up at [`layout::ACPI`].
-pub(super) fn write(memory: &GuestRam, vcpus: u8, slots: &[MmioSlot]) -> Result<(), GuestMemoryError> {
+pub(super) fn write(memory: &GuestRam, fittings: &Fittings<'_>) -> Result<(), GuestMemoryError> {
     let mut place = Placement { memory, next: layout::ACPI.0 + 64 };
-    let dsdt = place.table(&dsdt(slots))?;
+    let dsdt = place.table(&dsdt(fittings))?;
     let fadt = place.table(&fadt(dsdt))?;
-    let madt = place.table(&madt(vcpus))?;
+    let madt = place.table(&madt(fittings.vcpus))?;
     let mut xsdt = XSDT::new(OEM, OEM_TABLE, OEM_REVISION);
     xsdt.add_entry(fadt);
     xsdt.add_entry(madt);
@@ -97,10 +97,12 @@ fn madt(vcpus: u8) -> MADT {
     madt
 }
 
-fn dsdt(slots: &[MmioSlot]) -> Sdt {
+fn dsdt(fittings: &Fittings<'_>) -> Sdt {
     let mut body = Vec::new();
-    serial(&mut body);
-    for (index, slot) in (0u32..).zip(slots) {
+    if fittings.serial {
+        serial(&mut body);
+    }
+    for (index, slot) in (0u32..).zip(fittings.slots) {
         virtio(&mut body, index, *slot);
     }
     // Soft off: the value goes into the sleep control register.
@@ -176,7 +178,7 @@ mod tests {
     fn the_rsdp_leads_to_every_table_and_every_checksum_holds() {
         let memory = crate::memory::allocate(&layout::ram_ranges(32 << 20)).unwrap();
         let slots: Vec<_> = (0..layout::MAX_MMIO_SLOTS).filter_map(layout::mmio_slot).collect();
-        write(&memory, 16, &slots).unwrap();
+        write(&memory, &Fittings { vcpus: 16, slots: &slots, serial: true }).unwrap();
         assert!(memory.check_address(layout::ACPI).is_some());
 
         let mut rsdp = [0; 36];
@@ -199,5 +201,13 @@ mod tests {
             signatures.push(String::from_utf8(table[..4].to_vec()).unwrap());
         }
         assert_eq!(signatures, ["FACP", "APIC"]);
+    }
+
+    #[test]
+    fn only_a_machine_with_a_serial_port_describes_one() {
+        let describes = |serial| bytes_of(&dsdt(&Fittings { vcpus: 1, slots: &[], serial }));
+        let names_it = |table: Vec<u8>| table.windows(4).any(|name| name == b"COM1");
+        assert!(names_it(describes(true)));
+        assert!(!names_it(describes(false)));
     }
 }

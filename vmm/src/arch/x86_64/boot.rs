@@ -16,7 +16,7 @@ use vm_memory::{
 
 use super::{Chipset, acpi, layout, vcpu};
 use crate::arch::files::{initrd_below, mib_of, open, write_command_line};
-use crate::arch::{BootError, BootFile, BootFiles, Extent, MmioSlot};
+use crate::arch::{BootError, BootFile, BootFiles, Extent, Fittings};
 use crate::memory::GuestRam;
 
 const PVH_MAGIC: u32 = 0x336e_c578;
@@ -54,8 +54,7 @@ pub fn load(
     memory: &GuestRam,
     files: &BootFiles<'_>,
     _chipset: &Chipset,
-    vcpus: u8,
-    slots: &[MmioSlot],
+    fittings: &Fittings<'_>,
 ) -> Result<Entry, BootError> {
     let (entry, kernel_end) = load_kernel(memory, files)?;
     let low_end = memory
@@ -68,7 +67,7 @@ pub fn load(
     }
     let initrd = initrd_below(memory, files.initrd, kernel_end, low_end)?;
     write_command_line(memory, files.cmdline, layout::COMMAND_LINE, layout::COMMAND_LINE_MAX)?;
-    acpi::write(memory, vcpus, slots)?;
+    acpi::write(memory, fittings)?;
     let long = matches!(entry, Entry::Linux64 { .. });
     for (index, descriptor) in (0u64..).zip(vcpu::gdt(long)) {
         memory.write_obj(descriptor, layout::GDT.unchecked_add(index * 8))?;
