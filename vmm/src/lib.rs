@@ -8,6 +8,7 @@
 //! | [`virtio`] | the MMIO transport and one folder per device |
 //! | [`memory`] | guest RAM: the only place that maps it and shows it to KVM |
 //! | [`kvm`] | opens KVM and says plainly when it cannot be used |
+//! | [`output`] | what the guest printed and the host has not taken yet |
 //! | [`rate`] | how much a guest may ask of the host per second |
 //! | [`doctor`] | measures what the host really offers |
 //!
@@ -21,6 +22,7 @@ pub mod logger;
 pub mod machine;
 pub mod memory;
 pub mod outcome;
+pub mod output;
 pub mod rate;
 pub mod virtio;
 

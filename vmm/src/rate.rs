@@ -25,6 +25,8 @@ pub enum Verdict {
 pub struct Bucket {
     /// Units per second; never zero.
     rate: u64,
+    /// Units that may come at once; never zero.
+    burst: u64,
     /// Nanoseconds that filling the whole bucket takes.
     depth: u128,
     /// The time at which the bucket was, or will be, full. Later than now by what is taken out.
@@ -35,9 +37,8 @@ impl Bucket {
     /// `rate` units per second (at least one), of which `burst` may come at once.
     #[must_use]
     pub fn new(rate: u64, burst: u64) -> Self {
-        let rate = rate.max(1);
-        let depth = span(burst.max(1), rate);
-        Self { rate, depth, full_at: None }
+        let (rate, burst) = (rate.max(1), burst.max(1));
+        Self { rate, burst, depth: span(burst, rate), full_at: None }
     }
 
     /// Takes `amount` out, if there is enough.
@@ -88,6 +89,12 @@ impl Limit {
     #[must_use]
     pub const fn new(bytes: Option<Bucket>, operations: Option<Bucket>) -> Self {
         Self { bytes, operations }
+    }
+
+    /// The most bytes that pass without a debt, where bytes are limited.
+    #[must_use]
+    pub fn burst_bytes(&self) -> Option<u64> {
+        self.bytes.as_ref().map(|bucket| bucket.burst)
     }
 
     /// One operation of `bytes` bytes: both buckets give, or neither does.

@@ -1,89 +1,16 @@
-//! The 16550 serial port: `vm-superio`'s registers, a bounded buffer, and a sink that drains it.
+//! The 16550 serial port: `vm-superio`'s registers in front of a bounded buffer.
 //!
 //! The guest writes a byte per exit; the vCPU only appends it to [`Output`], so a slow or stuck reader on
-//! the host costs the guest nothing. What does not fit is dropped and counted, never waited for.
+//! the host costs the guest nothing.
 
-use std::collections::VecDeque;
-use std::io::{self, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::io;
+use std::sync::{Mutex, PoisonError};
 
 use vm_superio::Trigger;
-use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+use vmm_sys_util::eventfd::EventFd;
 
 use crate::machine::BusDevice;
-
-/// Bytes that may wait for the host: about a screenful of boot messages a hundred times over. It bounds
-/// what a guest that floods its console costs the host.
-pub const OUTPUT_BUFFER: usize = 64 * 1024;
-
-#[derive(Debug, Default)]
-struct Buffer {
-    bytes: VecDeque<u8>,
-    dropped: u64,
-}
-
-/// What the guest printed and the host has not taken yet. Cheap to clone: all clones are one buffer.
-#[derive(Debug, Clone)]
-pub struct Output {
-    buffer: Arc<Mutex<Buffer>>,
-    filled: Arc<EventFd>,
-}
-
-impl Output {
-    /// An empty buffer.
-    pub fn new() -> io::Result<Self> {
-        let filled = Arc::new(EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?);
-        Ok(Self { buffer: Arc::default(), filled })
-    }
-
-    /// Becomes readable when an empty buffer gets its first byte.
-    #[must_use]
-    pub fn filled(&self) -> &EventFd {
-        &self.filled
-    }
-
-    /// Moves up to `limit` of the oldest bytes to the end of `into`. The caller writes them where it wants with
-    /// the buffer free: a vCPU that prints never waits for the host.
-    pub fn take(&self, limit: usize, into: &mut Vec<u8>) {
-        let mut buffer = self.lock();
-        let taken = buffer.bytes.len().min(limit);
-        into.extend(buffer.bytes.drain(..taken));
-    }
-
-    /// Bytes that the guest printed in vain since the last call.
-    #[must_use]
-    pub fn take_dropped(&self) -> u64 {
-        std::mem::take(&mut self.lock().dropped)
-    }
-
-    fn push(&self, bytes: &[u8]) {
-        let mut buffer = self.lock();
-        let was_empty = buffer.bytes.is_empty();
-        let room = OUTPUT_BUFFER - buffer.bytes.len().min(OUTPUT_BUFFER);
-        let (kept, lost) = bytes.split_at(bytes.len().min(room));
-        buffer.bytes.extend(kept);
-        buffer.dropped += lost.len() as u64;
-        if was_empty && !kept.is_empty() {
-            // Fails only when the counter is full, and then it is readable already.
-            let _ = self.filled.write(1);
-        }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Buffer> {
-        self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Write for Output {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.push(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
+use crate::output::Output;
 
 /// The interrupt line of the port.
 #[derive(Debug)]
@@ -135,7 +62,10 @@ impl BusDevice for Serial {
 
 #[cfg(test)]
 mod tests {
+    use vmm_sys_util::eventfd::EFD_NONBLOCK;
+
     use super::*;
+    use crate::output::OUTPUT_BUFFER;
 
     #[test]
     fn a_flood_is_bounded_and_counted() {
@@ -144,25 +74,10 @@ mod tests {
         for _ in 0..OUTPUT_BUFFER + 10 {
             serial.write(0, b"x");
         }
-        assert_eq!(output.take_dropped(), 10);
-        assert_eq!(output.take_dropped(), 0);
+        assert_eq!(output.account().dropped, 10);
         let mut seen = Vec::new();
         output.take(usize::MAX, &mut seen);
         assert_eq!(seen.len(), OUTPUT_BUFFER);
-    }
-
-    #[test]
-    fn the_event_comes_once_per_filling() {
-        let output = Output::new().unwrap();
-        output.push(b"ab");
-        output.push(b"c");
-        assert_eq!(output.filled().read().unwrap(), 1);
-        assert!(output.filled().read().is_err(), "no second event while bytes wait");
-        let mut taken = Vec::new();
-        output.take(2, &mut taken);
-        assert_eq!(taken, b"ab");
-        output.take(2, &mut taken);
-        assert_eq!(taken, b"abc");
     }
 
     #[test]

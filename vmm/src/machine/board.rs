@@ -8,16 +8,17 @@
 use std::sync::{Arc, Mutex};
 
 use event_manager::{MutEventSubscriber, SubscriberId, SubscriberOps};
-use hearth_config::vm::{Output as Destination, VmConfig};
+use hearth_config::vm::{self as config, Output as Destination, VmConfig};
 use kvm_ioctls::{IoEventAddress, VmFd};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
-use super::console::Console;
+use super::sink::Sink;
 use super::vcpu::Buses;
 use super::{EndWatch, Ending, EventsError, Loop, MachineError, host, refused};
 use crate::arch::{self, MmioSlot};
-use crate::devices::serial::Output;
 use crate::memory::GuestRam;
+use crate::output::Output;
+use crate::rate::{Bucket, Limit};
 use crate::virtio::block::Block;
 use crate::virtio::device::VirtioDevice;
 use crate::virtio::mmio::{Doorbells, Transport, registers};
@@ -45,6 +46,27 @@ impl<D: VirtioDevice> Inspect for Transport<D> {
     }
 }
 
+/// The serial port is no virtio device: what it printed is all there is to tell.
+struct SerialPort(Output);
+
+impl Inspect for SerialPort {
+    fn name(&self) -> &str {
+        "serial"
+    }
+
+    fn counters(&self, report: &mut dyn FnMut(&'static str, u64)) {
+        let account = self.0.account();
+        report("output_bytes", account.accepted);
+        report("output_dropped", account.dropped);
+    }
+}
+
+/// A limit as the configuration says it.
+pub(super) fn limit_of(limit: &config::Limit) -> Limit {
+    let bucket = |rate: config::Rate| Bucket::new(rate.per_second, rate.burst);
+    Limit::new(limit.bytes.map(bucket), limit.operations.map(bucket))
+}
+
 /// The machine while devices are being plugged in.
 pub(super) struct Board<'a> {
     vm: &'a VmFd,
@@ -57,7 +79,7 @@ pub(super) struct Board<'a> {
     /// Devices that have something to tell.
     pub(super) inspected: Vec<Arc<dyn Inspect>>,
     /// Where what the guest prints goes; emptied when the machine has ended.
-    pub(super) consoles: Vec<Arc<Mutex<Console>>>,
+    pub(super) sinks: Vec<Arc<Mutex<Sink>>>,
 }
 
 impl<'a> Board<'a> {
@@ -78,7 +100,7 @@ impl<'a> Board<'a> {
             events,
             on_duty: Vec::new(),
             inspected: Vec::new(),
-            consoles: Vec::new(),
+            sinks: Vec::new(),
         })
     }
 
@@ -96,20 +118,33 @@ impl<'a> Board<'a> {
 
     pub(super) fn add_serial(&mut self, config: &VmConfig) -> Result<(), MachineError> {
         let Some(destination) = &config.serial.output else { return Ok(()) };
+        let output = self.sink("serial", "serial.output", destination, &config.serial.limit)?;
+        let interrupt = self.interrupt(arch::layout::SERIAL_GSI)?;
+        arch::add_serial(&mut self.buses.pio, &mut self.buses.mmio, interrupt, output.clone())?;
+        self.inspected.push(Arc::new(SerialPort(output)));
+        Ok(())
+    }
+
+    /// A buffer for what `name` prints, and who empties it.
+    fn sink(
+        &mut self,
+        name: &'static str,
+        key: &'static str,
+        destination: &Destination,
+        limit: &config::Limit,
+    ) -> Result<Output, MachineError> {
         let output = Output::new().map_err(host("make an event"))?;
-        let console = Console::open(destination, output.clone()).map_err(|source| {
+        let sink = Sink::open(name, destination, limit_of(limit), output.clone()).map_err(|source| {
             let path = match destination {
                 Destination::File(path) => path.clone(),
                 _ => std::path::PathBuf::from("standard output"),
             };
-            MachineError::Console { path, source }
+            MachineError::Output { key, path, source }
         })?;
-        let interrupt = self.interrupt(arch::layout::SERIAL_GSI)?;
-        arch::add_serial(&mut self.buses.pio, &mut self.buses.mmio, interrupt, output)?;
-        let console = Arc::new(Mutex::new(console));
-        self.serve(console.clone());
-        self.consoles.push(console);
-        Ok(())
+        let sink = Arc::new(Mutex::new(sink));
+        self.serve(sink.clone());
+        self.sinks.push(sink);
+        Ok(output)
     }
 
     pub(super) fn add_virtio(&mut self, config: &VmConfig) -> Result<(), MachineError> {

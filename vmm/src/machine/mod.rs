@@ -8,9 +8,9 @@
 
 mod board;
 mod bus;
-mod console;
 mod ending;
 mod signals;
+mod sink;
 mod vcpu;
 
 use std::io;
@@ -23,9 +23,9 @@ use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 
 use self::board::Board;
 pub use self::bus::{Bus, BusDevice, Overlap};
-use self::console::Console;
 pub use self::ending::Ending;
 use self::signals::StopSignals;
+use self::sink::Sink;
 use self::vcpu::{Buses, Vcpu};
 use crate::Outcome;
 use crate::arch::{self, BootError, BootFiles, Chipset, ChipsetError, Fittings};
@@ -63,9 +63,11 @@ pub enum MachineError {
     /// The vsock device's host side.
     #[error(transparent)]
     Vsock(#[from] HostError),
-    /// Where the serial port prints.
+    /// Where the serial port or the console prints.
     #[error("{}: cannot be written", path.display())]
-    Console {
+    Output {
+        /// The key of the configuration.
+        key: &'static str,
         /// The file, or what stands for it.
         path: PathBuf,
         /// What the host said.
@@ -99,7 +101,7 @@ impl MachineError {
             Self::Block { index, .. } => Some(format!("block[{index}].path")),
             Self::Vsock(HostError::Watch(_)) => None,
             Self::Vsock(_) => Some("vsock.socket".to_owned()),
-            Self::Console { .. } => Some("serial.output".to_owned()),
+            Self::Output { key, .. } => Some((*key).to_owned()),
             Self::TooManyDevices { .. } => Some("block".to_owned()),
             Self::Kvm(_)
             | Self::Refused(..)
@@ -128,7 +130,7 @@ pub struct Machine {
     memory: GuestRam,
     buses: Arc<Buses>,
     events: Loop,
-    consoles: Vec<Arc<Mutex<Console>>>,
+    sinks: Vec<Arc<Mutex<Sink>>>,
     ending: Arc<Ending>,
     /// Told by the control socket.
     #[expect(dead_code, reason = "read by the control socket")]
@@ -162,7 +164,7 @@ impl Machine {
         let mut board = Board::new(&vm, &memory, &ending)?;
         board.add_serial(config)?;
         board.add_virtio(config)?;
-        let Board { slots, buses, events, inspected, consoles, .. } = board;
+        let Board { slots, buses, events, inspected, sinks, .. } = board;
 
         let files = BootFiles {
             kernel: &config.boot.kernel,
@@ -180,7 +182,7 @@ impl Machine {
             memory,
             buses: Arc::new(buses),
             events,
-            consoles,
+            sinks,
             ending,
             inspected,
         })
@@ -215,8 +217,8 @@ impl Machine {
             }
             self.events.run().map_err(EventsError)?;
         };
-        for console in &self.consoles {
-            console.lock().unwrap_or_else(std::sync::PoisonError::into_inner).finish();
+        for sink in &self.sinks {
+            sink.lock().unwrap_or_else(std::sync::PoisonError::into_inner).finish();
         }
         Ok(outcome)
     }

@@ -15,8 +15,9 @@ use std::sync::Arc;
 
 use vmm_sys_util::eventfd::EventFd;
 
-use crate::devices::serial::{Output, Serial};
+use crate::devices::serial::Serial;
 use crate::machine::{Bus, Ending, Overlap};
+use crate::output::Output;
 
 /// Nothing: power-off and reset are PSCI calls, which KVM reports as system events.
 pub fn add_platform(_pio: &mut Bus, _mmio: &mut Bus, _ending: &Arc<Ending>) -> Result<(), Overlap> {

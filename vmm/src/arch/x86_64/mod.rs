@@ -17,8 +17,9 @@ use std::sync::Arc;
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::devices::power::{self, Power};
-use crate::devices::serial::{Output, Serial};
+use crate::devices::serial::Serial;
 use crate::machine::{Bus, Ending, Overlap};
+use crate::output::Output;
 
 /// Puts the platform's own registers on the buses.
 pub fn add_platform(pio: &mut Bus, _mmio: &mut Bus, ending: &Arc<Ending>) -> Result<(), Overlap> {

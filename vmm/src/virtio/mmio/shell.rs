@@ -93,7 +93,9 @@ impl<D: VirtioDevice> MutEventSubscriber for Doorbells<D> {
     fn process(&mut self, events: Events, ops: &mut EventOps<'_>) {
         if events.data() == TIMER {
             if let Some(timer) = &mut self.timer {
-                let _ = timer.wait();
+                // Disarmed and not read: a doorbell may have set it anew since the event came, and a read would
+                // hold the event loop until then.
+                let _ = timer.clear();
             }
             self.release(Some(Instant::now()));
             self.arm(ops);

@@ -1,0 +1,223 @@
+//! Takes what the guest printed to where the configuration sends it.
+//!
+//! Duty: move bytes from an [`Output`] to its [`Target`] as fast as the rate limit lets them, without ever waiting
+//! for a reader. Each device that prints has a sink of its own: what two of them write to the same place is cut
+//! where chunks end, and nowhere else.
+//! Not its duty: bounding what waits (the buffer does), and knowing what prints.
+//!
+//! Invariant: a turn is bounded by what one full buffer holds, however fast the guest fills it again.
+
+mod target;
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
+
+use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
+use hearth_config::vm::Output as Destination;
+use vmm_sys_util::timerfd::TimerFd;
+
+use self::target::Target;
+use crate::output::{OUTPUT_BUFFER, Output};
+use crate::rate::{Limit, Verdict};
+
+/// A pipe that polls writable has room for this many bytes (PIPE_BUF), so writing them cannot block.
+const CHUNK: usize = 4096;
+/// How long the last words of a guest wait for a reader that does not read, or for their rate limit.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long they may take to a reader that reads slowly: a full buffer at the pace of an old serial line.
+const LAST_WORDS_IN_ALL: Duration = Duration::from_secs(6);
+/// The least that a timer is set to: zero would disarm it.
+const SOON: Duration = Duration::from_micros(10);
+
+/// What a sink waits for after its turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// The guest's next byte.
+    Filling,
+    /// The reader.
+    Room,
+    /// Its rate limit.
+    Time(Instant),
+    /// The other devices' turns.
+    Again,
+}
+
+/// Drains one device's output.
+#[derive(Debug)]
+pub(super) struct Sink {
+    /// What prints, for messages.
+    name: &'static str,
+    output: Output,
+    target: Target,
+    limit: Limit,
+    /// The target failed: everything is swallowed. It stays open until the loop no longer watches it; a closed
+    /// descriptor would be watched on for as long as standard output shares its description.
+    broken: bool,
+    /// Bytes that are taken from the buffer at once.
+    chunk: usize,
+    /// Taken from the buffer, paid for, and not written yet; at most [`CHUNK`].
+    pending: Vec<u8>,
+    waiting_for_room: bool,
+    /// Made when the limit first holds something back.
+    timer: Option<TimerFd>,
+}
+
+impl Sink {
+    /// Opens the destination.
+    pub(super) fn open(
+        name: &'static str,
+        destination: &Destination,
+        limit: Limit,
+        output: Output,
+    ) -> io::Result<Self> {
+        Ok(Self::new(name, Target::open(destination)?, limit, output))
+    }
+
+    fn new(name: &'static str, target: Target, limit: Limit, output: Output) -> Self {
+        // More than the burst would pass as a debt, and the first second would see more than the limit says.
+        let burst = limit.burst_bytes().map_or(CHUNK, |burst| usize::try_from(burst).unwrap_or(CHUNK));
+        Self {
+            name,
+            output,
+            target,
+            limit,
+            broken: false,
+            chunk: CHUNK.min(burst),
+            pending: Vec::with_capacity(CHUNK),
+            waiting_for_room: false,
+            timer: None,
+        }
+    }
+
+    /// Writes what still waits, as far as the reader and the limit take it, and tells what was lost.
+    pub(super) fn finish(&mut self) {
+        let start = Instant::now();
+        while start.elapsed() < LAST_WORDS_IN_ALL {
+            match self.drain(Instant::now()) {
+                Next::Filling => break,
+                Next::Again => {}
+                Next::Room if self.target.has_room(LAST_WORDS) => {}
+                Next::Time(time) if time.saturating_duration_since(start) <= LAST_WORDS => {
+                    std::thread::sleep(time.saturating_duration_since(Instant::now()));
+                }
+                Next::Room | Next::Time(_) => break,
+            }
+        }
+        self.output.lose(self.pending.len() + self.output.waiting());
+        let dropped = self.output.account().dropped;
+        if dropped > 0 {
+            log::warn!(
+                "{}: {dropped} bytes were dropped, the guest printed faster than they were taken",
+                self.name
+            );
+        }
+    }
+
+    /// One turn.
+    fn drain(&mut self, now: Instant) -> Next {
+        let mut written = 0;
+        loop {
+            if self.pending.is_empty() {
+                let chunk = self.output.waiting().min(self.chunk);
+                if chunk == 0 {
+                    return Next::Filling;
+                }
+                if written >= OUTPUT_BUFFER {
+                    return Next::Again;
+                }
+                if let Verdict::Wait(time) = self.limit.take(chunk as u64, now) {
+                    return Next::Time(time);
+                }
+                self.output.take(chunk, &mut self.pending);
+            }
+            if !self.broken && !self.target.has_room(Duration::ZERO) {
+                return Next::Room;
+            }
+            match if self.broken { Ok(self.pending.len()) } else { self.target.write(&self.pending) } {
+                Ok(0) => return Next::Room,
+                Ok(count) => {
+                    self.pending.drain(..count.min(self.pending.len()));
+                    written += count;
+                }
+                Err(error) => {
+                    log::warn!("{}: its output is gone ({error}); the rest is swallowed", self.name);
+                    self.broken = true;
+                }
+            }
+        }
+    }
+
+    fn turn(&mut self, ops: &mut EventOps<'_>) {
+        let next = self.drain(Instant::now());
+        self.wait_for_room(ops, next == Next::Room);
+        match next {
+            Next::Filling | Next::Room => {}
+            Next::Again => self.output.ring(),
+            Next::Time(time) => self.wait_for_time(ops, time),
+        }
+    }
+
+    fn wait_for_room(&mut self, ops: &mut EventOps<'_>, wait: bool) {
+        if wait == self.waiting_for_room {
+            return;
+        }
+        self.waiting_for_room = wait;
+        let Some(file) = self.target.file() else { return };
+        let interest = Events::new(file, EventSet::OUT);
+        let changed = if wait { ops.add(interest) } else { ops.remove(interest) };
+        if let Err(error) = changed {
+            log::warn!("{}: cannot watch its output: {error}", self.name);
+        }
+    }
+
+    fn wait_for_time(&mut self, ops: &mut EventOps<'_>, time: Instant) {
+        let delay = time.saturating_duration_since(Instant::now()).max(SOON);
+        let armed = match &mut self.timer {
+            Some(timer) => timer.reset(delay, None).map_err(io::Error::from),
+            none => TimerFd::new().map_err(io::Error::from).and_then(|mut timer| {
+                timer.reset(delay, None)?;
+                ops.add(Events::new(&timer, EventSet::IN))
+                    .map_err(|error| io::Error::other(error.to_string()))?;
+                *none = Some(timer);
+                Ok(())
+            }),
+        };
+        if let Err(error) = armed {
+            log::error!("{}: its rate limit cannot be kept, its output is swallowed: {error}", self.name);
+            self.broken = true;
+            self.limit = Limit::default();
+            self.output.ring();
+        }
+    }
+}
+
+impl MutEventSubscriber for Sink {
+    fn process(&mut self, events: Events, ops: &mut EventOps<'_>) {
+        match &mut self.timer {
+            // Disarmed and not read: it may have been set anew since the event, and a read would wait for that.
+            Some(timer) if events.fd() == timer.as_raw_fd() => drop(timer.clear()),
+            _ if events.fd() == self.output.filled().as_raw_fd() => drop(self.output.filled().read()),
+            _ => {}
+        }
+        self.turn(ops);
+    }
+
+    fn init(&mut self, ops: &mut EventOps<'_>) {
+        // Again after a pause: what was waited for is still waited for.
+        let room = self.target.file().filter(|_| self.waiting_for_room);
+        let all = [
+            Some(Events::new(self.output.filled(), EventSet::IN)),
+            room.map(|file| Events::new(file, EventSet::OUT)),
+            self.timer.as_ref().map(|timer| Events::new(timer, EventSet::IN)),
+        ];
+        for interest in all.into_iter().flatten() {
+            if let Err(error) = ops.add(interest) {
+                log::error!("{}: its output cannot be watched: {error}", self.name);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,142 @@
+//! Where a guest's output ends up.
+//!
+//! Invariant: a file never holds more than [`FILE_BYTES`], and with the one before it twice that: a guest that
+//! prints for ever costs the host's disk no more.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hearth_config::vm::Output as Destination;
+use nix::libc::{O_NOCTTY, O_NONBLOCK};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+/// Bytes of an output file. It becomes `<path>.1` then, in place of an older one: months of an ordinary guest,
+/// and too little to fill the flash of a gateway.
+pub(super) const FILE_BYTES: u64 = 16 << 20;
+
+#[derive(Debug)]
+pub(super) enum Target {
+    /// Everything is swallowed.
+    Nowhere,
+    /// A pipe, a terminal, a device, or what the shell gave as standard output: not ours to cut.
+    Stream(File),
+    /// A file by its path.
+    File(BoundedFile),
+}
+
+impl Target {
+    pub(super) fn open(destination: &Destination) -> io::Result<Self> {
+        match destination {
+            Destination::Null => Ok(Self::Nowhere),
+            Destination::Stdout => standard_output().map(Self::Stream),
+            Destination::File(path) => {
+                let file = open(path)?;
+                let found = file.metadata()?;
+                Ok(if found.is_file() {
+                    Self::File(BoundedFile::new(file, path, found.len(), FILE_BYTES))
+                } else {
+                    Self::Stream(file)
+                })
+            }
+        }
+    }
+
+    /// What can be waited for.
+    pub(super) const fn file(&self) -> Option<&File> {
+        match self {
+            Self::Stream(file) => Some(file),
+            // A file always has room, and epoll does not take it.
+            Self::Nowhere | Self::File(_) => None,
+        }
+    }
+
+    /// Whether a chunk can be written without waiting for longer than `wait` first.
+    pub(super) fn has_room(&self, wait: Duration) -> bool {
+        let Some(file) = self.file() else { return true };
+        let mut fds = [PollFd::new(file.as_fd(), PollFlags::POLLOUT)];
+        let wait = PollTimeout::try_from(wait).unwrap_or(PollTimeout::ZERO);
+        matches!(poll(&mut fds, wait), Ok(ready) if ready > 0)
+    }
+
+    /// Writes what fits, perhaps nothing.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = match self {
+            Self::Nowhere => return Ok(bytes.len()),
+            Self::Stream(file) => file.write(bytes),
+            Self::File(file) => file.write(bytes),
+        };
+        match written {
+            Ok(0) => Err(ErrorKind::WriteZero.into()),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(0),
+            other => other,
+        }
+    }
+}
+
+/// A file that starts anew when it is full.
+#[derive(Debug)]
+pub(super) struct BoundedFile {
+    file: File,
+    /// Where the file really is, past symbolic links; `None` where that cannot be told.
+    path: Option<PathBuf>,
+    bytes: u64,
+    max: u64,
+}
+
+impl BoundedFile {
+    pub(super) fn new(file: File, path: &Path, bytes: u64, max: u64) -> Self {
+        Self { file, path: fs::canonicalize(path).ok(), bytes, max }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.bytes.saturating_add(bytes.len() as u64) > self.max {
+            self.start_anew()?;
+        }
+        let written = self.file.write(bytes)?;
+        self.bytes = self.bytes.saturating_add(written as u64);
+        Ok(written)
+    }
+
+    /// Keeps the full file beside the new one. Where the folder does not take a second file, or no longer has
+    /// the first, the bound is worth more than what was printed.
+    fn start_anew(&mut self) -> io::Result<()> {
+        match self.path.as_deref().map(put_aside) {
+            Some(Ok(file)) => self.file = file,
+            _ => self.file.set_len(0)?,
+        }
+        self.bytes = 0;
+        Ok(())
+    }
+}
+
+/// Renames the file to `<path>.1` and opens a new one in its place.
+fn put_aside(path: &Path) -> io::Result<File> {
+    let mut old = path.as_os_str().to_owned();
+    old.push(".1");
+    fs::rename(path, &old)?;
+    open(path)
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    // A named pipe without a reader is an error then, not a wait.
+    OpenOptions::new().create(true).append(true).custom_flags(O_NONBLOCK | O_NOCTTY).open(path)
+}
+
+/// Standard output, for writing without waiting.
+///
+/// A terminal says that it has room when it has little, and a write of more then waits for whoever stopped it
+/// with Ctrl-S. It is opened anew, because the flag on the shared description would be the shell's, too.
+fn standard_output() -> io::Result<File> {
+    if io::stdout().is_terminal() {
+        let mut options = OpenOptions::new();
+        options.write(true).custom_flags(O_NONBLOCK | O_NOCTTY);
+        if let Ok(terminal) = options.open("/proc/self/fd/1") {
+            return Ok(terminal);
+        }
+    }
+    Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?))
+}
