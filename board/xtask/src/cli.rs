@@ -129,6 +129,22 @@ pub(crate) enum BoardVerb {
         #[arg(last = true, value_name = "PROGRAM")]
         program: Vec<String>,
     },
+    /// Boots the board with the monitor's trials in the daemon's place.
+    ///
+    /// Guests use every device, every end and every request of the monitor, and both sides compare what came of
+    /// it. One line for each trial, and at the end how many held.
+    Try {
+        /// Which board.
+        board: Board,
+        #[command(flatten)]
+        guest_kernel: GuestKernelFlag,
+        /// Let the board's clock count instructions: slower, and times are exact.
+        #[arg(long)]
+        counted: bool,
+        /// Only trials with this in their name.
+        #[arg(value_name = "FILTER")]
+        filter: Option<String>,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -1,7 +1,7 @@
 //! Who takes part in a boot race, and what each of them needs on the board.
 //!
 //! Duty: turn "our monitor", "QEMU's microvm" and `--peer NAME=COMMAND` into command lines that are valid on the
-//! board, with the files behind them. Not here: the race (`hearth-bench`, in the board).
+//! board, with the files behind them. Not here: the race (`hearth-probe`, in the board).
 
 use std::{
     env,

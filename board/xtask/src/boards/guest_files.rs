@@ -12,7 +12,7 @@ use super::modules::add_modules;
 use crate::{
     arch::Arch,
     debian::archive::{Archive, ArchiveError, Wanted},
-    kernel::guest::{self, GuestKernelError, Origin},
+    kernel::guest::{self, GuestKernel, GuestKernelError, Origin},
     programs::{self, ProgramsError},
     workshop::Workshop,
 };
@@ -63,15 +63,28 @@ pub(crate) fn build(
     arch: Arch,
     choice: GuestKernelChoice,
 ) -> Result<GuestFiles, GuestFilesError> {
-    let kernel = match choice {
-        GuestKernelChoice::Own => guest::guest_kernel(shop, arch)?,
-        GuestKernelChoice::Stock => guest::stock_kernel(shop, arch)?,
-    };
+    let kernel = kernel(shop, arch, choice)?;
     let (tree, kernel_origin) = initrd_tree(shop, arch, kernel.origin)?;
     let initrd = image_file::write(shop, &format!("guest-initrd-{arch}"), Format::Cpio, &tree)?;
     let demo = demo::tree(&busybox(shop, arch)?)?;
     let demo = image_file::write(shop, &format!("demo-image-{arch}"), Format::Squashfs, &demo)?;
     Ok(GuestFiles { kernel: kernel.image, initrd, demo, kernel_origin })
+}
+
+fn kernel(shop: &Workshop, arch: Arch, choice: GuestKernelChoice) -> Result<GuestKernel, GuestKernelError> {
+    match choice {
+        GuestKernelChoice::Own => guest::guest_kernel(shop, arch),
+        GuestKernelChoice::Stock => guest::stock_kernel(shop, arch),
+    }
+}
+
+/// The initramfs of guests with this kernel, for more to be put into it.
+pub(crate) fn bare_initrd(
+    shop: &Workshop,
+    arch: Arch,
+    choice: GuestKernelChoice,
+) -> Result<Tree, GuestFilesError> {
+    Ok(initrd_tree(shop, arch, kernel(shop, arch, choice)?.origin)?.0)
 }
 
 /// The guest's initramfs before it is written: the agent, and for a stock kernel the modules it needs.

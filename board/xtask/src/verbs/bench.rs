@@ -40,7 +40,7 @@ const ROUNDS: usize = 5;
 /// own boot and a round that is not told; a slow machine that counts instructions takes a few minutes for them.
 const RUN_PATIENCE: Duration = Duration::from_secs(30 * 60);
 /// The stopwatch, on the board and in the guests.
-const STOPWATCH: &str = "hearth-bench";
+const STOPWATCH: &str = "hearth-probe";
 const PLAN: &str = "/bench/plan";
 
 #[derive(Debug, Error)]
@@ -101,10 +101,10 @@ fn race(shop: &Workshop, contenders: &[Contender]) -> Result<Results, BenchError
     let stopwatch = built.path(STOPWATCH);
     let mut guest = guest_initrd(&built.path("hearth-agent"))?;
     guest.program("bin/ready", stopwatch.as_path())?;
-    guest.data("etc/hearth/workload.toml", "command = [\"/bin/ready\", \"ready\"]\n")?;
+    guest.data("etc/hearth/workload.toml", "command = [\"/bin/ready\", \"guest\", \"ready\"]\n")?;
     let initrd = image_file::write(shop, "bench-initrd", Format::Cpio, &guest)?;
     let image = image::build(shop, board.arch(), GuestKernelChoice::Own, None, |tree| {
-        tree.program("usr/bin/hearth-bench", stopwatch.as_path())?;
+        tree.program("usr/bin/hearth-probe", stopwatch.as_path())?;
         add_race(tree, &initrd, contenders)
     })?;
 

@@ -15,6 +15,7 @@ use crate::{
         box_config::{self, ConfigError, Part},
         guest_files::GuestKernelChoice,
         image::{self, BoardImage, BoardImageError},
+        probe::{self, ProbeError},
         qemu::{Accelerator, Machine, Pace, nested_kvm},
         session::{Event, PowerOff, Session, SessionError},
     },
@@ -31,6 +32,8 @@ pub(crate) enum BoardError {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Image(#[from] BoardImageError),
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
     #[error(transparent)]
     Doctor(#[from] DoctorError),
     #[error(transparent)]
@@ -52,12 +55,39 @@ pub(crate) fn run(shop: &Workshop, verb: &BoardVerb) -> Result<ExitCode, BoardEr
         }
         BoardVerb::Run { board, config, guest_kernel, program } => {
             let image = build(shop, *board, guest_kernel.into(), config.as_deref())?;
-            let mut started = start(*board, &image, doctor::measure(shop)?, program)?;
+            let mut started = start(*board, &image, Pace::Real, doctor::measure(shop)?, program)?;
             loop {
                 if let Event::Ended(status) = started.session.next(None)? {
                     return Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
                 }
             }
+        }
+        BoardVerb::Try { board, guest_kernel, counted, filter } => {
+            let pace = if *counted { Pace::Counted } else { Pace::Real };
+            try_out(shop, *board, guest_kernel.into(), pace, filter.as_deref())
+        }
+    }
+}
+
+/// Boots the board with the trials on it; success where all of them held.
+fn try_out(
+    shop: &Workshop,
+    board: Board,
+    guest_kernel: GuestKernelChoice,
+    pace: Pace,
+    filter: Option<&str>,
+) -> Result<ExitCode, BoardError> {
+    packages::require(shop, &[Need::Board(board.arch())])?;
+    let image = probe::image(shop, board.arch(), guest_kernel)?;
+    let program = [probe::PROGRAM.to_owned(), "try".to_owned()].into_iter().chain(filter.map(str::to_owned));
+    let program: Vec<String> = program.collect();
+    let mut started = start(board, &image, pace, doctor::measure(shop)?, &program)?;
+    let mut held = false;
+    loop {
+        match started.session.next(None)? {
+            Event::Line(line) => held |= line.starts_with("trials: ") && line.ends_with(" 0 failed"),
+            Event::Deadline => {}
+            Event::Ended(_) => return Ok(if held { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
         }
     }
 }
@@ -85,11 +115,12 @@ pub(crate) struct Started {
 pub(crate) fn start(
     board: Board,
     image: &BoardImage,
+    pace: Pace,
     host: Kvm,
     program: &[String],
 ) -> Result<Started, BoardError> {
-    let accelerator = Accelerator::for_board(board, host, nested_kvm(), Pace::Real);
-    let machine = Machine { board, image, accelerator, pace: Pace::Real, program };
+    let accelerator = Accelerator::for_board(board, host, nested_kvm(), pace);
+    let machine = Machine { board, image, accelerator, pace, program };
     let qmp = qmp_socket();
     let session = Session::start(machine.command(&qmp), PowerOff::Button(qmp))?;
     Ok(Started { session, accelerator })

@@ -24,6 +24,7 @@ use crate::{
         boxlines::{Progress, Seen},
         guest_files::{self, GuestFilesError},
         image,
+        qemu::Pace,
         session::{Event, PowerOff, Session, SessionError},
     },
     cache::{CacheError, Lock},
@@ -72,7 +73,7 @@ pub(crate) fn run(shop: &Workshop, options: &Up) -> Result<ExitCode, UpError> {
     let (session, place, _lock) = match place {
         Place::Board(name) => {
             let image = board::build(shop, name, (&options.guest_kernel).into(), options.config.as_deref())?;
-            let started = board::start(name, &image, host, &[])?;
+            let started = board::start(name, &image, Pace::Real, host, &[])?;
             shop.progress.say(&format!("{place} ({}) is booting; Ctrl-C powers it off", started.accelerator));
             (started.session, format!("board {name} in QEMU by {}", started.accelerator), None)
         }

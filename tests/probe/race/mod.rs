@@ -1,12 +1,14 @@
 //! Runs the contenders in turns and holds the stopwatch.
 
+pub(crate) mod memory;
+pub(crate) mod plan;
+
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use crate::READY;
-use crate::memory;
-use crate::plan::{Contender, Plan, PlanError};
+use self::plan::{Contender, Plan, PlanError};
+use crate::guest::READY;
 
 /// Lines of a guest's console that are kept to explain a failure.
 const TAIL: usize = 12;

@@ -1,0 +1,71 @@
+//! The board with the probe on it: what trials and benchmarks need besides what is on every box.
+//!
+//! Duty: the probe's program for the box, the initramfs with it for guests, and a busybox for both. Not here: what
+//! the probe does (`tests/probe`).
+
+use std::path::PathBuf;
+
+use hearth_image::TreeFault;
+use thiserror::Error;
+
+use super::{
+    guest_files::{self, GuestFilesError, GuestKernelChoice},
+    image::{self, BoardImage, BoardImageError},
+    image_file::{self, Format, ImageFileError},
+};
+use crate::{
+    arch::Arch,
+    debian::archive::ArchiveError,
+    programs::{self, ProgramsError},
+    workshop::Workshop,
+};
+
+/// The probe on the box.
+pub(crate) const PROGRAM: &str = "/usr/bin/hearth-probe";
+/// The crate that it comes from.
+const PACKAGE: &str = "hearth-tests";
+const NAME: &str = "hearth-probe";
+
+#[derive(Debug, Error)]
+pub(crate) enum ProbeError {
+    #[error(transparent)]
+    Programs(#[from] ProgramsError),
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    #[error(transparent)]
+    Guest(#[from] GuestFilesError),
+    #[error("what is in the probe's initramfs")]
+    Tree(#[from] TreeFault),
+    #[error(transparent)]
+    ImageFile(#[from] ImageFileError),
+    #[error(transparent)]
+    Image(#[from] BoardImageError),
+}
+
+/// The initramfs of guests on trial: the agent, the probe, and a busybox.
+pub(crate) fn initrd(shop: &Workshop, arch: Arch, kernel: GuestKernelChoice) -> Result<PathBuf, ProbeError> {
+    let mut tree = guest_files::bare_initrd(shop, arch, kernel)?;
+    tree.program("bin/hearth-probe", programs::build_static(shop, arch, &[PACKAGE])?.path(NAME).as_path())?;
+    tree.program("bin/busybox", guest_files::busybox(shop, arch)?.as_path())?;
+    for applet in ["cat", "echo", "grep", "kill", "sh", "sleep", "sync"] {
+        tree.symlink(&format!("bin/{applet}"), "busybox")?;
+    }
+    tree.data("etc/hearth/workload.toml", "command = [\"/bin/hearth-probe\", \"guest\", \"ready\"]\n")?;
+    Ok(image_file::write(shop, &format!("probe-initrd-{arch}"), Format::Cpio, &tree)?)
+}
+
+/// A board's image with all of it.
+pub(crate) fn image(
+    shop: &Workshop,
+    arch: Arch,
+    kernel: GuestKernelChoice,
+) -> Result<BoardImage, ProbeError> {
+    let initrd = initrd(shop, arch, kernel)?;
+    let probe = programs::build_static(shop, arch, &[PACKAGE])?.path(NAME);
+    let busybox = guest_files::busybox(shop, arch)?;
+    Ok(image::build(shop, arch, kernel, None, |tree| {
+        tree.program(PROGRAM.trim_start_matches('/'), probe.as_path())?;
+        tree.program("probe/busybox", busybox.as_path())?;
+        tree.data("probe/initrd", initrd.as_path())
+    })?)
+}

@@ -1,0 +1,55 @@
+//! `hearth-probe`: runs inside boards and inside their guests, for tests and benchmarks.
+//!
+//! | verb | where | what |
+//! |---|---|---|
+//! | `boot PLAN` | box | races monitors to a workload that is ready (`race`) |
+//! | `try [FILTER]` | box | lets guests use every device of our monitor, and checks what came of it (`trials`) |
+//! | `guest ...` | guest | the other half of both (`guest`) |
+//!
+//! Not here: what figures mean, tables, comparisons; `cargo xtask` makes them of the lines that this prints.
+#![forbid(unsafe_code)]
+
+mod guest;
+mod pattern;
+mod race;
+mod trials;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+hearth-probe: runs inside a board and its guests; `cargo xtask bench` and `cargo xtask board try` start it
+
+USAGE
+    hearth-probe boot PLAN       Races the contenders of PLAN and prints a line for each run:
+                                 run NAME ready_ns private_kib
+    hearth-probe try [FILTER]    Runs the trials of the monitor whose names contain FILTER and prints a line
+                                 for each: trial NAME: held | trial NAME: FAILED: why
+    hearth-probe guest VERB ...  What a guest does in a trial or a benchmark
+";
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["boot", plan] => match race::plan::read(plan.as_ref()).and_then(|plan| race::run(&plan)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => complain(&error.to_string(), 1),
+        },
+        ["try"] => trials::run(""),
+        ["try", filter] => trials::run(filter),
+        ["guest", words @ ..] => match guest::run(words) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => complain(&error.to_string(), 1),
+        },
+        ["-h" | "--help"] => {
+            print!("{HELP}");
+            ExitCode::SUCCESS
+        }
+        _ => complain("expected `boot PLAN`, `try` or `guest VERB`", 2),
+    }
+}
+
+fn complain(message: &str, status: u8) -> ExitCode {
+    eprintln!("hearth-probe: {message}");
+    ExitCode::from(status)
+}
