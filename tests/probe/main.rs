@@ -3,6 +3,7 @@
 //! | verb | where | what |
 //! |---|---|---|
 //! | `boot PLAN` | box | races monitors to a workload that is ready (`race`) |
+//! | `vmm PLAN` | box | the same, then races them at work (`work`) |
 //! | `try [FILTER]` | box | lets guests use every device of our monitor, and checks what came of it (`trials`) |
 //! | `guest ...` | guest | the other half of both (`guest`) |
 //!
@@ -13,6 +14,7 @@ mod guest;
 mod pattern;
 mod race;
 mod trials;
+mod work;
 
 use std::process::ExitCode;
 
@@ -22,6 +24,8 @@ hearth-probe: runs inside a board and its guests; `cargo xtask bench` and `cargo
 USAGE
     hearth-probe boot PLAN       Races the contenders of PLAN and prints a line for each run:
                                  run NAME ready_ns private_kib
+    hearth-probe vmm PLAN        The same, and then the work race of the workers in PLAN:
+                                 result NAME WORK operations bytes ns, memory NAME private_kib threads
     hearth-probe try [FILTER]    Runs the trials of the monitor whose names contain FILTER and prints a line
                                  for each: trial NAME: held | trial NAME: FAILED: why
     hearth-probe guest VERB ...  What a guest does in a trial or a benchmark
@@ -35,6 +39,10 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => complain(&error.to_string(), 1),
         },
+        ["vmm", plan] => match race::plan::read(plan.as_ref()) {
+            Ok(plan) => all_races(&plan),
+            Err(error) => complain(&error.to_string(), 1),
+        },
         ["try"] => trials::run(""),
         ["try", filter] => trials::run(filter),
         ["guest", words @ ..] => match guest::run(words) {
@@ -46,6 +54,16 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         _ => complain("expected `boot PLAN`, `try` or `guest VERB`", 2),
+    }
+}
+
+fn all_races(plan: &race::plan::Plan) -> ExitCode {
+    if let Err(error) = race::run(plan) {
+        return complain(&error.to_string(), 1);
+    }
+    match work::run(plan) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => complain(&error.to_string(), 1),
     }
 }
 

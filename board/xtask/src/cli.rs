@@ -187,6 +187,15 @@ pub(crate) enum Bench {
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
     },
+    /// What the monitor promises: start, memory, size, and instructions per request and byte of every device.
+    ///
+    /// Beside QEMU's microvm machine with the same kernel and the same work, on one board whose clock counts
+    /// instructions. Prints each promise with its figure, and says where one is not kept.
+    Vmm {
+        /// Write the figures as JSON here as well.
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -7,6 +7,7 @@ mod disk;
 mod memory;
 mod processors;
 mod stream;
+pub(crate) mod work;
 
 pub(crate) use self::disk::block as block_of_disk;
 pub(crate) use self::stream::answer;
@@ -57,6 +58,7 @@ pub(crate) fn run(words: &[&str]) -> Result<(), GuestError> {
             let port = u32::try_from(number(port)?).map_err(|_| GuestError::Usage("a port has 32 bits"))?;
             stream::vsock(port, number(bytes)?, number(seed)?)
         }
+        ["work"] => work::run(),
         ["random", bytes] => random(number(bytes)?),
         ["print", bytes, seed] => print(number(bytes)?, number(seed)?),
         ["clock"] => clock(),

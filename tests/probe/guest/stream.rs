@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, VsockAddr, connect, socket};
 
@@ -24,12 +24,17 @@ pub(super) fn tcp(address: &str, bytes: u64, seed: u64) -> Result<(), GuestError
 }
 
 pub(super) fn vsock(port: u32, bytes: u64, seed: u64) -> Result<(), GuestError> {
+    let stream = File::from(connect_vsock(port)?);
+    exchange(&stream, &stream, bytes, seed)
+}
+
+/// A stream to `port` of the host.
+pub(super) fn connect_vsock(port: u32) -> Result<OwnedFd, GuestError> {
     let failed = |errno: nix::Error| io(format!("vsock port {port}"))(errno.into());
     let socket =
         socket(AddressFamily::Vsock, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).map_err(failed)?;
     connect(socket.as_raw_fd(), &VsockAddr::new(HOST_CID, port)).map_err(failed)?;
-    let stream = File::from(socket);
-    exchange(&stream, &stream, bytes, seed)
+    Ok(socket)
 }
 
 fn exchange(mut reader: impl Read, mut writer: impl Write, bytes: u64, seed: u64) -> Result<(), GuestError> {

@@ -7,6 +7,8 @@
 //! word /usr/bin/hearth-vmm
 //! word run
 //! word /bench/vm.toml
+//! worker hearth-vmm
+//! word /usr/bin/hearth-vmm
 //! ```
 
 use std::path::Path;
@@ -26,6 +28,8 @@ pub(crate) struct Plan {
     /// Memory of each guest.
     pub(crate) guest_mib: u64,
     pub(crate) contenders: Vec<Contender>,
+    /// Those of the work race.
+    pub(crate) workers: Vec<Contender>,
 }
 
 /// Why there is no race.
@@ -33,7 +37,9 @@ pub(crate) struct Plan {
 pub(crate) enum PlanError {
     #[error("{path}: {source}")]
     Read { path: String, source: std::io::Error },
-    #[error("{path}:{line}: expected `rounds N`, `guest_mib N`, `contender NAME` or `word TEXT`")]
+    #[error(
+        "{path}:{line}: expected `rounds N`, `guest_mib N`, `contender NAME`, `worker NAME` or `word TEXT`"
+    )]
     Line { path: String, line: usize },
     #[error("contender {name}: {what}")]
     Contender { name: String, what: String },
@@ -55,7 +61,12 @@ fn parse(text: &str) -> Result<Plan, usize> {
             "rounds" => plan.rounds = value.parse().map_err(|_| number)?,
             "guest_mib" => plan.guest_mib = value.parse().map_err(|_| number)?,
             "contender" => plan.contenders.push(Contender { name: value.to_owned(), command: Vec::new() }),
-            "word" => plan.contenders.last_mut().ok_or(number)?.command.push(value.to_owned()),
+            "worker" => plan.workers.push(Contender { name: value.to_owned(), command: Vec::new() }),
+            // Words belong to whoever was named last; workers come behind all others.
+            "word" => {
+                let last = plan.workers.last_mut().or(plan.contenders.last_mut());
+                last.ok_or(number)?.command.push(value.to_owned());
+            }
             _ => return Err(number),
         }
     }

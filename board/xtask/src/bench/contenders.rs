@@ -24,6 +24,19 @@ pub(crate) const COMMAND_LINE: &str = "console=ttyS0 quiet reboot=t panic=-1";
 /// Memory of each guest.
 pub(crate) const GUEST_MIB: u64 = 128;
 
+/// Our monitor's names in the tables.
+pub(crate) const OURS: &str = "hearth-vmm";
+pub(crate) const DEFAULT: &str = "hearth-default";
+/// Our monitor's configuration with its own defaults, and at work.
+pub(crate) const DEFAULT_CONFIG: &str = "/bench/default.toml";
+pub(crate) const WORK_CONFIG: &str = "/bench/work.toml";
+/// The initramfs with the probe.
+pub(crate) const PROBE_INITRD: &str = "/probe/initrd";
+/// What the work race makes on the board (`tests/probe/work`).
+pub(crate) const WORK_DISK: &str = "/run/work/disk.img";
+pub(crate) const WORK_TAP: &str = "tap-work";
+pub(crate) const WORK_SOCKET: &str = "/run/work/vsock.sock";
+
 const QEMU: &str = "qemu-system-x86_64";
 const QEMU_DATA: &str = "/usr/share/qemu";
 /// Firmware that the microvm machine starts from.
@@ -58,7 +71,7 @@ pub(crate) struct Contender {
 /// Our own monitor; the board has it anyway.
 pub(crate) fn hearth(program: PathBuf) -> Contender {
     let words = ["/usr/bin/hearth-vmm", "run", CONFIG].map(str::to_owned).to_vec();
-    Contender { name: "hearth-vmm".into(), words, program, files: Vec::new() }
+    Contender { name: OURS.into(), words, program, files: Vec::new() }
 }
 
 /// QEMU's own small machine, without the PC devices that it can do without.
@@ -71,6 +84,46 @@ pub(crate) fn qemu_microvm() -> Result<Contender, ContendersError> {
     let mut qemu = peer(&format!("qemu-microvm={line}"))?;
     qemu.files.extend(QEMU_FIRMWARE.iter().map(|file| Path::new(QEMU_DATA).join(file)));
     Ok(qemu)
+}
+
+/// Our monitor with what it does when nobody says otherwise: a virtio console, and no serial port.
+pub(crate) fn hearth_default(program: PathBuf) -> Contender {
+    let words = ["/usr/bin/hearth-vmm", "run", DEFAULT_CONFIG].map(str::to_owned).to_vec();
+    Contender { name: DEFAULT.into(), words, program, files: Vec::new() }
+}
+
+/// Ours at work.
+pub(crate) fn hearth_worker(program: PathBuf) -> Contender {
+    let words = ["/usr/bin/hearth-vmm", "run", WORK_CONFIG].map(str::to_owned).to_vec();
+    Contender { name: OURS.into(), words, program, files: Vec::new() }
+}
+
+/// QEMU at work: the same disk, the same TAP interface, and vsock in the host's kernel, as it knows no other.
+pub(crate) fn qemu_worker() -> Result<Contender, ContendersError> {
+    let mut worker = qemu_microvm()?;
+    let line = worker.words.iter().position(|word| word == "-append").map(|at| at + 1);
+    if let Some(words) = line.and_then(|at| worker.words.get_mut(at)) {
+        *words = work_command_line();
+    }
+    if let Some(initrd) = worker.words.iter_mut().find(|word| *word == INITRD) {
+        PROBE_INITRD.clone_into(initrd);
+    }
+    let devices = format!(
+        "-drive file={WORK_DISK},if=none,id=disk,format=raw,cache=writeback,aio=threads \
+         -device virtio-blk-device,drive=disk \
+         -netdev tap,id=net,ifname={WORK_TAP},script=no,downscript=no,vhost=off \
+         -device virtio-net-device,netdev=net -device vhost-vsock-device,guest-cid=5"
+    );
+    worker.words.extend(devices.split_ascii_whitespace().map(str::to_owned));
+    Ok(worker)
+}
+
+/// The guest's command line in the work race.
+pub(crate) fn work_command_line() -> String {
+    format!(
+        "{COMMAND_LINE} -- /bin/busybox sh -c \"/bin/busybox ip addr add 10.78.0.2/24 dev eth0; \
+         /bin/busybox ip link set eth0 up; /bin/hearth-probe guest work\""
+    )
 }
 
 /// A peer as the command line names it. Every word that is a file of this machine comes along.

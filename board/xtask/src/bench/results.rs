@@ -59,6 +59,12 @@ impl Results {
         Some((next.ready_ns.len() + 1, &next.name))
     }
 
+    /// The median time to READY, in nanoseconds, of contender `name`.
+    pub(crate) fn ready_ns(&self, name: &str) -> Option<u64> {
+        let row = self.rows.iter().find(|row| row.name == name)?;
+        (!row.ready_ns.is_empty()).then(|| median(&row.ready_ns))
+    }
+
     /// One JSON object.
     pub(crate) fn to_json(&self) -> String {
         let rows: Vec<_> = self
@@ -92,7 +98,7 @@ impl fmt::Display for Milliseconds {
 }
 
 /// `1.25` out of 5 and 4.
-struct Ratio(u64, u64);
+pub(crate) struct Ratio(pub(crate) u64, pub(crate) u64);
 
 impl fmt::Display for Ratio {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

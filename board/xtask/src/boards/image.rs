@@ -15,7 +15,10 @@ use super::{
 };
 use crate::{
     arch::Arch,
-    kernel::board::{self, BoardKernelError},
+    kernel::{
+        board::{self, BoardKernelError},
+        modules::Weight,
+    },
     programs::{self, ProgramsError},
     workshop::Workshop,
 };
@@ -55,16 +58,29 @@ pub(crate) struct BoardImage {
     pub(crate) guest_kernel_origin: String,
 }
 
+/// What a board has besides what is on every box.
+pub(crate) struct Extra<F> {
+    /// Kernel modules.
+    pub(crate) modules: &'static [(Weight, &'static str)],
+    /// Files.
+    pub(crate) files: F,
+}
+
+/// A box as it is shipped.
+pub(crate) fn nothing_extra() -> Extra<impl FnOnce(&mut Tree) -> Result<(), TreeFault>> {
+    Extra { modules: &[], files: |_: &mut Tree| Ok(()) }
+}
+
 /// Builds the image for boards of `arch`. `config` replaces the project's own `config` folder; `extra` is added.
 pub(crate) fn build(
     shop: &Workshop,
     arch: Arch,
     guest_kernel: GuestKernelChoice,
     config: Option<&Path>,
-    extra: impl FnOnce(&mut Tree) -> Result<(), TreeFault>,
+    extra: Extra<impl FnOnce(&mut Tree) -> Result<(), TreeFault>>,
 ) -> Result<BoardImage, BoardImageError> {
     let guest = guest_files::build(shop, arch, guest_kernel)?;
-    let kernel = board::board_kernel(shop, arch)?;
+    let kernel = board::board_kernel(shop, arch, extra.modules)?;
     let programs = programs::build_static(shop, arch, &PACKAGES)?;
 
     let mut tree = Tree::new();
@@ -79,7 +95,7 @@ pub(crate) fn build(
     tree.host_folder("etc/hearth/workloads", &config.join("workloads"))?;
     add_modules(&mut tree, &kernel.release, &kernel.modules)?;
     add_roots(&mut tree)?;
-    extra(&mut tree)?;
+    (extra.files)(&mut tree)?;
 
     let initramfs = image_file::write(shop, &format!("board-image-{arch}"), Format::Cpio, &tree)?;
     Ok(BoardImage {

@@ -5,17 +5,18 @@
 
 use std::path::PathBuf;
 
-use hearth_image::TreeFault;
+use hearth_image::{Tree, TreeFault};
 use thiserror::Error;
 
 use super::{
     guest_files::{self, GuestFilesError, GuestKernelChoice},
-    image::{self, BoardImage, BoardImageError},
+    image::{self, BoardImage, BoardImageError, Extra},
     image_file::{self, Format, ImageFileError},
 };
 use crate::{
     arch::Arch,
     debian::archive::ArchiveError,
+    kernel::modules::Weight,
     programs::{self, ProgramsError},
     workshop::Workshop,
 };
@@ -54,18 +55,33 @@ pub(crate) fn initrd(shop: &Workshop, arch: Arch, kernel: GuestKernelChoice) -> 
     Ok(image_file::write(shop, &format!("probe-initrd-{arch}"), Format::Cpio, &tree)?)
 }
 
+/// What a monitor that leaves vsock to the host's kernel needs of it.
+pub(crate) const VHOST_VSOCK: &[(Weight, &str)] = &[(Weight::Required, "vhost_vsock")];
+
 /// A board's image with all of it.
 pub(crate) fn image(
     shop: &Workshop,
     arch: Arch,
     kernel: GuestKernelChoice,
 ) -> Result<BoardImage, ProbeError> {
+    image_with(shop, arch, kernel, image::nothing_extra())
+}
+
+/// The same, and something more.
+pub(crate) fn image_with(
+    shop: &Workshop,
+    arch: Arch,
+    kernel: GuestKernelChoice,
+    extra: Extra<impl FnOnce(&mut Tree) -> Result<(), TreeFault>>,
+) -> Result<BoardImage, ProbeError> {
     let initrd = initrd(shop, arch, kernel)?;
     let probe = programs::build_static(shop, arch, &[PACKAGE])?.path(NAME);
     let busybox = guest_files::busybox(shop, arch)?;
-    Ok(image::build(shop, arch, kernel, None, |tree| {
+    let files = |tree: &mut Tree| {
         tree.program(PROGRAM.trim_start_matches('/'), probe.as_path())?;
         tree.program("probe/busybox", busybox.as_path())?;
-        tree.data("probe/initrd", initrd.as_path())
-    })?)
+        tree.data("probe/initrd", initrd.as_path())?;
+        (extra.files)(tree)
+    };
+    Ok(image::build(shop, arch, kernel, None, Extra { modules: extra.modules, files })?)
 }

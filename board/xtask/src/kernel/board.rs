@@ -90,9 +90,13 @@ pub(crate) struct UnpackedKernel<'a> {
     pub(crate) image: &'a Path,
 }
 
-/// The full Debian kernel for boards of `arch`.
-pub(crate) fn board_kernel(shop: &Workshop, arch: Arch) -> Result<DebianKernel, BoardKernelError> {
-    let mut wanted = COMMON.to_vec();
+/// The full Debian kernel for boards of `arch`, with modules for what only some boards do.
+pub(crate) fn board_kernel(
+    shop: &Workshop,
+    arch: Arch,
+    more: &[(Weight, &'static str)],
+) -> Result<DebianKernel, BoardKernelError> {
+    let mut wanted = [&COMMON, more].concat();
     match arch {
         Arch::X86_64 => wanted.extend(X86_64),
         Arch::Aarch64 => wanted.extend(AARCH64),

@@ -17,14 +17,20 @@ use super::board;
 use crate::{
     arch::Arch,
     bench::{
-        contenders::{self, COMMAND_LINE, CONFIG, Contender, ContendersError, GUEST_MIB, INITRD, KERNEL},
+        contenders::{
+            self, COMMAND_LINE, CONFIG, Contender, ContendersError, DEFAULT, DEFAULT_CONFIG, GUEST_MIB,
+            INITRD, KERNEL, OURS, PROBE_INITRD, WORK_CONFIG, WORK_DISK, WORK_SOCKET, WORK_TAP,
+        },
+        promises::{Promise, Promises},
         results::Results,
+        work::Work,
     },
     boards::{
         Board, Kvm,
         guest_files::GuestKernelChoice,
-        image::{self, BoardImageError},
+        image::Extra,
         image_file::{self, Format, ImageFileError},
+        probe::{self, ProbeError},
         qemu::{Accelerator, Machine, Pace},
         session::{Event, PowerOff, Session, SessionError},
     },
@@ -40,7 +46,9 @@ const ROUNDS: usize = 5;
 /// own boot and a round that is not told; a slow machine that counts instructions takes a few minutes for them.
 const RUN_PATIENCE: Duration = Duration::from_secs(30 * 60);
 /// The stopwatch, on the board and in the guests.
-const STOPWATCH: &str = "hearth-probe";
+const PROBE: &str = "hearth-probe";
+/// What the quickest monitor that we know of takes from exec to READY on such a board, in milliseconds.
+const LEADING_PEER_MS: u64 = 122;
 const PLAN: &str = "/bench/plan";
 
 #[derive(Debug, Error)]
@@ -56,12 +64,12 @@ pub(crate) enum BenchError {
     #[error(transparent)]
     ImageFile(#[from] ImageFileError),
     #[error(transparent)]
-    Image(#[from] BoardImageError),
+    Probe(#[from] ProbeError),
     #[error(transparent)]
     Session(#[from] SessionError),
     #[error("cannot {what} {}", path.display())]
     File { what: &'static str, path: PathBuf, source: io::Error },
-    #[error("`bench boot` needs an x86_64 machine for QEMU's microvm, and this is {0}")]
+    #[error("a race needs an x86_64 machine for QEMU's microvm, and this is {0}")]
     WrongArch(Arch),
     #[error("the race stands still: waited {} min for run {run} of {contender}", RUN_PATIENCE.as_secs() / 60)]
     Stalled { run: usize, contender: String },
@@ -70,47 +78,145 @@ pub(crate) enum BenchError {
 }
 
 pub(crate) fn run(shop: &Workshop, verb: &Bench) -> Result<ExitCode, BenchError> {
-    let Bench::Boot { peers, json } = verb;
     if Arch::HOST != Arch::X86_64 {
         return Err(BenchError::WrongArch(Arch::HOST));
     }
     packages::require(shop, &[Need::Board(Arch::HOST)])?;
     let ours = programs::build_static(shop, Arch::HOST, &["hearth-vmm"])?.path("hearth-vmm");
-    let contenders = contenders::line_up(ours, true, peers)?;
-    let mut results = race(shop, &contenders)?;
-    if !results.complete(ROUNDS) {
-        return Err(BenchError::Incomplete);
+    match verb {
+        Bench::Boot { peers, json } => boot(shop, ours, peers, json.as_deref()),
+        Bench::Vmm { json } => vmm(shop, &ours, json.as_deref()),
     }
-    println!();
-    println!(
-        "exec to the workload's READY, and memory besides the guest's: same kernel, initramfs and command line,\n\
-         {GUEST_MIB} MiB, 1 vCPU, serial console; {ROUNDS} runs each in one boot; a millisecond is a million \
-         instructions\n"
-    );
-    print!("{results}");
-    if let Some(path) = json {
-        let failed = |source| BenchError::File { what: "write", path: path.clone(), source };
-        fs::write(path, std::mem::take(&mut results).to_json()).map_err(failed)?;
-    }
+}
+
+fn boot(
+    shop: &Workshop,
+    ours: PathBuf,
+    peers: &[String],
+    json: Option<&Path>,
+) -> Result<ExitCode, BenchError> {
+    let field = Field { contenders: contenders::line_up(ours, true, peers)?, workers: Vec::new() };
+    let figures = race(shop, &field)?;
+    println!("\n{}", legend());
+    print!("{}", figures.boot);
+    write_json(json, &figures.boot.to_json())?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn race(shop: &Workshop, contenders: &[Contender]) -> Result<Results, BenchError> {
+/// All that the monitor promises, with a table of what is kept. The status says that it was measured, not that all
+/// of it is.
+fn vmm(shop: &Workshop, ours: &Path, json: Option<&Path>) -> Result<ExitCode, BenchError> {
+    let program_bytes = size(ours)?;
+    let mut contenders = contenders::line_up(ours.to_owned(), true, &[])?;
+    contenders.push(contenders::hearth_default(ours.to_owned()));
+    let workers = vec![contenders::hearth_worker(ours.to_owned()), contenders::qemu_worker()?];
+    let figures = race(shop, &Field { contenders, workers })?;
+    println!("\n{}", legend());
+    println!("{}", figures.boot);
+    println!("{}", figures.work);
+    print!("{}", promises(&figures, program_bytes));
+    let (boot, work) = (figures.boot.to_json(), figures.work.to_json());
+    let boot = boot.trim_end().trim_end_matches('}');
+    write_json(json, &format!("{boot},\"work\":{work}}}\n"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn legend() -> String {
+    format!(
+        "exec to the workload's READY, and memory besides the guest's: same kernel, initramfs and command line,\n\
+         {GUEST_MIB} MiB, 1 vCPU, serial console; {ROUNDS} runs each in one boot; a millisecond is a million \
+         instructions\n"
+    )
+}
+
+/// The budgets of the specification beside these figures.
+fn promises(figures: &Figures, program_bytes: u64) -> Promises {
+    let hundredth_ms = |ns: u64| ns / 10_000;
+    let ready = |name| figures.boot.ready_ns(name).map(hundredth_ms);
+    let footprint = figures.work.footprint(OURS);
+    let mut list = vec![
+        Promise {
+            what: "exec to READY, serial console; 0.7 of the leading peer".into(),
+            unit: "ms",
+            measured: ready(OURS),
+            at_most: LEADING_PEER_MS * 70,
+        },
+        Promise {
+            what: "exec to READY, our defaults; 0.5 of the leading peer".into(),
+            unit: "ms",
+            measured: ready(DEFAULT),
+            at_most: LEADING_PEER_MS * 50,
+        },
+        Promise {
+            what: "private memory with net, block and vsock".into(),
+            unit: "KiB",
+            measured: footprint.map(|footprint| footprint.private_kib * 100),
+            at_most: 2048 * 100,
+        },
+        Promise {
+            what: "threads with one vCPU".into(),
+            unit: "threads",
+            measured: footprint.map(|footprint| footprint.threads * 100),
+            at_most: 2 * 100,
+        },
+        Promise {
+            what: "program, static, stripped".into(),
+            unit: "KiB",
+            measured: Some(program_bytes * 100 / 1024),
+            at_most: 1536 * 100,
+        },
+    ];
+    list.extend(figures.work.ratios().into_iter().map(|(kind, ours, peer)| Promise {
+        what: kind,
+        unit: "of QEMU's instructions",
+        measured: Some(ours * 100 / peer.max(1)),
+        at_most: 100,
+    }));
+    Promises(list)
+}
+
+fn write_json(path: Option<&Path>, text: &str) -> Result<(), BenchError> {
+    let Some(path) = path else { return Ok(()) };
+    fs::write(path, text).map_err(|source| BenchError::File { what: "write", path: path.to_owned(), source })
+}
+
+/// Who takes part in what.
+struct Field {
+    contenders: Vec<Contender>,
+    workers: Vec<Contender>,
+}
+
+struct Figures {
+    boot: Results,
+    work: Work,
+}
+
+impl Figures {
+    fn read(&mut self, line: &str) -> bool {
+        self.boot.read(line) || self.work.read(line)
+    }
+}
+
+fn race(shop: &Workshop, field: &Field) -> Result<Figures, BenchError> {
     let board = Board::QemuX86_64;
     let built = programs::build_static(shop, board.arch(), &["hearth-agent", "hearth-tests"])?;
-    let stopwatch = built.path(STOPWATCH);
+    let probe = built.path(PROBE);
     let mut guest = guest_initrd(&built.path("hearth-agent"))?;
-    guest.program("bin/ready", stopwatch.as_path())?;
+    guest.program("bin/ready", probe.as_path())?;
     guest.data("etc/hearth/workload.toml", "command = [\"/bin/ready\", \"guest\", \"ready\"]\n")?;
     let initrd = image_file::write(shop, "bench-initrd", Format::Cpio, &guest)?;
-    let image = image::build(shop, board.arch(), GuestKernelChoice::Own, None, |tree| {
-        tree.program("usr/bin/hearth-probe", stopwatch.as_path())?;
-        add_race(tree, &initrd, contenders)
-    })?;
+    let files = |tree: &mut Tree| add_race(tree, &initrd, field);
+    let extra = Extra { modules: probe::VHOST_VSOCK, files };
+    let image = probe::image_with(shop, board.arch(), GuestKernelChoice::Own, extra)?;
 
-    let sizes = contenders.iter().map(|contender| Ok((contender.name.clone(), size(&contender.program)?)));
-    let mut results = Results::new(sizes.collect::<Result<Vec<_>, BenchError>>()?);
-    let program = [format!("/usr/bin/{STOPWATCH}"), "boot".into(), PLAN.into()];
+    let sizes =
+        field.contenders.iter().map(|contender| Ok((contender.name.clone(), size(&contender.program)?)));
+    let mut figures = Figures {
+        boot: Results::new(sizes.collect::<Result<Vec<_>, BenchError>>()?),
+        work: Work::new(field.workers.iter().map(|worker| worker.name.clone())),
+    };
+    let verb = if field.workers.is_empty() { "boot" } else { "vmm" };
+    let program = [probe::PROGRAM.into(), verb.into(), PLAN.into()];
     let accelerator = Accelerator::for_board(board, Kvm::Absent, false, Pace::Counted);
     let machine = Machine { board, image: &image, accelerator, pace: Pace::Counted, program: &program };
     let qmp = board::qmp_socket();
@@ -119,30 +225,59 @@ fn race(shop: &Workshop, contenders: &[Contender]) -> Result<Results, BenchError
     let mut deadline = Instant::now() + RUN_PATIENCE;
     loop {
         match session.next(Some(deadline))? {
-            Event::Line(line) if results.read(&line) => deadline = Instant::now() + RUN_PATIENCE,
+            Event::Line(line) if figures.read(&line) => deadline = Instant::now() + RUN_PATIENCE,
             // A board that repeats itself for ever stands still, too.
             Event::Line(_) if Instant::now() < deadline => {}
             // The board is killed with its session: it has nothing to lose.
-            Event::Deadline | Event::Line(_) => {
-                let (run, contender) = results.awaited().unwrap_or_default();
-                return Err(BenchError::Stalled { run, contender: contender.to_owned() });
+            Event::Deadline | Event::Line(_) => return Err(stalled(&figures)),
+            Event::Ended(_) if figures.boot.complete(ROUNDS) && figures.work.complete() => {
+                return Ok(figures);
             }
-            Event::Ended(_) => return Ok(results),
+            Event::Ended(_) => return Err(BenchError::Incomplete),
         }
     }
 }
 
+fn stalled(figures: &Figures) -> BenchError {
+    if figures.boot.complete(ROUNDS) {
+        let contender = figures.work.awaited().unwrap_or_default().to_owned();
+        return BenchError::Stalled { run: 1, contender };
+    }
+    let (run, contender) = figures.boot.awaited().unwrap_or_default();
+    BenchError::Stalled { run, contender: contender.to_owned() }
+}
+
 /// The plan, what the guests boot, and every contender's files under their own paths.
-fn add_race(tree: &mut Tree, initrd: &Path, contenders: &[Contender]) -> Result<(), TreeFault> {
+fn add_race(tree: &mut Tree, initrd: &Path, field: &Field) -> Result<(), TreeFault> {
     let below = |path: &Path| path.strip_prefix("/").unwrap_or(path).to_string_lossy().into_owned();
     tree.data(&below(Path::new(INITRD)), initrd)?;
-    let config = format!(
-        "[machine]\nmemory_mib = {GUEST_MIB}\n[boot]\nkernel = {KERNEL:?}\ninitrd = {INITRD:?}\ncmdline = {COMMAND_LINE:?}\n"
+    let config = |initrd: &str, cmdline: &str, sections: &str| {
+        format!(
+            "[machine]\nmemory_mib = {GUEST_MIB}\n[boot]\nkernel = {KERNEL:?}\ninitrd = {initrd:?}\n\
+             cmdline = {cmdline:?}\n{sections}"
+        )
+    };
+    tree.data(&below(Path::new(CONFIG)), config(INITRD, COMMAND_LINE, "").as_str())?;
+    let default = config(
+        INITRD,
+        &COMMAND_LINE.replace("ttyS0", "hvc0"),
+        "[serial]\noutput = \"off\"\n[console]\noutput = \"stdout\"\n",
     );
-    tree.data(&below(Path::new(CONFIG)), config.as_str())?;
+    tree.data(&below(Path::new(DEFAULT_CONFIG)), default.as_str())?;
+    let work = config(
+        PROBE_INITRD,
+        &contenders::work_command_line(),
+        &format!(
+            "[[block]]\nid = \"disk\"\npath = {WORK_DISK:?}\n[[net]]\nid = \"net\"\ntap = {WORK_TAP:?}\n\
+             [vsock]\ncid = 3\nsocket = {WORK_SOCKET:?}\n"
+        ),
+    );
+    tree.data(&below(Path::new(WORK_CONFIG)), work.as_str())?;
     let mut plan = format!("rounds {ROUNDS}\nguest_mib {GUEST_MIB}\n");
-    for contender in contenders {
-        plan.push_str(&format!("contender {}\n", contender.name));
+    let contenders = field.contenders.iter().map(|contender| ("contender", contender));
+    let workers = field.workers.iter().map(|worker| ("worker", worker));
+    for (role, contender) in contenders.chain(workers) {
+        plan.push_str(&format!("{role} {}\n", contender.name));
         for word in &contender.words {
             plan.push_str(&format!("word {word}\n"));
         }

@@ -101,7 +101,7 @@ pub(crate) fn build(
 ) -> Result<BoardImage, BoardError> {
     box_config::check(&image::config_folder(shop, config), Part::All)?;
     packages::require(shop, &[Need::Board(board.arch())])?;
-    Ok(image::build(shop, board.arch(), guest_kernel, config, |_| Ok(()))?)
+    Ok(image::build(shop, board.arch(), guest_kernel, config, image::nothing_extra())?)
 }
 
 /// A board that was switched on.

@@ -40,7 +40,7 @@ pub(crate) fn run(shop: &Workshop, options: &cli::Kernel) -> Result<(), KernelEr
             println!("guest kernel {arch}: {origin}, {}: {}", size(&image)?, image.display());
         }
         if !options.guest_only {
-            let kernel = board::board_kernel(shop, arch)?;
+            let kernel = board::board_kernel(shop, arch, &[])?;
             let names: Vec<_> = kernel.modules.iter().map(|module| module.name.as_str()).collect();
             let (release, image) = (kernel.release, kernel.image);
             println!("board kernel {arch}: Debian's {release}, {}: {}", size(&image)?, image.display());
