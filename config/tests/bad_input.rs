@@ -50,11 +50,11 @@ fn machine_files_are_refused_with_place_key_and_expectation() {
             ),
             (
                 "[machine]\ncolour = 1",
-                "vm.toml:4:1: machine.colour: unknown key (known here: vcpus, memory_mib)",
+                "vm.toml:4:1: machine.colour: unknown key (known here: vcpus, memory_mib, huge_pages, on_reboot)",
             ),
             (
                 "[bloot]\n",
-                "vm.toml:3:2: bloot: unknown key, did you mean boot? (known here: machine, boot, serial, block, vsock)",
+                "vm.toml:3:2: bloot: unknown key, did you mean boot? (known here: machine, boot, serial, console, block, net, vsock, rng, balloon, watchdog, control, stop)",
             ),
             ("[serial]\noutput = true", "vm.toml:4:1: serial.output: expected a string, found true"),
             (

@@ -8,7 +8,12 @@
 
 mod rig;
 
+use std::time::Duration;
+
 use rig::{Config, Rig};
+
+/// For all trials of a board, each of which has a deadline of its own: dozens of guests, one after the other.
+const TRIALS_PATIENCE: Duration = Duration::from_secs(20 * 60);
 
 /// One test per board out of one function each.
 macro_rules! on_boards {
@@ -28,6 +33,11 @@ mod on_a_board {
         x86_64 = "qemu-x86_64", aarch64 = "qemu-aarch64", aarch64_gicv2 = "qemu-aarch64-gicv2");
     on_boards!(a_program_takes_the_daemons_place_and_finds_a_complete_kvm:
         x86_64 = "qemu-x86_64", aarch64 = "qemu-aarch64");
+    on_boards!(the_monitor_s_trials_hold:
+        x86_64 = "qemu-x86_64", aarch64 = "qemu-aarch64", aarch64_gicv2 = "qemu-aarch64-gicv2");
+    on_boards!(a_stock_kernel_uses_every_device:
+        x86_64 = "qemu-x86_64", aarch64 = "qemu-aarch64");
+    on_boards!(rates_hold_by_a_clock_that_counts_instructions: x86_64 = "qemu-x86_64");
     on_boards!(every_end_of_a_guest_is_told_from_the_others:
         x86_64 = "qemu-x86_64", aarch64 = "qemu-aarch64");
 }
@@ -89,4 +99,25 @@ fn every_end_of_a_guest_is_told_from_the_others(board: &str) {
     }
     rig.press_the_power_button();
     assert!(rig.wait_for_the_end());
+}
+
+fn the_monitor_s_trials_hold(board: &str) {
+    all_hold(Rig::try_out(board, &[]));
+}
+
+fn a_stock_kernel_uses_every_device(board: &str) {
+    all_hold(Rig::try_out(board, &["--stock-kernel"]));
+}
+
+fn rates_hold_by_a_clock_that_counts_instructions(board: &str) {
+    all_hold(Rig::try_out(board, &["--counted", "rate"]));
+}
+
+/// Every trial says for itself whether it held; the box says how many did.
+fn all_hold(mut rig: Rig) {
+    let ended_well = rig.wait_for_the_end_within(TRIALS_PATIENCE);
+    let failed: Vec<_> = rig.said().iter().filter(|line| line.contains(": FAILED: ")).collect();
+    assert!(failed.is_empty(), "{failed:#?}");
+    assert!(rig.said().iter().any(|line| line.starts_with("trials: ")), "{:#?}", rig.said());
+    assert!(ended_well);
 }

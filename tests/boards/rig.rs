@@ -43,6 +43,17 @@ impl Rig {
         if !program.is_empty() {
             command.arg("--").args(program);
         }
+        Self::start(command, folder)
+    }
+
+    /// A board with the monitor's trials on it.
+    pub(crate) fn try_out(board: &str, options: &[&str]) -> Self {
+        let mut command = xtask();
+        command.args(["board", "try", board]).args(options);
+        Self::start(command, new_folder())
+    }
+
+    fn start(mut command: Command, folder: PathBuf) -> Self {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
         let console = BufReader::new(child.stdout.take().unwrap());
         let (sender, lines) = mpsc::channel();
@@ -95,7 +106,12 @@ impl Rig {
 
     /// Reads the console to its end; whether the board ended well.
     pub(crate) fn wait_for_the_end(&mut self) -> bool {
-        let deadline = Instant::now() + PATIENCE;
+        self.wait_for_the_end_within(PATIENCE)
+    }
+
+    /// As [`Rig::wait_for_the_end`], for a board that has more to do.
+    pub(crate) fn wait_for_the_end_within(&mut self, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
         while let Ok(line) = self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             self.said.push(line);
         }
