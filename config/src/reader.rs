@@ -244,9 +244,12 @@ impl<'t> Entry<'t> {
 
     /// A path to a file; relative ones are put under the base folder.
     pub(crate) fn path(&self) -> Option<PathBuf> {
-        self.text_as("a path", |text| {
-            (!text.is_empty() && !text.contains('\0')).then(|| self.doc.base.join(text))
-        })
+        self.text_as("a path", |text| self.as_path(text))
+    }
+
+    /// What `text` names as a path in this file.
+    pub(crate) fn as_path(&self, text: &str) -> Option<PathBuf> {
+        (!text.is_empty() && !text.contains('\0')).then(|| self.doc.base.join(text))
     }
 
     pub(crate) fn flag(&self) -> Option<bool> {

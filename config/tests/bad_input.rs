@@ -59,7 +59,11 @@ fn machine_files_are_refused_with_place_key_and_expectation() {
             ("[serial]\noutput = true", "vm.toml:4:1: serial.output: expected a string, found true"),
             (
                 "[serial]\noutput = \"\"",
-                "vm.toml:4:1: serial.output: expected \"stdout\", \"null\" or a path, found \"\"",
+                "vm.toml:4:1: serial.output: expected \"stdout\", \"null\", \"off\" or a path, found \"\"",
+            ),
+            (
+                "[console]\noutput = \"off\"",
+                "vm.toml:4:1: console.output: expected \"stdout\", \"null\" or a path (without [console] there is none), found \"off\"",
             ),
             (
                 "[[block]]\nid = \"a\"",

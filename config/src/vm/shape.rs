@@ -78,28 +78,28 @@ fn cmdline(entry: &Entry<'_>) -> String {
 }
 
 fn serial(table: &mut Table<'_>) -> Serial {
-    let entry = table.entry("output");
-    let off = matches!(entry.text(), Some("off"));
-    Serial {
-        output: (!off).then(|| output(&entry, "\"stdout\", \"null\", \"off\" or a path")),
-        limit: limit(table, "limit"),
-    }
+    let output = output(&table.entry("output"), true);
+    Serial { output: output.unwrap_or(Some(Output::Stdout)), limit: limit(table, "limit") }
 }
 
 fn console(table: &mut Table<'_>) -> Console {
-    Console {
-        output: output(&table.entry("output"), "\"stdout\", \"null\" or a path"),
-        limit: limit(table, "limit"),
-    }
+    let output = output(&table.entry("output"), false).flatten();
+    Console { output: output.unwrap_or_default(), limit: limit(table, "limit") }
 }
 
-fn output(entry: &Entry<'_>, expected: &str) -> Output {
-    match entry.text_as(expected, |text| (!text.is_empty()).then(|| text.to_owned())) {
-        None => Output::Stdout,
-        Some(text) if text == "stdout" => Output::Stdout,
-        Some(text) if text == "null" => Output::Null,
-        Some(_) => entry.path().map_or(Output::Stdout, Output::File),
-    }
+/// `Some(None)` is "off". A console has no such word: leaving the section out says it.
+fn output(entry: &Entry<'_>, may_be_off: bool) -> Option<Option<Output>> {
+    let expected = if may_be_off {
+        "\"stdout\", \"null\", \"off\" or a path"
+    } else {
+        "\"stdout\", \"null\" or a path (without [console] there is none)"
+    };
+    entry.text_as(expected, |text| match text {
+        "stdout" => Some(Some(Output::Stdout)),
+        "null" => Some(Some(Output::Null)),
+        "off" => may_be_off.then_some(None),
+        path => entry.as_path(path).map(|path| Some(Output::File(path))),
+    })
 }
 
 /// `{ bytes_per_second, bytes_burst, operations_per_second, operations_burst }`, each pair or none of it.
