@@ -66,6 +66,14 @@ fn machine_files_are_refused_with_place_key_and_expectation() {
                 "vm.toml:4:1: console.output: expected \"stdout\", \"null\" or a path (without [console] there is none), found \"off\"",
             ),
             (
+                "[console]\ninput = \"tty\"",
+                "vm.toml:4:1: console.input: expected \"null\" or \"stdin\", found \"tty\"",
+            ),
+            (
+                "[serial]\noutput = \"a.log\"\n[console]\noutput = \"a.log\"",
+                "vm.toml:6:1: console.output: expected another file than serial.output, which starts anew when it is full",
+            ),
+            (
                 "[[block]]\nid = \"a\"",
                 "vm.toml:3:1: block[0].path: missing, expected the path of a disk image",
             ),

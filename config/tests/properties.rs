@@ -6,8 +6,8 @@ use hearth_config::Mebibytes;
 use hearth_config::device::DeviceConfig;
 use hearth_config::guest::GuestConfig;
 use hearth_config::vm::{
-    Balloon, Block, Boot, Console, Control, Limit, Mac, Machine, Net, OnReboot, Output, Rate, Rng, Serial,
-    Stop, VmConfig, Vsock, Watchdog,
+    Balloon, Block, Boot, Console, Control, Input, Limit, Mac, Machine, Net, OnReboot, Output, Rate, Rng,
+    Serial, Stop, VmConfig, Vsock, Watchdog,
 };
 use hearth_config::workload::WorkloadConfig;
 use proptest::collection::vec;
@@ -79,7 +79,11 @@ fn balloon() -> impl Strategy<Value = Balloon> {
 
 fn machine() -> impl Strategy<Value = VmConfig> {
     let serial = (option::of(output()), limit()).prop_map(|(output, limit)| Serial { output, limit });
-    let console = (output(), limit()).prop_map(|(output, limit)| Console { output, limit });
+    let console = (output(), any::<bool>(), limit()).prop_map(|(output, typed, limit)| Console {
+        output,
+        input: if typed { Input::Stdin } else { Input::Null },
+        limit,
+    });
     let boot = (path(), option::of(path()), "[^\\x00-\\x1f\\x7f-\u{9f}]{0,80}")
         .prop_map(|(kernel, initrd, cmdline)| Boot { kernel, initrd, cmdline });
     let vsock = (3..u32::MAX, path()).prop_map(|(cid, socket)| Vsock { cid, socket });

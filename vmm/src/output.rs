@@ -56,6 +56,13 @@ impl Output {
         self.lock().bytes.len()
     }
 
+    /// Bytes that have left the buffer so far.
+    #[must_use]
+    pub fn taken(&self) -> u64 {
+        let buffer = self.lock();
+        buffer.account.accepted.saturating_sub(buffer.bytes.len() as u64)
+    }
+
     /// Bytes that fit in now.
     #[must_use]
     pub fn room(&self) -> usize {

@@ -117,10 +117,21 @@ impl Default for Serial {
     }
 }
 
+/// What a guest is typed to from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Input {
+    /// Nobody types.
+    #[default]
+    Null,
+    /// The monitor's standard input; every key of a terminal is the guest's then.
+    Stdin,
+}
+
 /// The virtio console, hvc0.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Console {
     pub output: Output,
+    pub input: Input,
     pub limit: Limit,
 }
 

@@ -9,11 +9,13 @@ use crate::quantity::Mebibytes;
 use crate::reader::{Entry, Table};
 
 pub(super) fn vm(table: &mut Table<'_>) -> VmConfig {
+    let (machine, boot) = (table.section("machine", whole_machine), table.section("boot", boot));
+    let serial = table.section("serial", serial);
     VmConfig {
-        machine: table.section("machine", whole_machine),
-        boot: table.section("boot", boot),
-        serial: table.section("serial", serial),
-        console: table.optional_section("console", console),
+        machine,
+        boot,
+        console: table.optional_section("console", |t| console(t, &serial)),
+        serial,
         block: blocks(table),
         net: cards(table),
         vsock: table.optional_section("vsock", vsock),
@@ -82,9 +84,20 @@ fn serial(table: &mut Table<'_>) -> Serial {
     Serial { output: output.unwrap_or(Some(Output::Stdout)), limit: limit(table, "limit") }
 }
 
-fn console(table: &mut Table<'_>) -> Console {
-    let output = output(&table.entry("output"), false).flatten();
-    Console { output: output.unwrap_or_default(), limit: limit(table, "limit") }
+fn console(table: &mut Table<'_>, serial: &Serial) -> Console {
+    let entry = table.entry("output");
+    let output = output(&entry, false).flatten();
+    if matches!(output, Some(Output::File(_))) && output == serial.output {
+        entry.fault("expected another file than serial.output, which starts anew when it is full");
+    }
+    Console {
+        output: output.unwrap_or_default(),
+        input: table
+            .entry("input")
+            .choice(&[("null", Input::Null), ("stdin", Input::Stdin)])
+            .unwrap_or_default(),
+        limit: limit(table, "limit"),
+    }
 }
 
 /// `Some(None)` is "off". A console has no such word: leaving the section out says it.

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use super::{Limit, Machine, OnReboot, Output, Rate, Stop, VmConfig, WriteError};
+use super::{Input, Limit, Machine, OnReboot, Output, Rate, Stop, VmConfig, WriteError};
 use crate::writer;
 
 impl VmConfig {
@@ -34,6 +34,9 @@ impl VmConfig {
         if let Some(console) = &self.console {
             say("\n[console]".to_owned());
             say(output_line(&console.output)?);
+            if console.input == Input::Stdin {
+                say("input = \"stdin\"".to_owned());
+            }
             limit_line("limit", &console.limit).map(&mut say);
         }
         for block in &self.block {

@@ -20,8 +20,10 @@ use crate::memory::GuestRam;
 use crate::output::Output;
 use crate::rate::{Bucket, Limit};
 use crate::virtio::block::Block;
+use crate::virtio::console::{Console, Stdin};
 use crate::virtio::device::VirtioDevice;
 use crate::virtio::mmio::{Doorbells, Transport, registers};
+use crate::virtio::rng::{HostEntropy, Rng};
 use crate::virtio::vsock::{self, Vsock};
 
 /// Registers of one virtio-mmio device take this much of the bus.
@@ -148,9 +150,18 @@ impl<'a> Board<'a> {
     }
 
     pub(super) fn add_virtio(&mut self, config: &VmConfig) -> Result<(), MachineError> {
-        let asked = config.block.len() + usize::from(config.vsock.is_some());
+        let single = [config.console.is_some(), config.rng.is_some(), config.vsock.is_some()];
+        let asked = config.block.len() + single.into_iter().map(usize::from).sum::<usize>();
         if asked > arch::MAX_MMIO_SLOTS as usize {
             return Err(MachineError::TooManyDevices { asked, max: arch::MAX_MMIO_SLOTS });
+        }
+        // First, because the kernel looks for them in this order, and waits for nothing more than for these two.
+        if let Some(console) = &config.console {
+            self.add_console(console)?;
+        }
+        if let Some(rng) = &config.rng {
+            let host = HostEntropy::open().map_err(host("open /dev/random"))?;
+            self.plug("rng", Rng::new(host, limit_of(&rng.limit)))?;
         }
         for (index, disk) in config.block.iter().enumerate() {
             let model = Block::open(&disk.path, &disk.id, disk.read_only)
@@ -162,6 +173,21 @@ impl<'a> Board<'a> {
             let transport = self.plug("vsock", Vsock::new(vsock.cid, host))?;
             let reception = door.open(transport)?;
             self.serve(reception);
+        }
+        Ok(())
+    }
+
+    fn add_console(&mut self, console: &config::Console) -> Result<(), MachineError> {
+        let output = self.sink("console", "console.output", &console.output, &console.limit)?;
+        match console.input {
+            config::Input::Null => {
+                self.plug("console", Console::new(output, None))?;
+            }
+            config::Input::Stdin => {
+                let (stdin, keyboard) = Stdin::open().map_err(host("read standard input"))?;
+                let transport = self.plug("console", Console::new(output, Some(Box::new(stdin))))?;
+                self.serve(keyboard.plug(transport));
+            }
         }
         Ok(())
     }

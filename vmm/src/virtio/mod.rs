@@ -16,9 +16,11 @@
 )]
 
 pub mod block;
+pub mod console;
 pub mod device;
 pub mod mmio;
 pub mod rings;
+pub mod rng;
 #[cfg(test)]
 pub mod testing;
 pub mod vsock;
@@ -27,6 +29,10 @@ pub mod vsock;
 pub mod device_id {
     /// Section 5.2.
     pub const BLOCK: u32 = 2;
+    /// Section 5.3.
+    pub const CONSOLE: u32 = 3;
+    /// Section 5.4.
+    pub const ENTROPY: u32 = 4;
     /// Section 5.10.
     pub const VSOCK: u32 = 19;
 }

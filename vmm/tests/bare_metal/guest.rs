@@ -38,6 +38,13 @@ impl Guest {
         text.bytes().fold(self, |guest, byte| guest.out(SERIAL_PORT, byte))
     }
 
+    /// Prints through `emerg_wr` of the console at `registers`: one store for each byte, no driver.
+    pub(crate) fn print_in_emergency(self, registers: u32, text: &str) -> Self {
+        let place = (registers + 0x108).to_le_bytes();
+        // mov byte ptr [place], byte
+        text.bytes().fold(self, |guest, byte| guest.emit(&[0xc6, 0x05]).emit(&place).emit(&[byte]))
+    }
+
     pub(crate) fn repeat_print(self, byte: u8, times: u32) -> Self {
         self.select_port(SERIAL_PORT)
             .emit(&[0xb0, byte]) // mov al, byte

@@ -9,9 +9,16 @@
 mod guest;
 mod monitor;
 
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
 use guest::Guest;
 use monitor::Monitor;
+use nix::pty::openpty;
 use nix::sys::signal::Signal;
+use nix::sys::termios::{LocalFlags, tcgetattr};
 
 /// Soft off, as the sleep control register wants it.
 const SOFT_OFF: u8 = (5 << 2) | (1 << 5);
@@ -102,6 +109,58 @@ fn output_that_nobody_reads_does_not_hold_the_guest_up() {
     let ended = Monitor::start(&guest).end_without_reading();
     assert_eq!(ended.status, Some(0));
     assert!(ended.stderr.contains("bytes were dropped"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_guest_without_a_serial_port_prints_in_emergencies() {
+    need_kvm!();
+    let guest = Guest::new()
+        .print("into the void\n")
+        .print_in_emergency(FIRST_VIRTIO_DEVICE, "panic\n")
+        .out(SLEEP_CONTROL, SOFT_OFF)
+        .halt();
+    let ended = Monitor::with_more(&guest, "[serial]\noutput = \"off\"\n[console]\n[rng]\n");
+    assert_eq!((ended.status, ended.stdout.as_str(), ended.stderr.as_str()), (Some(0), "panic\n", ""));
+}
+
+#[test]
+fn two_that_print_to_one_place_do_not_tear_each_other_s_lines() {
+    need_kvm!();
+    let guest = Guest::new()
+        .print("serial line\n")
+        .print_in_emergency(FIRST_VIRTIO_DEVICE, "console line\n")
+        .out(SLEEP_CONTROL, SOFT_OFF)
+        .halt();
+    let ended = Monitor::with_more(&guest, "[console]\n");
+    let mut lines: Vec<_> = ended.stdout.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["console line", "serial line"]);
+}
+
+/// Waits until the terminal's lines are edited or not. Nothing tells of it, so it is looked at until then.
+fn wait_for_terminal(terminal: &impl AsFd, edits_lines: bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while tcgetattr(terminal).unwrap().local_flags.contains(LocalFlags::ICANON) != edits_lines {
+        assert!(Instant::now() < deadline, "the terminal stays as it is");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_terminal_has_a_way_out_of_a_guest_that_does_not_listen_and_comes_back_as_it_was() {
+    need_kvm!();
+    let pty = openpty(None, None).unwrap();
+    let before = tcgetattr(&pty.slave).unwrap();
+    let guest = Guest::new().print("up\n").spin();
+    let mut running =
+        Monitor::start_typed_to(&guest, "[console]\ninput = \"stdin\"\n", pty.slave.try_clone().unwrap());
+    running.wait_for_line("up");
+    wait_for_terminal(&pty.slave, false);
+    assert!(!tcgetattr(&pty.slave).unwrap().local_flags.contains(LocalFlags::ISIG), "Ctrl-C is the guest's");
+    File::from(pty.master.try_clone().unwrap()).write_all(b"help\x03\x1d\x1d\x1d").unwrap();
+    assert_eq!(running.end().status, Some(16));
+    let after = tcgetattr(&pty.slave).unwrap();
+    assert_eq!((after.local_flags, after.input_flags), (before.local_flags, before.input_flags));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -70,6 +71,10 @@ impl Monitor {
         Self::start_with(Some(guest), config).end()
     }
 
+    pub(crate) fn with_more(guest: &Guest, more: &str) -> Ended {
+        Self::start_with(Some(guest), &format!("{MINIMAL}{more}")).end()
+    }
+
     pub(crate) fn with_vcpus(guest: &Guest, vcpus: u8) -> Ended {
         Self::start_with(Some(guest), &MINIMAL.replace("[boot]", &format!("vcpus = {vcpus}\n[boot]"))).end()
     }
@@ -80,7 +85,16 @@ impl Monitor {
         Self::start_with(Some(guest), &format!("{MINIMAL}{more}")).end()
     }
 
+    /// A guest whose console is typed to from `stdin`.
+    pub(crate) fn start_typed_to(guest: &Guest, more: &str, stdin: OwnedFd) -> Self {
+        Self::start_on(stdin.into(), Some(guest), &format!("{MINIMAL}{more}"))
+    }
+
     fn start_with(guest: Option<&Guest>, config: &str) -> Self {
+        Self::start_on(Stdio::null(), guest, config)
+    }
+
+    fn start_on(stdin: Stdio, guest: Option<&Guest>, config: &str) -> Self {
         let folder = new_folder();
         if let Some(guest) = guest {
             guest.write(&folder.join("guest.elf"));
@@ -93,7 +107,7 @@ impl Monitor {
             .arg("run")
             .arg("vm.toml")
             .current_dir(&folder)
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
