@@ -23,6 +23,7 @@ use crate::virtio::block::Block;
 use crate::virtio::console::{Console, Stdin};
 use crate::virtio::device::VirtioDevice;
 use crate::virtio::mmio::{Doorbells, Transport, registers};
+use crate::virtio::net::{self, Card, Net, Tap};
 use crate::virtio::rng::{HostEntropy, Rng};
 use crate::virtio::vsock::{self, Vsock};
 
@@ -151,7 +152,8 @@ impl<'a> Board<'a> {
 
     pub(super) fn add_virtio(&mut self, config: &VmConfig) -> Result<(), MachineError> {
         let single = [config.console.is_some(), config.rng.is_some(), config.vsock.is_some()];
-        let asked = config.block.len() + single.into_iter().map(usize::from).sum::<usize>();
+        let asked =
+            config.block.len() + config.net.len() + single.into_iter().map(usize::from).sum::<usize>();
         if asked > arch::MAX_MMIO_SLOTS as usize {
             return Err(MachineError::TooManyDevices { asked, max: arch::MAX_MMIO_SLOTS });
         }
@@ -167,6 +169,14 @@ impl<'a> Board<'a> {
             let model = Block::open(&disk.path, &disk.id, disk.read_only)
                 .map_err(|source| MachineError::Block { index, source })?;
             self.plug(format!("block `{}`", disk.id), model)?;
+        }
+        for (index, card) in config.net.iter().enumerate() {
+            let tap = Tap::attach(&card.tap).map_err(|source| MachineError::Net { index, source })?;
+            let host_end = tap.host_end();
+            let mac = card.mac.unwrap_or_else(|| net::derived_mac(&card.tap, &card.id));
+            let parts = Card { mac, receive: limit_of(&card.receive), send: limit_of(&card.send) };
+            let (_, doorbells) = self.wire(format!("net `{}`", card.id), Net::new(tap, parts))?;
+            self.serve(doorbells.with_host_end(host_end));
         }
         if let Some(vsock) = &config.vsock {
             let (host, door) = vsock::listen(&vsock.socket)?;
@@ -198,6 +208,17 @@ impl<'a> Board<'a> {
         name: impl Into<String>,
         model: D,
     ) -> Result<Arc<Transport<D>>, MachineError> {
+        let (transport, doorbells) = self.wire(name, model)?;
+        self.serve(doorbells);
+        Ok(transport)
+    }
+
+    /// Puts a model behind a transport and the transport on the bus; its doorbells are still to be served.
+    fn wire<D: VirtioDevice + 'static>(
+        &mut self,
+        name: impl Into<String>,
+        model: D,
+    ) -> Result<(Arc<Transport<D>>, Doorbells<D>), MachineError> {
         let index = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
         let slot = arch::mmio_slot(index)
             .ok_or(MachineError::TooManyDevices { asked: self.slots.len() + 1, max: arch::MAX_MMIO_SLOTS })?;
@@ -212,9 +233,9 @@ impl<'a> Board<'a> {
             bells.push(bell);
         }
         self.buses.mmio.claim(slot.base, SLOT_LENGTH, transport.clone())?;
-        self.serve(Doorbells::new(transport.clone(), bells));
+        let doorbells = Doorbells::new(transport.clone(), bells);
         self.inspected.push(transport.clone());
         self.slots.push(slot);
-        Ok(transport)
+        Ok((transport, doorbells))
     }
 }

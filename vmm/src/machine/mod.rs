@@ -32,6 +32,7 @@ use crate::arch::{self, BootError, BootFiles, Chipset, ChipsetError, Fittings};
 use crate::kvm::{self, KvmError};
 use crate::memory::{self, GuestRam, MemoryError};
 use crate::virtio::block::OpenError;
+use crate::virtio::net::TapError;
 use crate::virtio::vsock::HostError;
 
 /// Why a machine could not be assembled or kept running.
@@ -59,6 +60,14 @@ pub enum MachineError {
         index: usize,
         /// What is wrong with it.
         source: OpenError,
+    },
+    /// A network card.
+    #[error("cannot be used as a network card")]
+    Net {
+        /// Its place in the configuration, from 0.
+        index: usize,
+        /// What is wrong with its interface.
+        source: TapError,
     },
     /// The vsock device's host side.
     #[error(transparent)]
@@ -99,6 +108,7 @@ impl MachineError {
         match self {
             Self::Boot(error) => error.key().map(str::to_owned),
             Self::Block { index, .. } => Some(format!("block[{index}].path")),
+            Self::Net { index, .. } => Some(format!("net[{index}].tap")),
             Self::Vsock(HostError::Watch(_)) => None,
             Self::Vsock(_) => Some("vsock.socket".to_owned()),
             Self::Output { key, .. } => Some((*key).to_owned()),

@@ -58,6 +58,9 @@ pub enum Backlog {
     More,
     /// A rate limit holds the queue back: ring the doorbell again at this time.
     Until(Instant),
+    /// The host's end is full: ring the doorbell again when it is not. For devices with a
+    /// [`HostEnd`](super::mmio::HostEnd) at their doorbells only.
+    HostFull,
 }
 
 /// A device model: registers and rings, nothing else.

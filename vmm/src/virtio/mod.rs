@@ -19,14 +19,18 @@ pub mod block;
 pub mod console;
 pub mod device;
 pub mod mmio;
+pub mod net;
 pub mod rings;
 pub mod rng;
 #[cfg(test)]
 pub mod testing;
+pub mod vectored;
 pub mod vsock;
 
 /// Device IDs of virtio 1.2, section 5.
 pub mod device_id {
+    /// Section 5.1.
+    pub const NET: u32 = 1;
     /// Section 5.2.
     pub const BLOCK: u32 = 2;
     /// Section 5.3.

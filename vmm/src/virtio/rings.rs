@@ -25,7 +25,7 @@ mod tests;
 use std::sync::atomic::Ordering;
 
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
-use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
+use vm_memory::{Address, Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
 pub use self::chain::Chain;
 use self::chain::{Segment, Span, Walk};
@@ -37,10 +37,14 @@ use crate::memory::GuestRam;
 const DESCRIPTOR_BYTES: u64 = 16;
 /// Bytes of the available ring besides its entries: flags, idx, used_event (2.7.6).
 const AVAILABLE_FIXED_BYTES: u64 = 6;
+/// Bytes of the available ring before its entries: flags and idx.
+const AVAILABLE_HEADER_BYTES: u64 = 4;
 /// Bytes of one entry of the available ring.
 const AVAILABLE_ENTRY_BYTES: u64 = 2;
 /// Bytes of the used ring besides its entries: flags, idx, avail_event (2.7.8).
 const USED_FIXED_BYTES: u64 = 6;
+/// Bytes of the used ring before its entries: flags and idx.
+const USED_HEADER_BYTES: u64 = 4;
 /// Bytes of one entry of the used ring.
 const USED_ENTRY_BYTES: u64 = 8;
 /// VIRTQ_AVAIL_F_NO_INTERRUPT: the driver polls (2.7.6).
@@ -109,8 +113,10 @@ pub struct Ring {
     /// Buffer lists of completed chains, to be used again: no allocation per chain in steady state.
     /// As many as chains were ever held at once, which is bounded by the queue's size.
     spare: Vec<Vec<Segment>>,
-    /// Something was completed since the last look at whether to interrupt.
-    completed: bool,
+    /// Entries that were put on the used ring and that the driver does not see yet.
+    unseen: u16,
+    /// How many were completed since the last look at whether to interrupt.
+    completed: u16,
 }
 
 impl Ring {
@@ -144,7 +150,8 @@ impl Ring {
             indirect: features & feature::INDIRECT_DESC != 0,
             parts: [descriptors, available, used],
             spare: Vec::new(),
-            completed: false,
+            unseen: 0,
+            completed: 0,
         })
     }
 
@@ -205,11 +212,33 @@ impl Ring {
 
     /// Gives a chain back to the driver; `written` bytes of its writable part were filled.
     pub fn complete(&mut self, chain: Chain, written: usize) -> Result<(), RingFault> {
+        let (head, written) = self.let_go_filled(chain, written);
+        self.completed = self.completed.saturating_add(1);
+        let unseen = std::mem::take(&mut self.unseen);
+        self.queue.set_next_used(self.queue.next_used().wrapping_add(unseen));
+        self.queue.add_used(&self.memory, head, written).map_err(|_| RingFault::Unreachable)
+    }
+
+    /// Gives a chain back like [`complete`](Self::complete), but the driver sees it no sooner than the next one
+    /// that is completed: what belongs together reaches the driver at once (5.1.6.4 asks for it).
+    pub fn complete_with_next(&mut self, chain: Chain, written: usize) -> Result<(), RingFault> {
+        let (head, written) = self.let_go_filled(chain, written);
+        self.completed = self.completed.saturating_add(1);
+        // `virtio-queue` shows each entry as it is added; this one stands behind the last that it knows of.
+        let slot =
+            self.queue.next_used().wrapping_add(self.unseen).checked_rem(self.queue.size()).unwrap_or(0);
+        self.unseen = self.unseen.wrapping_add(1);
+        let offset = u64::from(slot).saturating_mul(USED_ENTRY_BYTES).saturating_add(USED_HEADER_BYTES);
+        let place = GuestAddress(self.queue.used_ring()).checked_add(offset).ok_or(RingFault::Unreachable)?;
+        let entry = [u32::from(head).to_le(), written.to_le()];
+        self.memory.write_obj(entry, place).map_err(|_| RingFault::Unreachable)
+    }
+
+    fn let_go_filled(&mut self, chain: Chain, written: usize) -> (u16, u32) {
         let written = u32::try_from(written.min(chain.writable_bytes())).unwrap_or(u32::MAX);
         let head = chain.head();
         self.let_go(chain);
-        self.completed = true;
-        self.queue.add_used(&self.memory, head, written).map_err(|_| RingFault::Unreachable)
+        (head, written)
     }
 
     fn let_go(&mut self, chain: Chain) {
@@ -221,19 +250,27 @@ impl Ring {
 
     /// Whether the driver wants to hear of what was completed since the last call.
     pub fn wants_interrupt(&mut self) -> Result<bool, RingFault> {
-        if !std::mem::take(&mut self.completed) {
+        let completed = std::mem::take(&mut self.completed);
+        if completed == 0 {
             return Ok(false);
         }
+        // Orders what the driver wishes after the used index (2.7.7.2).
+        std::sync::atomic::fence(Ordering::SeqCst);
+        // `virtio-queue` leaves the flag aside, and does not know of entries that were completed together.
         if !self.queue.event_idx_enabled() {
-            // `virtio-queue` leaves this flag aside. The fence orders it after the used index.
-            std::sync::atomic::fence(Ordering::SeqCst);
-            let flags: u16 = self
-                .memory
-                .load(GuestAddress(self.queue.avail_ring()), Ordering::Relaxed)
-                .map_err(|_| RingFault::Unreachable)?;
-            return Ok(u16::from_le(flags) & NO_INTERRUPT == 0);
+            return Ok(self.available_word(0)? & NO_INTERRUPT == 0);
         }
-        self.queue.needs_notification(&self.memory).map_err(|_| RingFault::Unreachable)
+        let entries = u64::from(self.queue.size()).saturating_mul(AVAILABLE_ENTRY_BYTES);
+        let wished = self.available_word(entries.saturating_add(AVAILABLE_HEADER_BYTES))?;
+        // Whether the used index passed the wished one on its way here, around its end if need be.
+        Ok(self.queue.next_used().wrapping_sub(wished).wrapping_sub(1) < completed)
+    }
+
+    fn available_word(&self, offset: u64) -> Result<u16, RingFault> {
+        let place =
+            GuestAddress(self.queue.avail_ring()).checked_add(offset).ok_or(RingFault::Unreachable)?;
+        let word: u16 = self.memory.load(place, Ordering::Relaxed).map_err(|_| RingFault::Unreachable)?;
+        Ok(u16::from_le(word))
     }
 }
 

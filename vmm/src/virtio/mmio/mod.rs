@@ -19,14 +19,14 @@ mod setup;
 mod shell;
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use vmm_sys_util::eventfd::EventFd;
 
 use self::registers as reg;
 use self::registers::status;
 use self::setup::{AddressHalf, QueueSetup};
-pub use self::shell::Doorbells;
+pub use self::shell::{Doorbells, HostEnd};
 use super::device::{Activation, Backlog, Interrupt, VirtioDevice};
 use super::feature;
 use super::rings::RingFault;
@@ -90,6 +90,8 @@ pub struct Transport<D> {
     /// What the log calls the device.
     name: String,
     complaints: Quota,
+    /// Rung once the driver is ready, see [`Transport::ring_when_active`].
+    bells: OnceLock<Arc<[EventFd]>>,
 }
 
 impl<D> std::fmt::Debug for Transport<D> {
@@ -118,7 +120,15 @@ impl<D: VirtioDevice> Transport<D> {
             memory,
             name: name.into(),
             complaints: Quota::default(),
+            bells: OnceLock::new(),
         }
+    }
+
+    /// From now on every queue gets a turn when the driver sets DRIVER_OK. A driver that filled its queues before
+    /// need not notify again, and what the host had to say until then is not heard a second time.
+    fn ring_when_active(&self, bells: Arc<[EventFd]>) {
+        // There is one listener for the life of a transport.
+        let _ = self.bells.set(bells);
     }
 
     /// What the log calls the device.
@@ -293,6 +303,11 @@ impl<D: VirtioDevice> Transport<D> {
                     features: accepted,
                     interrupt: self.line.clone(),
                 });
+                for bell in self.bells.get().into_iter().flat_map(|bells| bells.iter()) {
+                    if let Err(error) = bell.write(1) {
+                        log::error!("{}: cannot ring its own doorbell: {error}", self.name);
+                    }
+                }
             }
             Err(fault) => {
                 // The bit is set so that the driver sees a device that started and then failed.

@@ -1,5 +1,11 @@
-//! The event-loop side of a transport: one doorbell descriptor per queue, and the timer of its rate limits.
+//! The event-loop side of a transport: one doorbell descriptor per queue, the timer of its rate limits and, where
+//! a device has one, the host's end that its queues lead to.
+//!
+//! The host's end is watched edge by edge: a device that leaves it unread, because the guest has no buffers, costs
+//! nothing and cannot spin the loop; the driver's next notification lets it go on. Whether it has room is asked
+//! only after a device found it full.
 
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,25 +18,63 @@ use super::Transport;
 
 /// What the event loop calls the timer; queues are called by their numbers.
 const TIMER: u32 = u32::MAX;
+/// What it calls the host's end.
+const HOST: u32 = u32::MAX - 1;
 /// The least that a timer is set to: zero would disarm it.
 const SOON: Duration = Duration::from_micros(10);
+
+/// A descriptor of the host whose readiness gives queues their turns, as the driver's notifications do.
+#[derive(Debug)]
+pub struct HostEnd {
+    /// The descriptor, which the model reads and writes.
+    pub descriptor: Arc<OwnedFd>,
+    /// The queue whose turn it is when there is something to read.
+    pub readable: usize,
+    /// The queue whose turn it is when there is room again.
+    pub writable: usize,
+}
+
+impl AsRawFd for HostEnd {
+    fn as_raw_fd(&self) -> RawFd {
+        self.descriptor.as_raw_fd()
+    }
+}
 
 /// Listens for the driver's notifications and gives the device its turn.
 #[derive(Debug)]
 pub struct Doorbells<D> {
     transport: Arc<Transport<D>>,
-    bells: Vec<EventFd>,
+    bells: Arc<[EventFd]>,
     /// Made when a rate limit first holds a queue back.
     timer: Option<TimerFd>,
     /// Queues that wait for their limit, with the time.
     held: Vec<Option<Instant>>,
+    host: Option<HostEnd>,
+    /// The host's end was full.
+    waits_for_room: bool,
 }
 
 impl<D: VirtioDevice> Doorbells<D> {
     /// `bells[n]` is what KVM signals when the driver notifies queue `n`.
     pub fn new(transport: Arc<Transport<D>>, bells: Vec<EventFd>) -> Self {
         let held = vec![None; bells.len()];
-        Self { transport, bells, timer: None, held }
+        let bells: Arc<[EventFd]> = bells.into();
+        transport.ring_when_active(bells.clone());
+        Self { transport, bells, timer: None, held, host: None, waits_for_room: false }
+    }
+
+    /// Gives queues their turns when `host` is ready, too.
+    #[must_use]
+    pub fn with_host_end(mut self, host: HostEnd) -> Self {
+        self.host = Some(host);
+        self
+    }
+
+    /// A queue that is held back has its turn when its time comes, however often anybody rings.
+    fn answer(&mut self, queue: usize, ops: &mut EventOps<'_>) {
+        if self.held.get(queue).is_some_and(Option::is_none) {
+            self.turn(queue, ops);
+        }
     }
 
     fn turn(&mut self, queue: usize, ops: &mut EventOps<'_>) {
@@ -45,6 +89,33 @@ impl<D: VirtioDevice> Doorbells<D> {
                 }
                 self.arm(ops);
             }
+            Backlog::HostFull => self.wait_for_room(true, ops),
+        }
+    }
+
+    /// Changes what is heard of the host's end. Asking anew tells at once what is there already.
+    fn wait_for_room(&mut self, wait: bool, ops: &EventOps<'_>) {
+        self.waits_for_room = wait;
+        if let Some(host) = &self.host
+            && let Err(error) = ops.modify(Events::with_data(host, HOST, self.host_interest()))
+        {
+            log::error!("{}: the host's end cannot be watched: {error}", self.transport.name());
+        }
+    }
+
+    fn host_interest(&self) -> EventSet {
+        let room = if self.waits_for_room { EventSet::OUT } else { EventSet::empty() };
+        EventSet::IN | EventSet::EDGE_TRIGGERED | room
+    }
+
+    fn host_is_ready(&mut self, what: EventSet, ops: &mut EventOps<'_>) {
+        let Some(&HostEnd { readable, writable, .. }) = self.host.as_ref() else { return };
+        if self.waits_for_room && what.intersects(EventSet::OUT | EventSet::ERROR | EventSet::HANG_UP) {
+            self.wait_for_room(false, ops);
+            self.answer(writable, ops);
+        }
+        if what != EventSet::OUT {
+            self.answer(readable, ops);
         }
     }
 
@@ -101,18 +172,19 @@ impl<D: VirtioDevice> MutEventSubscriber for Doorbells<D> {
             self.arm(ops);
             return;
         }
+        if events.data() == HOST {
+            self.host_is_ready(events.event_set(), ops);
+            return;
+        }
         let queue = events.data() as usize;
         let Some(bell) = self.bells.get(queue) else { return };
         // Emptied before the work: a notification during the work must ring again.
         let _ = bell.read();
-        // A queue that is held back has its turn when its time comes, however often the driver rings.
-        if self.held.get(queue).is_some_and(Option::is_none) {
-            self.turn(queue, ops);
-        }
+        self.answer(queue, ops);
     }
 
     fn init(&mut self, ops: &mut EventOps<'_>) {
-        for (queue, bell) in (0u32..).zip(&self.bells) {
+        for (queue, bell) in (0u32..).zip(self.bells.iter()) {
             if let Err(error) = ops.add(Events::with_data(bell, queue, EventSet::IN)) {
                 log::error!("{}: queue {queue} has no doorbell: {error}", self.transport.name());
             }
@@ -123,5 +195,13 @@ impl<D: VirtioDevice> MutEventSubscriber for Doorbells<D> {
         {
             log::error!("{}: its timer cannot be watched: {error}", self.transport.name());
         }
+        if let Some(host) = &self.host
+            && let Err(error) = ops.add(Events::with_data(host, HOST, self.host_interest()))
+        {
+            log::error!("{}: the host's end cannot be watched: {error}", self.transport.name());
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -61,6 +61,12 @@ impl Chain {
         self.head
     }
 
+    /// How many buffers it has: at most as many as its queue has descriptors.
+    #[must_use]
+    pub fn buffers(&self) -> usize {
+        self.segments.len()
+    }
+
     /// Bytes that the driver sent.
     #[must_use]
     pub fn readable_bytes(&self) -> usize {

@@ -192,6 +192,30 @@ fn interrupts_follow_the_drivers_wish() {
 }
 
 #[test]
+fn chains_completed_together_are_seen_together_and_interrupt_once() {
+    let (ram, mut queue, mut ring) = setup(feature::EVENT_IDX);
+    let used_index = GuestAddress(queue.used_ring().0 + 2);
+    let seen = || u16::from_le(ram.read_obj(used_index).unwrap());
+    // Five rounds of three on eight entries: the used ring wraps between entries of one round.
+    for round in 0..5u16 {
+        queue.set_used_event(round * 3);
+        let heads: Vec<_> = (0..3).map(|_| queue.offer(&[Buffer::writable(DATA, 100)])).collect();
+        for written in [10, 20] {
+            let chain = ring.pop().unwrap().unwrap();
+            ring.complete_with_next(chain, written).unwrap();
+            assert_eq!(seen(), round * 3, "nothing before the last");
+        }
+        let chain = ring.pop().unwrap().unwrap();
+        ring.complete(chain, 30).unwrap();
+        let expected: Vec<_> =
+            heads.iter().zip([10, 20, 30]).map(|(&head, written)| Used { head, written }).collect();
+        assert_eq!(queue.used(), expected);
+        assert!(ring.wants_interrupt().unwrap(), "the first of them is what the driver waits for");
+        assert!(!ring.wants_interrupt().unwrap());
+    }
+}
+
+#[test]
 fn chain_loop_needs_reset() {
     let looped = fault(|queue| {
         queue.set_descriptor(0, DATA, 4, NEXT, 1);

@@ -1,0 +1,196 @@
+//! A device between a driver that rings and a socket of the host, in a real event loop.
+
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use event_manager::{EventManager, SubscriberId, SubscriberOps};
+use vmm_sys_util::eventfd::EFD_NONBLOCK;
+
+use super::super::registers as reg;
+use super::*;
+use crate::machine::BusDevice;
+use crate::virtio::device::Activation;
+use crate::virtio::rings::RingFault;
+use crate::virtio::testing;
+
+const FROM_HOST: usize = 0;
+const TO_HOST: usize = 1;
+
+/// Writes to the host whenever the second queue has its turn, and leaves alone what the host writes.
+struct Relay {
+    stream: UnixStream,
+    to_write: usize,
+    turns: [usize; 2],
+    held_until: Option<Instant>,
+}
+
+impl VirtioDevice for Relay {
+    fn device_type(&self) -> u32 {
+        42
+    }
+    fn features(&self) -> u64 {
+        0
+    }
+    fn queue_max_sizes(&self) -> &'static [u16] {
+        &[8, 8]
+    }
+    fn read_config(&self, _offset: u64, _data: &mut [u8]) {}
+    fn activate(&mut self, _activation: Activation) {}
+    fn notify(&mut self, queue: usize, now: Instant) -> Result<Backlog, RingFault> {
+        self.turns[queue] += 1;
+        if let Some(time) = self.held_until.filter(|&time| now < time) {
+            return Ok(Backlog::Until(time));
+        }
+        while queue == TO_HOST && self.to_write > 0 {
+            match self.stream.write(&vec![1; self.to_write]) {
+                Ok(count) => self.to_write -= count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Backlog::HostFull),
+                Err(error) => panic!("{error}"),
+            }
+        }
+        Ok(Backlog::Done)
+    }
+    fn reset(&mut self) {}
+    fn counters(&self, _report: &mut dyn FnMut(&'static str, u64)) {}
+}
+
+struct House {
+    transport: Arc<Transport<Relay>>,
+    events: EventManager<Box<dyn MutEventSubscriber>>,
+    doorbells: SubscriberId,
+    host: UnixStream,
+}
+
+impl House {
+    fn new() -> Self {
+        let (ours, host) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        host.set_nonblocking(true).unwrap();
+        let descriptor = Arc::new(OwnedFd::from(ours.try_clone().unwrap()));
+        let relay = Relay { stream: ours, to_write: 0, turns: [0; 2], held_until: None };
+        let interrupt = EventFd::new(EFD_NONBLOCK).unwrap();
+        let transport = Arc::new(Transport::new("relay", relay, testing::ram(), interrupt));
+        let bells = (0..2).map(|_| EventFd::new(EFD_NONBLOCK).unwrap()).collect();
+        let end = HostEnd { descriptor, readable: FROM_HOST, writable: TO_HOST };
+        let mut events = EventManager::new().unwrap();
+        let served: Box<dyn MutEventSubscriber> =
+            Box::new(Doorbells::new(transport.clone(), bells).with_host_end(end));
+        let doorbells = events.add_subscriber(served);
+        Self { transport, events, doorbells, host }
+    }
+
+    fn started() -> Self {
+        let mut house = Self::new();
+        house.start();
+        house.turns();
+        house.transport.model(|relay| relay.turns = [0; 2]);
+        house
+    }
+
+    fn start(&self) {
+        for (register, value) in [
+            (reg::STATUS, 1u32),
+            (reg::STATUS, 3),
+            (reg::DRIVER_FEATURES_SEL, 1),
+            (reg::DRIVER_FEATURES, 1),
+            (reg::STATUS, 11),
+            (reg::STATUS, 15),
+        ] {
+            self.transport.write(register, &value.to_le_bytes());
+        }
+    }
+
+    /// Turns the event loop until it would sleep.
+    fn turns(&mut self) -> [usize; 2] {
+        for _ in 0..1000 {
+            if self.events.run_with_timeout(0).unwrap() == 0 {
+                return self.transport.model(|relay| relay.turns);
+            }
+        }
+        panic!("the event loop does not come to rest");
+    }
+
+    /// Rings as the driver does, by way of the event that KVM would signal.
+    fn doorbell(&self, queue: usize) {
+        let bells = self.transport.bells.get().unwrap();
+        bells[queue].write(1).unwrap();
+    }
+
+    fn pause_and_resume(&mut self) {
+        let doorbells = self.events.remove_subscriber(self.doorbells).unwrap();
+        self.doorbells = self.events.add_subscriber(doorbells);
+    }
+
+    /// Reads all that has arrived.
+    fn drain(&mut self) -> usize {
+        let mut buffer = vec![0; 1 << 20];
+        let mut total = 0;
+        while let Ok(count) = self.host.read(&mut buffer) {
+            total += count;
+        }
+        total
+    }
+}
+
+#[test]
+fn every_queue_has_a_turn_once_the_driver_is_ready() {
+    let mut house = House::new();
+    assert_eq!(house.turns(), [0, 0]);
+    house.start();
+    assert_eq!(house.turns(), [1, 1], "and nobody rang");
+}
+
+#[test]
+fn what_the_host_writes_gives_a_turn_and_unread_none_after_it() {
+    let mut house = House::started();
+    house.host.write_all(b"one").unwrap();
+    assert_eq!(house.turns(), [1, 0]);
+    assert_eq!(house.turns(), [1, 0], "left unread, and the loop sleeps");
+    house.host.write_all(b"two").unwrap();
+    assert_eq!(house.turns(), [2, 0]);
+    house.pause_and_resume();
+    assert_eq!(house.turns(), [3, 0], "what was unread is told again");
+}
+
+#[test]
+fn a_full_host_gives_a_turn_when_it_has_room_again_and_only_then() {
+    const TOTAL: usize = 3 << 20;
+    let mut house = House::started();
+    house.transport.model(|relay| relay.to_write = TOTAL);
+    house.doorbell(TO_HOST);
+    let [_, turns] = house.turns();
+    assert_eq!(house.turns(), [0, turns], "no turn without room");
+    let mut total = 0;
+    for round in 0..1000 {
+        // A pause in between loses nothing.
+        if round % 4 == 3 {
+            house.pause_and_resume();
+        }
+        total += house.drain();
+        house.turns();
+        if total == TOTAL {
+            break;
+        }
+    }
+    assert_eq!(total, TOTAL);
+    house.turns();
+    let [_, done] = house.turns();
+    house.drain();
+    assert_eq!(house.turns(), [0, done], "room is not asked for when nobody waits for it");
+}
+
+#[test]
+fn a_queue_held_by_a_limit_has_its_turn_at_its_time_whoever_rings() {
+    let mut house = House::started();
+    // As long as the test may take.
+    let until = Instant::now() + Duration::from_secs(3600);
+    house.transport.model(|relay| relay.held_until = Some(until));
+    house.doorbell(FROM_HOST);
+    assert_eq!(house.turns(), [1, 0]);
+    house.doorbell(FROM_HOST);
+    house.host.write_all(b"more").unwrap();
+    assert_eq!(house.turns(), [1, 0]);
+    house.doorbell(TO_HOST);
+    assert_eq!(house.turns(), [1, 1], "another queue is not held");
+}
