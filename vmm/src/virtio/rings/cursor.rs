@@ -43,6 +43,15 @@ impl<'a> Cursor<'a> {
         GuestMemoryBackend::get_slices(self.memory, address, bytes).next()?.ok()
     }
 
+    fn pieces(&self) -> impl Iterator<Item = GuestSlice<'a>> + use<'a> {
+        let mut ahead = self.clone();
+        std::iter::from_fn(move || {
+            let piece = ahead.slice(usize::MAX)?;
+            ahead.skip(piece.len());
+            Some(piece)
+        })
+    }
+
     fn skip(&mut self, bytes: usize) -> usize {
         let bytes = bytes.min(self.remaining);
         let mut left = bytes;
@@ -135,6 +144,17 @@ impl<'a> Reader<'a> {
         self.0.slice(max)
     }
 
+    /// All pieces from here to the end, see [`slice`](Self::slice). The position stays.
+    pub fn pieces(&self) -> impl Iterator<Item = GuestSlice<'a>> + use<'a> {
+        self.0.pieces()
+    }
+
+    /// The memory that the pieces are in.
+    #[must_use]
+    pub const fn memory(&self) -> &'a GuestRam {
+        self.0.memory
+    }
+
     /// Writes to `sink` straight from guest memory, at most `max` bytes, until it takes no more.
     pub fn write_to<W: WriteVolatile>(
         &mut self,
@@ -196,6 +216,17 @@ impl<'a> Writer<'a> {
     #[must_use]
     pub fn slice(&self, max: usize) -> Option<GuestSlice<'a>> {
         self.0.slice(max)
+    }
+
+    /// All pieces from here to the end, see [`slice`](Self::slice). The position stays.
+    pub fn pieces(&self) -> impl Iterator<Item = GuestSlice<'a>> + use<'a> {
+        self.0.pieces()
+    }
+
+    /// The memory that the pieces are in.
+    #[must_use]
+    pub const fn memory(&self) -> &'a GuestRam {
+        self.0.memory
     }
 
     /// Reads from `source` straight into guest memory, at most `max` bytes, until it gives no more.
