@@ -87,7 +87,14 @@ pub trait VirtioDevice: Send {
     /// for rate limits.
     fn notify(&mut self, queue: usize, now: Instant) -> Result<Backlog, RingFault>;
 
-    /// Forgets everything since `activate`, rings included.
+    /// Waits for whatever the host still does with guest memory, and answers it: what a pause starts with.
+    /// Most devices have nothing under way between two turns.
+    fn quiesce(&mut self) -> Result<(), RingFault> {
+        Ok(())
+    }
+
+    /// Forgets everything since `activate`, rings included. When it returns, nothing that the device or the host
+    /// still does touches guest memory.
     fn reset(&mut self);
 
     /// Names and values of what the device did so far. A name never changes its meaning: statistics are read by

@@ -153,6 +153,12 @@ impl<D: VirtioDevice> Transport<D> {
         }
     }
 
+    /// Waits until nothing that the device began is still under way, see [`VirtioDevice::quiesce`]. Once the
+    /// device has no turns any more, guest memory then stays as it is.
+    pub fn quiesce(&self) {
+        let _ = self.work(|model| model.quiesce().map(|()| Backlog::Done));
+    }
+
     /// What the device did so far, by name.
     pub fn counters(&self, report: &mut dyn FnMut(&'static str, u64)) {
         self.lock().model.counters(report);
