@@ -19,7 +19,7 @@ use crate::arch::{self, MmioSlot};
 use crate::memory::GuestRam;
 use crate::output::Output;
 use crate::rate::{Bucket, Limit};
-use crate::virtio::block::Block;
+use crate::virtio::block::{Block, Completions};
 use crate::virtio::console::{Console, Stdin};
 use crate::virtio::device::VirtioDevice;
 use crate::virtio::mmio::{Doorbells, Transport, registers};
@@ -166,9 +166,12 @@ impl<'a> Board<'a> {
             self.plug("rng", Rng::new(host, limit_of(&rng.limit)))?;
         }
         for (index, disk) in config.block.iter().enumerate() {
-            let model = Block::open(&disk.path, &disk.id, disk.read_only)
+            let model = Block::open(&disk.path, &disk.id, disk.read_only, limit_of(&disk.limit))
                 .map_err(|source| MachineError::Block { index, source })?;
-            self.plug(format!("block `{}`", disk.id), model)?;
+            let transport = self.plug(format!("block `{}`", disk.id), model)?;
+            if let Some(completions) = Completions::of(&transport).map_err(host("copy an event"))? {
+                self.serve(completions);
+            }
         }
         for (index, card) in config.net.iter().enumerate() {
             let tap = Tap::attach(&card.tap).map_err(|source| MachineError::Net { index, source })?;

@@ -1,45 +1,50 @@
 //! The model of a block device: requests in, statuses out.
 //!
-//! Duty: carry out what [`Request`] admits, in the order of the queue, and answer everything else with a
-//! status. Not its duty: host files ([`Disk`]), interrupts and doorbells (the transport).
+//! Duty: start what [`Request`] admits, in the order of the queue and no faster than the limit, and answer each
+//! request once, when the disk is done with it. Not its duty: host files ([`Disk`]), interrupts and doorbells (the
+//! transport).
 //!
-//! Invariant: a read-only device never calls [`Disk::write`], whatever features the driver claims.
+//! ```text
+//!            pop                 start: Pending              finished
+//!   queue ─────────▶ parse, limit ─────────────▶ under way ───────────▶ answered
+//!                       │   │ flush after changes   ▲                      ▲
+//!                       │   └──────────▶ held ──────┘ changes are over     │
+//!                       └──────────────────────────────────────────────────┘
+//!                         rejected, or start: Done
+//! ```
+//!
+//! Invariants: a read-only device never asks its disk for a change, whatever features the driver claims. After
+//! [`reset`](VirtioDevice::reset) nothing of the driver's is under way, so nothing is written to memory that it
+//! may use for something else by then.
 
+use std::io;
 use std::time::Instant;
 
-use super::SECTOR;
-use super::disk::Disk;
-use super::request::{HEADER, Rejection, Request};
+use super::counters::Counters;
+use super::disk::{Disk, Started, Tag, Work};
+use super::request::{MAX_DISCARDED, MAX_ZEROED, Rejection, Request, Terms};
+use super::under_way::{Job, UnderWay};
+use super::{SECTOR, feature};
 use crate::logger::Quota;
 use crate::memory::GuestRam;
+use crate::rate::{Limit, Verdict};
 use crate::virtio::device::{Activation, Backlog, VirtioDevice};
 use crate::virtio::device_id;
-use crate::virtio::rings::{Chain, RingFault};
+use crate::virtio::rings::{Chain, Ring, RingFault};
 
-/// Descriptors of the one queue: sixty-four requests of four in flight.
-const QUEUE_SIZE: u16 = 256;
+/// The one queue.
+const QUEUE: usize = 0;
+/// Descriptors of it: sixty-four requests of four in flight.
+pub(super) const QUEUE_SIZE: u16 = 256;
 /// Bytes that one turn may move. Buffers may overlap, so a bound on chains alone is none on work: the event
 /// loop would not come back while a guest reads its whole disk into one page, over and over.
-const TURN_BYTES: usize = 4 << 20;
+const TURN_BYTES: u64 = 4 << 20;
 /// Bytes of the answer to GET_ID (5.2.6).
 const ID_BYTES: usize = 20;
-
-const FEATURE_SEG_MAX: u64 = 1 << 2;
-const FEATURE_READ_ONLY: u64 = 1 << 5;
-const FEATURE_FLUSH: u64 = 1 << 9;
 
 const STATUS_OK: u8 = 0;
 const STATUS_IO_ERROR: u8 = 1;
 const STATUS_UNSUPPORTED: u8 = 2;
-
-/// Requests that were answered, for the monitor's statistics.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Counters {
-    /// Answered with OK.
-    pub completed: u64,
-    /// Answered with an error.
-    pub failed: u64,
-}
 
 /// The model.
 #[derive(Debug)]
@@ -47,14 +52,30 @@ pub struct BlockDevice<D> {
     disk: D,
     id: [u8; ID_BYTES],
     read_only: bool,
-    active: Option<Activation>,
+    limit: Limit,
+    active: Option<Active>,
+    /// Counts activations, see [`Tag`].
+    generation: u32,
     counters: Counters,
     complaints: Quota,
 }
 
+/// What exists from DRIVER_OK to the next reset.
+#[derive(Debug)]
+struct Active {
+    activation: Activation,
+    under_way: UnderWay,
+}
+
+impl Active {
+    fn ring(&mut self) -> Option<&mut Ring> {
+        self.activation.rings.get_mut(QUEUE).and_then(Option::as_mut)
+    }
+}
+
 impl<D: Disk> BlockDevice<D> {
     /// A device on `disk`; `id` is cut to the 20 bytes that the protocol has.
-    pub fn new(disk: D, id: &str, read_only: bool) -> Self {
+    pub fn new(disk: D, id: &str, read_only: bool, limit: Limit) -> Self {
         let mut padded = [0; ID_BYTES];
         for (to, from) in padded.iter_mut().zip(id.bytes()) {
             *to = from;
@@ -63,77 +84,238 @@ impl<D: Disk> BlockDevice<D> {
             disk,
             id: padded,
             read_only,
+            limit,
             active: None,
+            generation: 0,
             counters: Counters::default(),
             complaints: Quota::default(),
         }
     }
 
-    /// What it did so far.
-    pub const fn counters(&self) -> Counters {
-        self.counters
-    }
-
-    #[cfg(test)]
-    pub(super) const fn disk_for_tests(&self) -> &D {
+    /// What holds the sectors.
+    pub const fn disk(&self) -> &D {
         &self.disk
     }
 
-    /// Answers one chain; returns how many bytes of its writable part were filled: all of it, as the
-    /// status is its last byte.
-    fn answer(&mut self, chain: &Chain, memory: &GuestRam) -> usize {
-        let mut writer = chain.writer(memory);
-        let Some(room) = writer.remaining().checked_sub(1) else {
-            // Not even a byte for the status: nothing can be said, the chain goes back as it came.
-            return 0;
-        };
-        let (status, counter) = match self.carry_out(chain, memory) {
-            Ok(()) => (STATUS_OK, &mut self.counters.completed),
-            Err(status) => (status, &mut self.counters.failed),
-        };
-        *counter = counter.saturating_add(1);
-        writer.skip(room);
-        writer.write(&[status]);
-        chain.writable_bytes()
+    #[cfg(test)]
+    pub(super) const fn disk_mut(&mut self) -> &mut D {
+        &mut self.disk
     }
 
-    fn carry_out(&mut self, chain: &Chain, memory: &GuestRam) -> Result<(), u8> {
-        let mut reader = chain.reader(memory);
-        let mut writer = chain.writer(memory);
-        let header: [u8; HEADER] = reader.read_array().ok_or(STATUS_IO_ERROR)?;
-        let request =
-            Request::parse(header, chain, self.disk.bytes()).map_err(|rejection| match rejection {
-                Rejection::Unsupported => STATUS_UNSUPPORTED,
-                Rejection::Invalid => STATUS_IO_ERROR,
-            })?;
-        let done = match request {
-            Request::Read { offset, bytes } => self.disk.read(offset, &mut writer, bytes),
-            Request::Write { .. } if self.read_only => return Err(STATUS_IO_ERROR),
-            Request::Write { offset, bytes } => self.disk.write(offset, &mut reader, bytes),
-            Request::Flush => self.disk.flush(),
-            Request::GetId if writer.remaining() > ID_BYTES => {
-                writer.write(&self.id);
+    /// Requests that are neither answered nor in the queue any more.
+    pub fn in_flight(&self) -> usize {
+        self.active.as_ref().map_or(0, |active| active.under_way.len())
+    }
+
+    /// Answers what the disk has finished. To be called when it has something to tell.
+    pub fn settle(&mut self) -> Result<(), RingFault> {
+        self.with_active(Self::settle_active).unwrap_or(Ok(()))
+    }
+
+    /// Lends what is active to `work`. A ring that broke stays gone: its chains with it, and whatever the disk
+    /// still does for them ends before the reset does that must follow.
+    fn with_active<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self, &mut Active) -> Result<T, RingFault>,
+    ) -> Option<Result<T, RingFault>> {
+        let mut active = self.active.take()?;
+        let result = work(self, &mut active);
+        if result.is_ok() {
+            self.active = Some(active);
+        }
+        Some(result)
+    }
+
+    fn turn(&mut self, active: &mut Active, now: Instant) -> Result<Backlog, RingFault> {
+        let Some(chains) = active.ring().map(|ring| ring.size()) else { return Ok(Backlog::Done) };
+        let terms = Terms {
+            capacity: self.disk.bytes(),
+            read_only: self.read_only,
+            features: active.activation.features,
+        };
+        let mut backlog = Backlog::More;
+        let mut moved = 0u64;
+        for _ in 0..chains {
+            if moved >= TURN_BYTES {
+                break;
+            }
+            let Some(chain) = active.ring().map_or(Ok(None), Ring::pop)? else {
+                backlog = Backlog::Done;
+                break;
+            };
+            let request = Request::parse(&chain, &mut chain.reader(&active.activation.memory), terms);
+            // In order: whatever is behind a request that must wait, flushes among it, waits with it. A flush is
+            // one operation of no bytes.
+            if let Verdict::Wait(time) = self.limit.take(request.map_or(0, Request::bytes), now) {
+                self.counters.limited();
+                if let Some(ring) = active.ring() {
+                    ring.put_back(chain);
+                }
+                backlog = Backlog::Until(time);
+                break;
+            }
+            let bytes = chain.readable_bytes().saturating_add(chain.writable_bytes());
+            moved = moved
+                .saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX))
+                .saturating_add(request.map_or(0, Request::weight));
+            match request {
+                Ok(request) => self.begin(active, chain, request)?,
+                Err(rejection) => self.reject(active, chain, rejection)?,
+            }
+        }
+        self.settle_active(active)?;
+        Ok(backlog)
+    }
+
+    fn begin(&mut self, active: &mut Active, chain: Chain, request: Request) -> Result<(), RingFault> {
+        if chain.writable_bytes() == 0 {
+            // Not even a byte for the status: nothing can be said, the chain goes back as it came.
+            return self.reject(active, chain, Rejection::Invalid);
+        }
+        let job = active.under_way.job(chain, request);
+        if active.under_way.must_wait(request) {
+            active.under_way.hold(job);
+            return Ok(());
+        }
+        self.start(active, job)
+    }
+
+    fn start(&mut self, active: &mut Active, job: Job) -> Result<(), RingFault> {
+        let tag = Tag { generation: self.generation, head: job.chain.head() };
+        let memory = &active.activation.memory;
+        match self.ask(&job, memory, active.activation.features, tag) {
+            Started::Done(result) => self.finish(active, job, &result),
+            Started::Pending => {
+                active.under_way.insert(job);
+                self.counters.in_flight(active.under_way.len());
                 Ok(())
             }
-            Request::GetId => return Err(STATUS_IO_ERROR),
-        };
-        done.map_err(|error| {
-            if self.complaints.allow() {
-                log::warn!("block: {request:?} failed: {error}");
-            }
-            STATUS_IO_ERROR
-        })
+        }
     }
 
-    /// The configuration space (5.2.4): capacity in sectors, size_max (not offered), seg_max.
-    fn config_space(&self) -> [u8; 16] {
-        let mut space = [0; 16];
-        let (capacity, rest) = space.split_at_mut(8);
-        capacity.copy_from_slice(&self.disk.bytes().checked_div(SECTOR).unwrap_or(0).to_le_bytes());
+    /// Has the disk do what `job` asks for.
+    fn ask(&mut self, job: &Job, memory: &GuestRam, features: u64, tag: Tag) -> Started {
+        let mut reader = job.chain.reader(memory);
+        let mut writer = job.chain.writer(memory);
+        // Without FLUSH the driver has no other way to stable storage than each write (5.2.6.2).
+        let durable = features & feature::FLUSH == 0;
+        let work = match job.request {
+            Request::Read { bytes: 0, .. }
+            | Request::Write { bytes: 0, .. }
+            | Request::Discard { bytes: 0, .. }
+            | Request::Zero { bytes: 0, .. } => return Started::Done(Ok(())),
+            Request::GetId if writer.remaining() > ID_BYTES => {
+                writer.write(&self.id);
+                return Started::Done(Ok(()));
+            }
+            Request::GetId => return Started::Done(Err(io::ErrorKind::InvalidInput.into())),
+            Request::Read { offset, .. } => {
+                writer.limit(writer.remaining().saturating_sub(1));
+                Work::Read { offset, into: writer }
+            }
+            Request::Write { offset, .. } => {
+                reader.skip(super::request::HEADER);
+                Work::Write { offset, from: reader, durable }
+            }
+            Request::Flush => Work::Flush,
+            Request::Discard { offset, bytes } => Work::Discard { offset, bytes },
+            Request::Zero { offset, bytes, unmap } => Work::Zero { offset, bytes, unmap, durable },
+        };
+        self.disk.start(tag, work)
+    }
+
+    fn finish(&mut self, active: &mut Active, job: Job, result: &io::Result<()>) -> Result<(), RingFault> {
+        let status = match result {
+            Ok(()) => {
+                self.counters.done(job.request);
+                STATUS_OK
+            }
+            // The host turned out not to have it after all: a driver then does without.
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                self.counters.failed();
+                STATUS_UNSUPPORTED
+            }
+            Err(error) => {
+                self.counters.failed();
+                if self.complaints.allow() {
+                    log::warn!("block: {:?} failed: {error}", job.request);
+                }
+                STATUS_IO_ERROR
+            }
+        };
+        Self::answer(active, job.chain, status)
+    }
+
+    fn reject(&mut self, active: &mut Active, chain: Chain, rejection: Rejection) -> Result<(), RingFault> {
+        self.counters.failed();
+        let status = match rejection {
+            Rejection::Unsupported => STATUS_UNSUPPORTED,
+            Rejection::Invalid => STATUS_IO_ERROR,
+        };
+        Self::answer(active, chain, status)
+    }
+
+    /// Gives a chain back with its last writable byte, where it has one, as the status.
+    fn answer(active: &mut Active, chain: Chain, status: u8) -> Result<(), RingFault> {
+        let mut writer = chain.writer(&active.activation.memory);
+        let room = writer.remaining();
+        writer.skip(room.saturating_sub(1));
+        writer.write(&[status]);
+        active.ring().map_or(Ok(()), |ring| ring.complete(chain, room))
+    }
+
+    fn settle_active(&mut self, active: &mut Active) -> Result<(), RingFault> {
+        self.disk.submit();
+        while let Some((tag, result)) = self.disk.finished() {
+            let current = tag.generation == self.generation;
+            if let Some(job) = current.then(|| active.under_way.take(tag.head)).flatten() {
+                self.finish(active, job, &result)?;
+            }
+        }
+        let first_change = active.under_way.first_change();
+        while let Some(flush) = active.under_way.due(first_change) {
+            self.start(active, flush)?;
+        }
+        self.disk.submit();
+        if active.ring().map_or(Ok(false), Ring::wants_interrupt)? {
+            active.activation.interrupt.used(QUEUE);
+        }
+        Ok(())
+    }
+
+    /// The configuration space (5.2.4) up to and including `write_zeroes_may_unmap`. What belongs to a feature
+    /// that is not offered is zero.
+    fn config_space(&self) -> [u8; 60] {
+        let sectors = |bytes: u64| u32::try_from(bytes.checked_div(SECTOR).unwrap_or(0)).unwrap_or(u32::MAX);
+        let space = self.disk.space();
+        let mut config = [0; 60];
+        let mut put = |offset: usize, field: &[u8]| {
+            for (to, from) in config.iter_mut().skip(offset).zip(field) {
+                *to = *from;
+            }
+        };
+        put(0, &self.disk.bytes().checked_div(SECTOR).unwrap_or(0).to_le_bytes());
         // Header and status take a descriptor each.
-        let segments = u32::from(QUEUE_SIZE.saturating_sub(2)).to_le_bytes();
-        rest.split_at_mut(4).1.copy_from_slice(&segments);
-        space
+        put(12, &u32::from(QUEUE_SIZE.saturating_sub(2)).to_le_bytes());
+        if let Some(alignment) = self.discard() {
+            put(36, &sectors(MAX_DISCARDED).to_le_bytes());
+            put(40, &1u32.to_le_bytes());
+            put(44, &sectors(alignment).max(1).to_le_bytes());
+        }
+        if self.zero() {
+            put(48, &sectors(MAX_ZEROED).to_le_bytes());
+            put(52, &1u32.to_le_bytes());
+            put(56, &[u8::from(space.discard.is_some())]);
+        }
+        config
+    }
+
+    fn discard(&self) -> Option<u64> {
+        self.disk.space().discard.filter(|_| !self.read_only)
+    }
+
+    fn zero(&self) -> bool {
+        self.disk.space().zero && !self.read_only
     }
 }
 
@@ -143,7 +325,12 @@ impl<D: Disk> VirtioDevice for BlockDevice<D> {
     }
 
     fn features(&self) -> u64 {
-        FEATURE_SEG_MAX | FEATURE_FLUSH | if self.read_only { FEATURE_READ_ONLY } else { 0 }
+        let when = |condition: bool, bit: u64| if condition { bit } else { 0 };
+        feature::SEG_MAX
+            | feature::FLUSH
+            | when(self.read_only, feature::READ_ONLY)
+            | when(self.discard().is_some(), feature::DISCARD)
+            | when(self.zero(), feature::WRITE_ZEROES)
     }
 
     fn queue_max_sizes(&self) -> &'static [u16] {
@@ -159,43 +346,37 @@ impl<D: Disk> VirtioDevice for BlockDevice<D> {
     }
 
     fn activate(&mut self, activation: Activation) {
-        self.active = Some(activation);
+        let size = activation.rings.get(QUEUE).and_then(Option::as_ref).map_or(0, Ring::size);
+        self.generation = self.generation.wrapping_add(1);
+        self.active = Some(Active { activation, under_way: UnderWay::new(size) });
     }
 
-    fn notify(&mut self, queue: usize, _now: Instant) -> Result<Backlog, RingFault> {
-        // Taken for the turn and put back at its end: a ring that broke stays gone.
-        let Some(mut active) = self.active.take() else { return Ok(Backlog::Done) };
-        let Some(ring) = active.rings.get_mut(queue).and_then(Option::as_mut) else {
-            self.active = Some(active);
+    fn notify(&mut self, queue: usize, now: Instant) -> Result<Backlog, RingFault> {
+        if queue != QUEUE {
             return Ok(Backlog::Done);
-        };
-        let mut backlog = Backlog::More;
-        let mut moved = 0usize;
-        for _ in 0..ring.size() {
-            if moved >= TURN_BYTES {
-                break;
-            }
-            let Some(chain) = ring.pop()? else {
-                backlog = Backlog::Done;
-                break;
-            };
-            moved = moved.saturating_add(chain.readable_bytes()).saturating_add(chain.writable_bytes());
-            let written = self.answer(&chain, &active.memory);
-            ring.complete(chain, written)?;
         }
-        if ring.wants_interrupt()? {
-            active.interrupt.used(queue);
+        self.with_active(|device, active| device.turn(active, now)).unwrap_or(Ok(Backlog::Done))
+    }
+
+    fn quiesce(&mut self) -> Result<(), RingFault> {
+        while self.in_flight() > 0 && self.disk.pending() > 0 {
+            self.disk.wait();
+            self.settle()?;
         }
-        self.active = Some(active);
-        Ok(backlog)
+        Ok(())
     }
 
     fn reset(&mut self) {
         self.active = None;
+        while self.disk.pending() > 0 {
+            self.disk.submit();
+            self.disk.wait();
+            while self.disk.finished().is_some() {}
+        }
     }
 
     fn counters(&self, report: &mut dyn FnMut(&'static str, u64)) {
-        report("completed", self.counters.completed);
-        report("failed", self.counters.failed);
+        self.counters.report(report);
+        self.disk.counters(report);
     }
 }

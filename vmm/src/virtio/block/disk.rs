@@ -1,120 +1,110 @@
-//! Where the sectors are.
+//! What the device asks of whatever holds its sectors.
+//!
+//! Duty: the contract between the model and a disk. A disk may answer at once or later; the model does not care
+//! which. Not here: files ([`FileDisk`](super::FileDisk)).
+//!
+//! ```text
+//!   start ──▶ Done(result)
+//!     └─────▶ Pending ── submit ──▶ under way ──▶ finished() tells (tag, result)
+//! ```
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Seek, SeekFrom};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::io;
 
-use vm_memory::VolatileMemoryError;
-
-use super::SECTOR;
 use crate::virtio::rings::{Reader, Writer};
 
-/// Sectors that can be read, written and made durable. Offsets are within [`Disk::bytes`].
-pub trait Disk: Send {
-    /// Size of the disk, a multiple of [`SECTOR`].
-    fn bytes(&self) -> u64;
-    /// Fills `into` with `bytes` from `offset` on.
-    fn read(&mut self, offset: u64, into: &mut Writer<'_>, bytes: usize) -> io::Result<()>;
-    /// Takes `bytes` out of `from` and puts them at `offset`.
-    fn write(&mut self, offset: u64, from: &mut Reader<'_>, bytes: usize) -> io::Result<()>;
-    /// Returns when everything written is durable.
-    fn flush(&mut self) -> io::Result<()>;
+/// Names one request of one driver initialisation. What comes late, after a reset, has another generation than
+/// whatever is under way by then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tag {
+    /// Counts the driver's initialisations.
+    pub generation: u32,
+    /// Head of the request's chain, which no other request has for as long as this one is under way.
+    pub head: u16,
 }
 
-/// Why a disk cannot be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The host does not give it.
-    #[error("{}: cannot be opened", path.display())]
-    Open {
-        /// Which file.
-        path: PathBuf,
-        /// What the host said.
-        source: io::Error,
+/// What a disk is to do. Offsets and lengths are within [`Disk::bytes`]; none is zero long.
+#[derive(Debug)]
+pub enum Work<'a> {
+    /// Fill `into` to its end from `offset` on.
+    Read {
+        /// Byte on the disk.
+        offset: u64,
+        /// Guest memory, as long as what is to be read.
+        into: Writer<'a>,
     },
-    /// A folder, a pipe, a terminal.
-    #[error("{}: not a disk image, expected a file or a block device", path.display())]
-    NotADisk {
-        /// Which file.
-        path: PathBuf,
+    /// Put all of `from` at `offset`.
+    Write {
+        /// Byte on the disk.
+        offset: u64,
+        /// Guest memory, as long as what is to be written.
+        from: Reader<'a>,
+        /// It must not be reported before it is on stable storage.
+        durable: bool,
     },
-    /// Not one sector in it.
-    #[error("{}: has {bytes} bytes, expected at least {SECTOR}", path.display())]
-    TooSmall {
-        /// Which file.
-        path: PathBuf,
-        /// Its size.
+    /// Make durable whatever was reported as written.
+    Flush,
+    /// Forget what is there; anything may be read afterwards.
+    Discard {
+        /// Byte on the disk.
+        offset: u64,
+        /// How many.
         bytes: u64,
     },
+    /// Zeroes are to be read from there.
+    Zero {
+        /// Byte on the disk.
+        offset: u64,
+        /// How many.
+        bytes: u64,
+        /// Its storage may be given back.
+        unmap: bool,
+        /// It must not be reported before it is on stable storage.
+        durable: bool,
+    },
 }
 
-/// A raw image in a file, or a block device of the host.
+/// How a disk took its work.
 #[derive(Debug)]
-pub struct FileDisk {
-    file: File,
-    bytes: u64,
+#[must_use]
+pub enum Started {
+    /// It is over.
+    Done(io::Result<()>),
+    /// [`Disk::finished`] will tell.
+    Pending,
 }
 
-impl FileDisk {
-    /// Opens an image, for reading only where `read_only` says so.
-    pub fn open(path: &Path, read_only: bool) -> Result<Self, OpenError> {
-        let failed = |source| OpenError::Open { path: path.to_owned(), source };
-        // A named pipe would keep the open waiting for its other end; non-blocking, it is looked at and refused.
-        let mut options = OpenOptions::new();
-        options.read(true).write(!read_only).custom_flags(nix::libc::O_NONBLOCK);
-        let mut file = options.open(path).map_err(failed)?;
-        let kind = file.metadata().map_err(failed)?.file_type();
-        if !(kind.is_file() || kind.is_block_device()) {
-            return Err(OpenError::NotADisk { path: path.to_owned() });
-        }
-        // The end of a block device is found by going there; its metadata says 0.
-        let size = file.seek(SeekFrom::End(0)).map_err(failed)?;
-        let torn = size.checked_rem(SECTOR).unwrap_or(0);
-        let bytes = size.saturating_sub(torn);
-        if bytes == 0 {
-            return Err(OpenError::TooSmall { path: path.to_owned(), bytes: size });
-        }
-        if torn > 0 {
-            log::warn!("{}: its last {torn} bytes are no whole sector; not shown", path.display());
-        }
-        Ok(Self { file, bytes })
-    }
+/// What a disk can do with ranges besides reading and writing them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Space {
+    /// It can discard, best in pieces of so many bytes.
+    pub discard: Option<u64>,
+    /// It can make zeroes without being sent them.
+    pub zero: bool,
 }
 
-/// Calls `step` until it moved `bytes`. Zero is an end that came too early; an interruption is none.
-fn move_all(
-    mut bytes: usize,
-    mut step: impl FnMut(usize) -> Result<usize, VolatileMemoryError>,
-) -> io::Result<()> {
-    while bytes > 0 {
-        match step(bytes) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(moved) => bytes = bytes.saturating_sub(moved),
-            Err(VolatileMemoryError::IOError(error)) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(VolatileMemoryError::IOError(error)) => return Err(error),
-            Err(other) => return Err(io::Error::other(other)),
-        }
-    }
-    Ok(())
-}
+/// Sectors that can be read, written and made durable.
+pub trait Disk: Send {
+    /// Size of the disk, a multiple of [`SECTOR`](super::SECTOR). Does not change.
+    fn bytes(&self) -> u64;
 
-impl Disk for FileDisk {
-    fn bytes(&self) -> u64 {
-        self.bytes
-    }
+    /// What else it can do. Does not change.
+    fn space(&self) -> Space;
 
-    fn read(&mut self, offset: u64, into: &mut Writer<'_>, bytes: usize) -> io::Result<()> {
-        self.file.seek(SeekFrom::Start(offset))?;
-        move_all(bytes, |left| into.read_from(&mut self.file, left))
-    }
+    /// Starts `work`. While it is pending the disk keeps the guest memory in it mapped.
+    fn start(&mut self, tag: Tag, work: Work<'_>) -> Started;
 
-    fn write(&mut self, offset: u64, from: &mut Reader<'_>, bytes: usize) -> io::Result<()> {
-        self.file.seek(SeekFrom::Start(offset))?;
-        move_all(bytes, |left| from.write_to(&mut self.file, left))
-    }
+    /// Sends to the host what was started and is pending: once for all of a turn.
+    fn submit(&mut self);
 
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.sync_data()
-    }
+    /// What is over, one at a time. Whatever it goes on with needs another [`submit`](Self::submit).
+    fn finished(&mut self) -> Option<(Tag, io::Result<()>)>;
+
+    /// How much is pending.
+    fn pending(&self) -> usize;
+
+    /// Blocks until [`finished`](Self::finished) has something to tell; returns at once where nothing is pending.
+    fn wait(&mut self);
+
+    /// What it did so far, by name, see [`counters`](crate::virtio::device::VirtioDevice::counters).
+    fn counters(&self, report: &mut dyn FnMut(&'static str, u64));
 }

@@ -1,28 +1,36 @@
-//! A driver's requests against the model, on a disk in memory and on a real file.
+//! A driver's requests against the model, on a disk in memory and on real files.
 
+mod files;
+mod limits;
+mod pending;
+mod requests;
+mod ring;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use proptest::prelude::*;
 use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
 use crate::memory::GuestRam;
+use crate::rate::Limit;
 use crate::virtio::device::{Activation, Backlog, VirtioDevice};
-use crate::virtio::feature;
-use crate::virtio::rings::{Reader, RingFault, Writer};
-use crate::virtio::testing::{self, Buffer, GuestQueue, Interrupts};
+use crate::virtio::testing::{self, Buffer, GuestQueue, Interrupts, Used};
 
 const HEADER_AT: u64 = 0x2_0000;
 const DATA_AT: u64 = 0x3_0000;
 const STATUS_AT: u64 = 0x2_8000;
+const RANGE_AT: u64 = 0x2_9000;
 
 const IN: u32 = 0;
 const OUT: u32 = 1;
 const FLUSH: u32 = 4;
 const GET_ID: u32 = 8;
 const DISCARD: u32 = 11;
+const WRITE_ZEROES: u32 = 13;
+const UNMAP: u32 = 1;
 
 const OK: u8 = 0;
 const IO_ERROR: u8 = 1;
@@ -30,34 +38,112 @@ const UNSUPPORTED: u8 = 2;
 /// What the driver puts where the status will be.
 const UNTOUCHED: u8 = 0xee;
 
-/// Sectors in memory. Each call is counted; a fault can be planted.
+/// What a disk in memory was asked for, besides reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Write { sector: u64, durable: bool },
+    Flush,
+    Discard { sector: u64, sectors: u64 },
+    Zero { sector: u64, sectors: u64, unmap: bool, durable: bool },
+}
+
+/// Sectors in memory. What it is asked for is done at once; when it is told depends.
+#[derive(Debug)]
 struct MemoryDisk {
     content: Vec<u8>,
-    flushes: u32,
-    fails: bool,
+    space: Space,
+    asked: Vec<Asked>,
+    fails: Option<io::ErrorKind>,
+    /// Answers come when the test says so.
+    later: bool,
+    pending: Vec<(Tag, io::Result<()>)>,
+    finished: VecDeque<(Tag, io::Result<()>)>,
+}
+
+impl MemoryDisk {
+    fn new(sectors: usize) -> Self {
+        Self {
+            content: (0..sectors * 512).map(|i| u8::try_from(i / 512 % 251).unwrap()).collect(),
+            space: Space { discard: Some(4096), zero: true },
+            asked: Vec::new(),
+            fails: None,
+            later: false,
+            pending: Vec::new(),
+            finished: VecDeque::new(),
+        }
+    }
+
+    fn later(sectors: usize) -> Self {
+        Self { later: true, ..Self::new(sectors) }
+    }
+
+    /// One that is pending comes to its end.
+    fn finish(&mut self, index: usize) {
+        let finished = self.pending.remove(index);
+        self.finished.push_back(finished);
+    }
+
+    fn carry_out(&mut self, work: Work<'_>) -> io::Result<()> {
+        if let Some(kind) = self.fails {
+            return Err(kind.into());
+        }
+        let place = |offset: u64, bytes: u64| {
+            let start = usize::try_from(offset).unwrap();
+            start..start + usize::try_from(bytes).unwrap()
+        };
+        match work {
+            Work::Read { offset, mut into } => {
+                let bytes = into.remaining();
+                assert_eq!(into.write(&self.content[place(offset, bytes as u64)]), bytes);
+            }
+            Work::Write { offset, mut from, durable } => {
+                let bytes = from.remaining();
+                assert_eq!(from.read(&mut self.content[place(offset, bytes as u64)]), bytes);
+                self.asked.push(Asked::Write { sector: offset / 512, durable });
+            }
+            Work::Flush => self.asked.push(Asked::Flush),
+            Work::Discard { offset, bytes } => {
+                self.content[place(offset, bytes)].fill(0xdd);
+                self.asked.push(Asked::Discard { sector: offset / 512, sectors: bytes / 512 });
+            }
+            Work::Zero { offset, bytes, unmap, durable } => {
+                self.content[place(offset, bytes)].fill(0);
+                let (sector, sectors) = (offset / 512, bytes / 512);
+                self.asked.push(Asked::Zero { sector, sectors, unmap, durable });
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Disk for MemoryDisk {
     fn bytes(&self) -> u64 {
         self.content.len() as u64
     }
-    fn read(&mut self, offset: u64, into: &mut Writer<'_>, bytes: usize) -> io::Result<()> {
-        if self.fails {
-            return Err(io::ErrorKind::Other.into());
+    fn space(&self) -> Space {
+        self.space
+    }
+    fn start(&mut self, tag: Tag, work: Work<'_>) -> Started {
+        let result = self.carry_out(work);
+        if !self.later {
+            return Started::Done(result);
         }
-        let start = usize::try_from(offset).unwrap();
-        assert_eq!(into.write(&self.content[start..start + bytes]), bytes);
-        Ok(())
+        self.pending.push((tag, result));
+        Started::Pending
     }
-    fn write(&mut self, offset: u64, from: &mut Reader<'_>, bytes: usize) -> io::Result<()> {
-        let start = usize::try_from(offset).unwrap();
-        assert_eq!(from.read(&mut self.content[start..start + bytes]), bytes);
-        Ok(())
+    fn submit(&mut self) {}
+    fn finished(&mut self) -> Option<(Tag, io::Result<()>)> {
+        self.finished.pop_front()
     }
-    fn flush(&mut self) -> io::Result<()> {
-        self.flushes += 1;
-        Ok(())
+    fn pending(&self) -> usize {
+        self.pending.len() + self.finished.len()
     }
+    fn wait(&mut self) {
+        if self.finished.is_empty() && !self.pending.is_empty() {
+            self.finish(0);
+        }
+    }
+    fn counters(&self, _report: &mut dyn FnMut(&'static str, u64)) {}
 }
 
 struct Rig<D> {
@@ -69,17 +155,28 @@ struct Rig<D> {
 
 impl<D: Disk> Rig<D> {
     fn new(disk: D, read_only: bool) -> Self {
+        Self::limited(disk, read_only, Limit::default())
+    }
+
+    fn limited(disk: D, read_only: bool, limit: Limit) -> Self {
         let ram = testing::ram();
-        let queue = GuestQueue::new(&ram, GuestAddress(0x1_0000), 16);
-        let interrupts = Arc::new(Interrupts::default());
-        let mut device = BlockDevice::new(disk, "root", read_only);
-        device.activate(Activation {
-            memory: ram.clone(),
-            rings: vec![Some(queue.ring(feature::VERSION_1).unwrap())],
-            features: feature::VERSION_1,
-            interrupt: interrupts.clone(),
+        let device = BlockDevice::new(disk, "root", read_only, limit);
+        let queue = GuestQueue::new(&ram, GuestAddress(0x1_0000), 64);
+        let mut rig = Self { ram, queue, device, interrupts: Arc::default() };
+        rig.activate(u64::MAX);
+        rig
+    }
+
+    /// The driver starts anew, and accepts those features of `wanted` that are offered.
+    fn activate(&mut self, wanted: u64) {
+        let features = self.device.features() & wanted;
+        self.queue = GuestQueue::new(&self.ram, GuestAddress(0x1_0000), 64);
+        self.device.activate(Activation {
+            memory: self.ram.clone(),
+            rings: vec![Some(self.queue.ring(features).unwrap())],
+            features,
+            interrupt: self.interrupts.clone(),
         });
-        Self { ram, queue, device, interrupts }
     }
 
     fn header(&self, kind: u32, sector: u64) {
@@ -90,249 +187,90 @@ impl<D: Disk> Rig<D> {
         self.ram.write_obj(UNTOUCHED, GuestAddress(STATUS_AT)).unwrap();
     }
 
+    fn notify(&mut self) -> Backlog {
+        self.device.notify(0, Instant::now()).unwrap()
+    }
+
     fn submit(&mut self, buffers: &[Buffer]) -> u8 {
         self.queue.offer(buffers);
-        assert_eq!(self.device.notify(0, Instant::now()), Ok(Backlog::Done));
+        while self.notify() == Backlog::More {}
+        self.device.quiesce().unwrap();
         assert_eq!(self.queue.used().len(), 1);
+        self.status()
+    }
+
+    fn status(&self) -> u8 {
         self.ram.read_obj(GuestAddress(STATUS_AT)).unwrap()
     }
 
-    /// A well-formed request with `bytes` of data at [`DATA_AT`].
-    fn request(&mut self, kind: u32, sector: u64, bytes: u32) -> u8 {
+    /// The buffers of a well-formed request with `bytes` of data at [`DATA_AT`]; the header is in place.
+    fn buffers(&self, kind: u32, sector: u64, bytes: u32) -> Vec<Buffer> {
         self.header(kind, sector);
         let data =
             if kind == OUT { Buffer::readable(DATA_AT, bytes) } else { Buffer::writable(DATA_AT, bytes) };
         let mut buffers = vec![Buffer::readable(HEADER_AT, 16)];
         buffers.extend((bytes > 0).then_some(data));
         buffers.push(Buffer::writable(STATUS_AT, 1));
+        buffers
+    }
+
+    fn request(&mut self, kind: u32, sector: u64, bytes: u32) -> u8 {
+        let buffers = self.buffers(kind, sector, bytes);
         self.submit(&buffers)
     }
-}
 
-fn memory_disk(sectors: usize) -> MemoryDisk {
-    let content = (0..sectors * 512).map(|i| u8::try_from(i / 512 % 251).unwrap()).collect();
-    MemoryDisk { content, flushes: 0, fails: false }
-}
-
-#[test]
-fn what_is_written_is_read_again() {
-    let mut rig = Rig::new(memory_disk(16), false);
-    rig.ram.write_slice(&[7; 1024], GuestAddress(DATA_AT)).unwrap();
-    assert_eq!(rig.request(OUT, 3, 1024), OK);
-    rig.ram.write_slice(&[0; 2048], GuestAddress(DATA_AT)).unwrap();
-    assert_eq!(rig.request(IN, 2, 2048), OK);
-    let mut data = vec![0; 2048];
-    rig.ram.read_slice(&mut data, GuestAddress(DATA_AT)).unwrap();
-    assert_eq!(data, [vec![2; 512], vec![7; 1024], vec![5; 512]].concat());
-    assert_eq!(rig.interrupts.take(), [0, 0]);
-    assert_eq!(rig.request(FLUSH, 0, 0), OK);
-}
-
-#[test]
-fn requests_outside_the_disk_or_of_broken_sectors_fail() {
-    let mut rig = Rig::new(memory_disk(16), false);
-    for (kind, sector, bytes) in [
-        (IN, 16, 512),
-        (IN, 15, 1024),
-        (OUT, 16, 512),
-        (IN, u64::MAX, 512),
-        (OUT, u64::MAX / 512, 512),
-        (IN, 1 << 55, 512),
-        (IN, 0, 511),
-        (OUT, 0, 513),
-    ] {
-        assert_eq!(rig.request(kind, sector, bytes), IO_ERROR, "{kind} {sector} {bytes}");
+    /// Offers a request and gives the device its turn, no more.
+    fn begin(&mut self, kind: u32, sector: u64, bytes: u32) -> u16 {
+        let buffers = self.buffers(kind, sector, bytes);
+        let head = self.queue.offer(&buffers);
+        assert_eq!(self.notify(), Backlog::Done);
+        head
     }
-    assert_eq!(rig.request(IN, 15, 512), OK, "and the device goes on");
-}
 
-#[test]
-fn a_read_only_disk_takes_no_write_whatever_the_driver_thinks() {
-    let mut rig = Rig::new(memory_disk(16), true);
-    assert_ne!(rig.device.features() & (1 << 5), 0);
-    let before = rig.device.disk_for_tests().content.clone();
-    rig.ram.write_slice(&[0xff; 512], GuestAddress(DATA_AT)).unwrap();
-    assert_eq!(rig.request(OUT, 0, 512), IO_ERROR);
-    assert_eq!(rig.device.disk_for_tests().content, before);
-    assert_eq!(rig.request(IN, 0, 512), OK);
-}
+    /// A request to discard or zero one range.
+    fn range(&mut self, kind: u32, sector: u64, sectors: u32, flags: u32) -> u8 {
+        self.header(kind, 0);
+        let mut range = [0; 16];
+        range[..8].copy_from_slice(&sector.to_le_bytes());
+        range[8..12].copy_from_slice(&sectors.to_le_bytes());
+        range[12..].copy_from_slice(&flags.to_le_bytes());
+        self.ram.write_slice(&range, GuestAddress(RANGE_AT)).unwrap();
+        self.submit(&[
+            Buffer::readable(HEADER_AT, 16),
+            Buffer::readable(RANGE_AT, 16),
+            Buffer::writable(STATUS_AT, 1),
+        ])
+    }
 
-#[test]
-fn types_without_a_feature_are_unsupported() {
-    let mut rig = Rig::new(memory_disk(16), false);
-    for kind in [DISCARD, 13, 2, 3, u32::MAX] {
-        assert_eq!(rig.request(kind, 0, 512), UNSUPPORTED);
+    fn fill(&self, byte: u8, bytes: usize) {
+        self.ram.write_slice(&vec![byte; bytes], GuestAddress(DATA_AT)).unwrap();
+    }
+
+    fn data(&self, bytes: usize) -> Vec<u8> {
+        let mut data = vec![0; bytes];
+        self.ram.read_slice(&mut data, GuestAddress(DATA_AT)).unwrap();
+        data
+    }
+
+    fn heads(&mut self) -> Vec<u16> {
+        self.queue.used().iter().map(|used: &Used| used.head).collect()
+    }
+
+    fn counter(&self, name: &str) -> u64 {
+        let mut all = BTreeMap::new();
+        self.device.counters(&mut |name, value| assert_eq!(all.insert(name, value), None, "{name}"));
+        all[name]
     }
 }
 
-#[test]
-fn the_id_needs_its_twenty_bytes() {
-    let mut rig = Rig::new(memory_disk(16), false);
-    assert_eq!(rig.request(GET_ID, 0, 20), OK);
-    let mut id = [0xff; 20];
-    rig.ram.read_slice(&mut id, GuestAddress(DATA_AT)).unwrap();
-    assert_eq!(&id, b"root\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
-    assert_eq!(rig.request(GET_ID, 0, 19), IO_ERROR);
-}
-
-#[test]
-fn chains_without_header_or_status_are_given_back() {
-    let mut rig = Rig::new(memory_disk(16), false);
-    rig.header(IN, 0);
-    assert_eq!(rig.submit(&[Buffer::readable(HEADER_AT, 16)]), UNTOUCHED, "no room for a status");
-    assert_eq!(rig.submit(&[Buffer::writable(STATUS_AT, 1)]), IO_ERROR, "no header");
-    rig.header(IN, 0);
-    assert_eq!(rig.submit(&[Buffer::readable(HEADER_AT, 15), Buffer::writable(STATUS_AT, 1)]), IO_ERROR);
-    assert_eq!(rig.request(IN, 0, 512), OK);
-}
-
-#[test]
-fn a_header_and_a_status_in_pieces_are_whole() {
-    let mut rig = Rig::new(memory_disk(16), false);
-    rig.header(IN, 4);
-    let status = rig.submit(&[
-        Buffer::readable(HEADER_AT, 5),
-        Buffer::readable(HEADER_AT + 5, 11),
-        Buffer::writable(DATA_AT, 100),
-        Buffer::writable(DATA_AT + 100, 412),
-        Buffer::writable(STATUS_AT, 1),
-    ]);
-    assert_eq!(status, OK);
-    assert_eq!(rig.ram.read_obj::<[u8; 2]>(GuestAddress(DATA_AT + 510)).unwrap(), [4, 4]);
-}
-
-#[test]
-fn a_disk_that_fails_fails_the_request_only() {
-    let mut rig = Rig::new(MemoryDisk { fails: true, ..memory_disk(16) }, false);
-    assert_eq!(rig.request(IN, 0, 512), IO_ERROR);
-    assert_eq!(rig.request(FLUSH, 0, 0), OK);
-    assert_eq!(rig.device.counters(), Counters { completed: 1, failed: 1 });
-}
-
-#[test]
-fn a_ring_that_breaks_is_reported_and_gone() {
-    let mut rig = Rig::new(memory_disk(16), false);
-    rig.queue.make_available(99);
-    assert_eq!(rig.device.notify(0, Instant::now()), Err(RingFault::HeadOutOfRange));
-    assert_eq!(rig.device.notify(0, Instant::now()), Ok(Backlog::Done), "nothing left to work on");
-}
-
-#[test]
-fn a_driver_that_never_stops_is_served_in_turns() {
-    let mut rig = Rig::new(memory_disk(16), false);
-    rig.header(FLUSH, 0);
-    // One chain, offered again before each look: the model must stop by itself.
-    for _ in 0..16 {
-        rig.queue.offer(&[Buffer::readable(HEADER_AT, 16)]);
+impl Rig<MemoryDisk> {
+    fn disk(&self) -> &MemoryDisk {
+        self.device.disk()
     }
-    assert_eq!(rig.device.notify(0, Instant::now()), Ok(Backlog::More));
-    assert_eq!(rig.device.notify(0, Instant::now()), Ok(Backlog::Done));
-}
 
-#[test]
-fn buffers_that_overlap_do_not_lengthen_a_turn() {
-    let mut rig = Rig::new(memory_disk(4096), true);
-    rig.header(IN, 0);
-    // Two times 1.9 MB into the same place are one turn's worth; the third waits for the next.
-    let overlapping = [Buffer::writable(0x10_0000, 1_900_032), Buffer::writable(STATUS_AT, 1)];
-    for _ in 0..4 {
-        rig.queue.offer(&[&[Buffer::readable(HEADER_AT, 16)][..], &overlapping].concat());
-    }
-    assert_eq!(rig.device.notify(0, Instant::now()), Ok(Backlog::More));
-    assert_eq!(rig.queue.used().len(), 3);
-    assert_eq!(rig.device.notify(0, Instant::now()), Ok(Backlog::Done));
-    assert_eq!(rig.queue.used().len(), 1);
-}
-
-#[test]
-fn a_request_larger_than_any_driver_makes_is_refused() {
-    let mut rig = Rig::new(memory_disk(64), false);
-    rig.header(IN, 0);
-    let mib = 1 << 20;
-    let mut buffers = vec![Buffer::readable(HEADER_AT, 16)];
-    buffers.extend((0..9).map(|_| Buffer::writable(0x10_0000, 2 * mib)));
-    buffers.push(Buffer::writable(STATUS_AT, 1));
-    rig.queue.offer(&buffers);
-    let _ = rig.device.notify(0, Instant::now()).unwrap();
-    assert_eq!(rig.queue.used().len(), 1);
-    assert_eq!(rig.ram.read_obj::<u8>(GuestAddress(STATUS_AT)).unwrap(), IO_ERROR);
-}
-
-#[test]
-fn the_configuration_space_ends_where_it_ends() {
-    let rig = Rig::new(memory_disk(16), false);
-    let mut all = [0xaa; 24];
-    rig.device.read_config(0, &mut all);
-    assert_eq!(all[..8], 16u64.to_le_bytes());
-    assert_eq!(all[16..], [0xaa; 8]);
-    for offset in [16, 1000, u64::MAX] {
-        let mut byte = [0xaa];
-        rig.device.read_config(offset, &mut byte);
-        assert_eq!(byte, [0xaa]);
-    }
-}
-
-#[test]
-fn a_file_keeps_what_was_written_and_hides_a_torn_last_sector() {
-    let file = vmm_sys_util::tempfile::TempFile::new().unwrap();
-    std::fs::write(file.as_path(), vec![1; 4 * 512 + 100]).unwrap();
-    let disk = FileDisk::open(file.as_path(), false).unwrap();
-    assert_eq!(disk.bytes(), 4 * 512);
-    let mut rig = Rig::new(disk, false);
-    rig.ram.write_slice(&[9; 512], GuestAddress(DATA_AT)).unwrap();
-    assert_eq!(rig.request(OUT, 3, 512), OK);
-    assert_eq!(rig.request(OUT, 4, 512), IO_ERROR);
-    assert_eq!(rig.request(FLUSH, 0, 0), OK);
-    let content = std::fs::read(file.as_path()).unwrap();
-    assert_eq!(content[3 * 512..], [vec![9; 512], vec![1; 100]].concat());
-    assert_eq!(rig.request(IN, 3, 512), OK);
-    assert_eq!(rig.ram.read_obj::<[u8; 2]>(GuestAddress(DATA_AT + 510)).unwrap(), [9, 9]);
-}
-
-#[test]
-fn a_file_that_shrinks_under_the_guest_fails_reads_past_its_end() {
-    let file = vmm_sys_util::tempfile::TempFile::new().unwrap();
-    std::fs::write(file.as_path(), vec![1; 4 * 512]).unwrap();
-    let mut rig = Rig::new(FileDisk::open(file.as_path(), true).unwrap(), true);
-    std::fs::write(file.as_path(), vec![1; 512]).unwrap();
-    assert_eq!(rig.request(IN, 2, 1024), IO_ERROR);
-    assert_eq!(rig.request(IN, 0, 512), OK);
-}
-
-#[test]
-fn what_is_no_disk_is_refused_in_one_line() {
-    let refusal = FileDisk::open(Path::new("/nonexistent/disk.img"), true).unwrap_err();
-    assert_eq!(refusal.to_string(), "/nonexistent/disk.img: cannot be opened");
-    let refusal = FileDisk::open(Path::new("/dev/null"), true).unwrap_err();
-    assert_eq!(refusal.to_string(), "/dev/null: not a disk image, expected a file or a block device");
-    let pipe = std::env::temp_dir().join(format!("hearth-disk-{}.fifo", std::process::id()));
-    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    let refusal = FileDisk::open(&pipe, true).unwrap_err();
-    std::fs::remove_file(&pipe).unwrap();
-    assert!(refusal.to_string().ends_with("not a disk image, expected a file or a block device"));
-    let file = vmm_sys_util::tempfile::TempFile::new().unwrap();
-    let refusal = FileDisk::open(file.as_path(), true).unwrap_err();
-    assert!(refusal.to_string().ends_with(": has 0 bytes, expected at least 512"));
-}
-
-proptest! {
-    /// Whatever header and whatever chain: one answer, nothing outside the disk, no panic.
-    #[test]
-    fn any_request_gets_one_answer(
-        kind in prop_oneof![0u32..16, any::<u32>()],
-        sector in prop_oneof![0u64..20, any::<u64>()],
-        buffers in proptest::collection::vec((0u64..0x1000, 1u32..3000, any::<bool>()), 1..8),
-    ) {
-        let mut rig = Rig::new(memory_disk(16), false);
-        rig.header(kind, sector);
-        let (mut readable, writable): (Vec<_>, Vec<_>) = buffers
-            .iter()
-            .map(|&(at, bytes, write)| if write { Buffer::writable(DATA_AT + at, bytes) } else { Buffer::readable(DATA_AT + at, bytes) })
-            .partition(|buffer| !buffer.writable);
-        readable.insert(0, Buffer::readable(HEADER_AT, 16));
-        readable.extend(writable);
-        rig.queue.offer(&readable);
-        prop_assert_eq!(rig.device.notify(0, Instant::now()), Ok(Backlog::Done));
-        prop_assert_eq!(rig.queue.used().len(), 1);
+    /// One pending request comes to its end, and the device hears of it.
+    fn finish(&mut self, index: usize) {
+        self.device.disk_mut().finish(index);
+        self.device.settle().unwrap();
     }
 }
