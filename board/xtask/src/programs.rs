@@ -83,6 +83,9 @@ pub(crate) fn build_static(
         command.args(["--package", package]);
     }
     let mut flags = "-C target-feature=+crt-static".to_owned();
+    if arch == Arch::X86_64 {
+        flags.push_str(&compact_link());
+    }
     let mut target_dir = shop.target();
     if let Toolchain::Debian { sysroot } = &toolchain {
         flags.push_str(&format!(" --sysroot={}", sysroot.display()));
@@ -100,6 +103,19 @@ pub(crate) fn build_static(
     let title = format!("programs for {arch}: {}", packages.join(", "));
     shop.cargo_job(&title, &format!("programs-{arch}")).run(command)?;
     Ok(Programs { folder: target_dir.join(arch.rust_target()).join("release") })
+}
+
+/// What makes a static program of x86_64 an eighth smaller: relocations as a bitmap, equal functions once, and no tables
+/// to unwind a stack that nobody unwinds, as a panic aborts. ARM64's linker (GNU ld) knows none of the three.
+fn compact_link() -> String {
+    let words = ["--pack-dyn-relocs=relr", "--icf=all", "-O2", "--no-eh-frame-hdr"];
+    let mut flags = " -C force-unwind-tables=no".to_owned();
+    for word in words {
+        flags.push_str(&format!(" -C link-arg=-Wl,{word}"));
+    }
+    // From the workspace's root, where cargo starts the linker: a path in full may have blanks, and flags may not.
+    flags.push_str(" -C link-arg=-Wl,-T,board/xtask/link/no-unwinding.ld");
+    flags
 }
 
 /// A toolchain for `arch`, fetched if need be, with the C toolchain that it links with.
