@@ -7,6 +7,7 @@
 //! | [`devices`] | platform devices: serial port, power and reset registers |
 //! | [`virtio`] | the MMIO transport and one folder per device |
 //! | [`memory`] | guest RAM: the only place that maps it and shows it to KVM |
+//! | [`mapped_file`] | kernels and initial RAM disks, mapped into it rather than copied |
 //! | [`kvm`] | opens KVM and says plainly when it cannot be used |
 //! | [`output`] | what the guest printed and the host has not taken yet |
 //! | [`rate`] | how much a guest may ask of the host per second |
@@ -20,6 +21,7 @@ pub mod doctor;
 pub mod kvm;
 pub mod logger;
 pub mod machine;
+pub mod mapped_file;
 pub mod memory;
 pub mod outcome;
 pub mod output;

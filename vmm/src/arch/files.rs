@@ -7,7 +7,8 @@ use std::path::Path;
 
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
-use super::{BootError, BootFile, Extent};
+use super::{BootError, BootFile, BootFiles, Extent};
+use crate::mapped_file::MappedFile;
 use crate::memory::GuestRam;
 
 /// The initrd starts at a multiple of this: the kernel frees it page by page, and a page has at most 64 KiB.
@@ -24,6 +25,19 @@ pub(super) fn open(kind: BootFile, path: &Path) -> Result<File, BootError> {
     Ok(file)
 }
 
+/// A kernel that loaders read, and that is mapped where its layout allows.
+pub(super) fn mapped_kernel<'a>(
+    memory: &'a GuestRam,
+    files: &BootFiles<'_>,
+    kernel: &'a File,
+) -> Result<MappedFile<'a>, BootError> {
+    MappedFile::new(kernel, memory).map_err(|source| BootError::Read {
+        file: BootFile::Kernel,
+        path: files.kernel.to_owned(),
+        source,
+    })
+}
+
 /// All RAM of the guest, for messages.
 pub(super) fn mib_of(memory: &GuestRam) -> u64 {
     memory.iter().map(GuestMemoryRegion::len).sum::<u64>() >> 20
@@ -37,7 +51,7 @@ pub(super) fn initrd_below(
     end: u64,
 ) -> Result<Option<Extent>, BootError> {
     let Some(path) = path else { return Ok(None) };
-    let mut file = open(BootFile::Initrd, path)?;
+    let file = open(BootFile::Initrd, path)?;
     let unreadable = |source| BootError::Read { file: BootFile::Initrd, path: path.to_owned(), source };
     let length = file.metadata().map_err(unreadable)?.len();
     if length == 0 {
@@ -52,9 +66,11 @@ pub(super) fn initrd_below(
             mib: mib_of(memory),
         })?;
     let bytes = usize::try_from(length).unwrap_or(usize::MAX);
-    memory
-        .read_exact_volatile_from(GuestAddress(start), &mut file, bytes)
-        .map_err(|error| unreadable(io::Error::other(error)))?;
+    MappedFile::new(&file, memory)
+        .and_then(|mut file| {
+            memory.read_exact_volatile_from(GuestAddress(start), &mut file, bytes).map_err(io::Error::other)
+        })
+        .map_err(unreadable)?;
     Ok(Some(Extent { start: GuestAddress(start), length }))
 }
 

@@ -7,7 +7,7 @@ use linux_loader::loader::{KernelLoader, pe::PE};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
 use super::{Chipset, fdt, layout};
-use crate::arch::files::{check_command_line, initrd_below, mib_of, open};
+use crate::arch::files::{check_command_line, initrd_below, mapped_kernel, mib_of, open};
 use crate::arch::{BootError, BootFile, BootFiles, Fittings};
 use crate::memory::GuestRam;
 
@@ -52,7 +52,8 @@ fn load_kernel(memory: &GuestRam, files: &BootFiles<'_>) -> Result<(GuestAddress
 
     let mut kernel: File = open(BootFile::Kernel, files.kernel)?;
     let image_size = image_size(&mut kernel).map_err(|detail| not_a_kernel(files, detail))?;
-    let loaded = PE::load(memory, Some(layout::RAM), &mut kernel, None).map_err(|error| match error {
+    let mut image = mapped_kernel(memory, files, &kernel)?;
+    let loaded = PE::load(memory, Some(layout::RAM), &mut image, None).map_err(|error| match error {
         PeError(ReadKernelImage) => does_not_fit(memory, files),
         other => not_a_kernel(files, format!(": {other}")),
     })?;

@@ -15,7 +15,7 @@ use vm_memory::{
 };
 
 use super::{Chipset, acpi, layout, vcpu};
-use crate::arch::files::{initrd_below, mib_of, open, write_command_line};
+use crate::arch::files::{initrd_below, mapped_kernel, mib_of, open, write_command_line};
 use crate::arch::{BootError, BootFile, BootFiles, Extent, Fittings};
 use crate::memory::GuestRam;
 
@@ -90,8 +90,9 @@ fn load_kernel(memory: &GuestRam, files: &BootFiles<'_>) -> Result<(Entry, u64),
     if !is_for_x86_64(&mut kernel) {
         return Err(not_a_kernel(files, String::new()));
     }
+    let mut image = mapped_kernel(memory, files, &kernel)?;
     let loaded =
-        Elf::load(memory, None, &mut kernel, Some(layout::HIGH_MEMORY)).map_err(|error| match error {
+        Elf::load(memory, None, &mut image, Some(layout::HIGH_MEMORY)).map_err(|error| match error {
             ElfError(ReadKernelImage) => does_not_fit(memory, files),
             other => not_a_kernel(files, format!(": {other}")),
         })?;
