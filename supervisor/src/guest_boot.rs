@@ -38,7 +38,8 @@ pub fn machine_of(workload: &WorkloadConfig, paths: &Paths, folder: &Path) -> Vm
         balloon: None,
         watchdog: None,
         control: None,
-        stop: Stop::default(),
+        // The daemon asks the agent itself, and signals the monitor when that did not help.
+        stop: Stop { agent_s: 0, button_s: 0 },
     }
 }
 

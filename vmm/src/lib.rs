@@ -10,15 +10,19 @@
 //! | [`mapped_file`] | kernels and initial RAM disks, mapped into it rather than copied |
 //! | [`kvm`] | opens KVM and says plainly when it cannot be used |
 //! | [`output`] | what the guest printed and the host has not taken yet |
+//! | [`control`] | the control socket: requests in, answers and events out |
+//! | [`listener`] | listening Unix sockets and their paths |
 //! | [`rate`] | how much a guest may ask of the host per second |
 //! | [`doctor`] | measures what the host really offers |
 //!
 //! Not here: restart policy, networking policy, anything that outlives the VM.
 
 pub mod arch;
+pub mod control;
 pub mod devices;
 pub mod doctor;
 pub mod kvm;
+pub mod listener;
 pub mod logger;
 pub mod machine;
 pub mod mapped_file;

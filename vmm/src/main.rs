@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use hearth_config::vm::VmConfig;
-use hearth_vmm::machine::MachineError;
+use hearth_vmm::machine::{self, MachineError};
 use hearth_vmm::outcome::Refusal;
-use hearth_vmm::{Machine, doctor, logger};
+use hearth_vmm::{doctor, logger};
 use log::LevelFilter;
 
 const HELP: &str = "\
@@ -23,7 +23,9 @@ USAGE
 COMMANDS
     run FILE   Boots the microVM that FILE (TOML) describes and stays until it ends. The guest's serial
                port prints where FILE says, by default on standard output; the monitor's own messages go
-               to standard error. SIGTERM and SIGINT end the microVM at once.
+               to standard error. SIGTERM and SIGINT stop the microVM gracefully, as [stop]
+               says: its agent is asked, then its power button pressed, then it is ended. A second signal
+               ends it at once.
     doctor     Measures what KVM is on this host and lists what the host offers and lacks. With --json
                as one JSON object.
 
@@ -49,6 +51,12 @@ FILE
     [vsock]                      # optional
     cid = 3
     socket = \"vsock.sock\"        # host side: CONNECT <port>; guest side: <socket>_<port>
+
+    [control]                    # optional
+    socket = \"control.sock\"      # takes requests; see hearthctl vm --help
+    [stop]
+    agent_s = 10                 # how long the guest's agent may take; 0: it is not asked
+    button_s = 10                # the same for the power button
 
     Relative paths start at FILE's folder.
 
@@ -134,7 +142,7 @@ fn run(file: &Path) -> ExitCode {
             return Refusal::Usage.into();
         }
     };
-    match Machine::assemble(&config).and_then(Machine::run) {
+    match machine::run(&config) {
         Ok(outcome) => {
             log::info!("{outcome}");
             outcome.into()

@@ -10,7 +10,7 @@
 //! ```
 
 use crate::{
-    frame::{FrameFault, MAX_FRAME, decode, frame_len},
+    frame::{FrameFault, HEADER_LEN, MAX_FRAME, decode, frame_len, payload},
     message::Message,
 };
 use core::{fmt, ops::Range};
@@ -75,6 +75,25 @@ impl Decoder {
         self.next().inspect_err(|&fault| self.state = State::Broken(fault))
     }
 
+    /// The payload of the next whole frame, for a reader that answers what it does not know instead of hanging
+    /// up. A frame that is none still ends it all.
+    pub fn pop_payload(&mut self) -> Result<Option<&[u8]>, FrameFault> {
+        if let State::Broken(fault) = self.state {
+            return Err(fault);
+        }
+        match self.whole() {
+            Ok(Some(frame)) => {
+                self.held.start += frame.len();
+                Ok(self.buf.get(frame.start + HEADER_LEN..frame.end))
+            }
+            Ok(None) => Ok(None),
+            Err(fault) => {
+                self.state = State::Broken(fault);
+                Err(fault)
+            }
+        }
+    }
+
     /// Call when the stream ended: tells whether it ended between two frames, as it should.
     pub fn finish(&self) -> Result<(), FrameFault> {
         match self.state {
@@ -93,6 +112,15 @@ impl Decoder {
 
     pub(crate) fn advance(&mut self, bytes: usize) {
         self.held.end = self.held.end.saturating_add(bytes).min(MAX_FRAME);
+    }
+
+    /// Where in the buffer the next frame is, if all of it is there and its checksum is right.
+    fn whole(&self) -> Result<Option<Range<usize>>, FrameFault> {
+        let held = &self.buf[self.held.clone()];
+        let Some(len) = frame_len(held)? else { return Ok(None) };
+        let Some(frame) = held.get(..len) else { return Ok(None) };
+        payload(frame)?;
+        Ok(Some(self.held.start..self.held.start + len))
     }
 
     fn next<M: Message>(&mut self) -> Result<Option<M>, FrameFault> {

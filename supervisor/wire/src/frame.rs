@@ -7,6 +7,7 @@
 
 use crate::message::Message;
 use crc::{CRC_32_ISCSI, Crc, Table};
+use serde::Serialize;
 
 /// Bytes of payload in one frame, at most: four times the largest message of today, and what a peer can make
 /// the other side hold.
@@ -46,6 +47,11 @@ pub struct TooBig;
 
 /// Writes `message` as one frame to the front of `buf` and returns that part of it.
 pub fn encode<'b, M: Message>(message: &M, buf: &'b mut [u8]) -> Result<&'b [u8], TooBig> {
+    encode_payload(message, buf)
+}
+
+/// The same for anything that serialises.
+pub(crate) fn encode_payload<'b, T: Serialize>(message: &T, buf: &'b mut [u8]) -> Result<&'b [u8], TooBig> {
     let usable = buf.len().min(MAX_FRAME);
     let (header, room) = buf[..usable].split_at_mut_checked(HEADER_LEN).ok_or(TooBig)?;
     let payload = postcard::to_slice(message, room).map_err(|_| TooBig)?;
@@ -66,15 +72,20 @@ pub(crate) fn frame_len(bytes: &[u8]) -> Result<Option<usize>, FrameFault> {
 
 /// The message in `frame`, which is as long as `frame_len` said.
 pub(crate) fn decode<M: Message>(frame: &[u8]) -> Result<M, FrameFault> {
+    match postcard::take_from_bytes(payload(frame)?) {
+        Ok((message, [])) => Ok(message),
+        Ok(_) | Err(_) => Err(FrameFault::BadPayload),
+    }
+}
+
+/// The payload of `frame`, which is as long as `frame_len` said, once its checksum is seen to be right.
+pub(crate) fn payload(frame: &[u8]) -> Result<&[u8], FrameFault> {
     let (len, rest) = frame.split_first_chunk::<LEN_BYTES>().ok_or(FrameFault::UnexpectedEof)?;
     let (crc, payload) = rest.split_first_chunk::<CRC_BYTES>().ok_or(FrameFault::UnexpectedEof)?;
     if checksum(*len, payload) != u32::from_le_bytes(*crc) {
         return Err(FrameFault::BadCrc);
     }
-    match postcard::take_from_bytes(payload) {
-        Ok((message, [])) => Ok(message),
-        Ok(_) | Err(_) => Err(FrameFault::BadPayload),
-    }
+    Ok(payload)
 }
 
 fn checksum(len: [u8; LEN_BYTES], payload: &[u8]) -> u32 {

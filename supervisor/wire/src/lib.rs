@@ -18,6 +18,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod control;
 mod decoder;
 mod frame;
 mod message;

@@ -12,6 +12,7 @@ use hearth_config::vm::{self as config, Output as Destination, VmConfig};
 use kvm_ioctls::{IoEventAddress, VmFd};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
+use super::alarm::Alarm;
 use super::sink::Sink;
 use super::vcpu::Buses;
 use super::{EndWatch, Ending, EventsError, Loop, MachineError, host, refused};
@@ -31,12 +32,17 @@ use crate::virtio::vsock::{self, Vsock};
 const SLOT_LENGTH: u64 = 0x1000;
 
 /// A device as statistics see it.
-#[expect(dead_code, reason = "called by the control socket")]
 pub(super) trait Inspect: Send + Sync {
     /// What the configuration calls it.
     fn name(&self) -> &str;
     /// What it did so far.
     fn counters(&self, report: &mut dyn FnMut(&'static str, u64));
+    /// Requests that the host has not finished. A pause waits for them.
+    fn under_way(&self) -> usize {
+        0
+    }
+    /// Finishes what is left of it; the device has no turn after that.
+    fn quiesce(&self) {}
 }
 
 impl<D: VirtioDevice> Inspect for Transport<D> {
@@ -46,6 +52,14 @@ impl<D: VirtioDevice> Inspect for Transport<D> {
 
     fn counters(&self, report: &mut dyn FnMut(&'static str, u64)) {
         Self::counters(self, report);
+    }
+
+    fn under_way(&self) -> usize {
+        self.model(|model| model.under_way())
+    }
+
+    fn quiesce(&self) {
+        Self::quiesce(self);
     }
 }
 
@@ -79,6 +93,8 @@ pub(super) struct Board<'a> {
     pub(super) events: Loop,
     /// Who serves a device in the event loop: those that rest while the machine is paused.
     pub(super) on_duty: Vec<SubscriberId>,
+    /// Where a device tells that its driver broke it.
+    pub(super) alarm: Arc<Alarm>,
     /// Devices that have something to tell.
     pub(super) inspected: Vec<Arc<dyn Inspect>>,
     /// Where what the guest prints goes; emptied when the machine has ended.
@@ -102,6 +118,7 @@ impl<'a> Board<'a> {
             slots: Vec::new(),
             events,
             on_duty: Vec::new(),
+            alarm: Arc::new(Alarm::new().map_err(host("make an event"))?),
             inspected: Vec::new(),
             sinks: Vec::new(),
         })
@@ -227,7 +244,9 @@ impl<'a> Board<'a> {
             .ok_or(MachineError::TooManyDevices { asked: self.slots.len() + 1, max: arch::MAX_MMIO_SLOTS })?;
         let queues = model.queue_max_sizes().len();
         let interrupt = self.interrupt(slot.interrupt)?;
-        let transport = Arc::new(Transport::new(name, model, self.memory.clone(), interrupt));
+        let transport = Transport::new(name, model, self.memory.clone(), interrupt);
+        let alarm = self.alarm.clone();
+        let transport = Arc::new(transport.on_needs_reset(move |device| alarm.raise(device)));
         let doorbell = IoEventAddress::Mmio(slot.base + registers::QUEUE_NOTIFY);
         let mut bells = Vec::with_capacity(queues);
         for queue in (0u32..).take(queues) {

@@ -4,31 +4,58 @@
 //! one thread per vCPU, and the calling thread for every device (the event loop).
 //! Not its duty: what a device does, what an architecture looks like.
 //!
-//! Invariant: nothing here can change after [`Machine::run`]; buses and rings are shared read-only.
+//! | file | what |
+//! |---|---|
+//! | `mod.rs`, `board.rs`, `bus.rs` | assembly: everything up to the first instruction |
+//! | `vcpu.rs`, `crew.rs`, `kick.rs`, `gate.rs`, `tally.rs` | vCPU threads: what they do, and how they rest |
+//! | `life.rs` | running, paused, stopping, ended: every decision, pure |
+//! | `conductor.rs`, `agent_call.rs`, `statistics.rs` | the event loop, which carries decisions out |
+//! | `ending.rs`, `alarm.rs`, `signals.rs`, `reboots.rs` | what a machine ends by, or starts again after |
+//!
+//! Invariant: nothing here can change once vCPUs run; buses and rings are shared read-only. No thread and no
+//! descriptor of a machine is left when its run is over: a reboot in this process starts from nothing.
 
+mod agent_call;
+mod alarm;
 mod board;
 mod bus;
+mod conductor;
+mod crew;
 mod ending;
+mod gate;
+mod kick;
+mod life;
+mod reboots;
 mod signals;
 mod sink;
+mod statistics;
+mod tally;
 mod vcpu;
 
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
-use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps};
-use hearth_config::vm::VmConfig;
+use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberId};
+use hearth_config::vm::{OnReboot, VmConfig};
+use hearth_wire::control::Event;
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 
+use self::alarm::Alarm;
 use self::board::Board;
 pub use self::bus::{Bus, BusDevice, Overlap};
+use self::conductor::{Conductor, Make, Surroundings, lock};
+use self::crew::Crew;
 pub use self::ending::Ending;
+use self::life::{End, Life, Patience};
+use self::reboots::Reboots;
 use self::signals::StopSignals;
 use self::sink::Sink;
-use self::vcpu::{Buses, Vcpu};
+use self::vcpu::Buses;
 use crate::Outcome;
 use crate::arch::{self, BootError, BootFiles, Chipset, ChipsetError, Fittings};
+use crate::control::{ControlError, Server};
 use crate::kvm::{self, KvmError};
 use crate::memory::{self, GuestRam, MemoryError};
 use crate::virtio::block::OpenError;
@@ -72,6 +99,9 @@ pub enum MachineError {
     /// The vsock device's host side.
     #[error(transparent)]
     Vsock(#[from] HostError),
+    /// The control socket.
+    #[error(transparent)]
+    Control(#[from] ControlError),
     /// Where the serial port or the console prints.
     #[error("{}: cannot be written", path.display())]
     Output {
@@ -112,6 +142,8 @@ impl MachineError {
             Self::Vsock(HostError::Watch(_)) => None,
             Self::Vsock(_) => Some("vsock.socket".to_owned()),
             Self::Output { key, .. } => Some((*key).to_owned()),
+            Self::Control(ControlError::Watch(_)) => None,
+            Self::Control(_) => Some("control.socket".to_owned()),
             Self::TooManyDevices { .. } => Some("block".to_owned()),
             Self::Kvm(_)
             | Self::Refused(..)
@@ -137,14 +169,17 @@ pub struct Machine {
     /// Held for as long as the machine: closing them takes their part of the machine away.
     _vm: VmFd,
     _chipset: Chipset,
-    memory: GuestRam,
+    /// Mapped for longer than a vCPU runs: the threads are gone before any field of this is.
+    _memory: GuestRam,
     buses: Arc<Buses>,
     events: Loop,
+    on_duty: Vec<SubscriberId>,
     sinks: Vec<Arc<Mutex<Sink>>>,
     ending: Arc<Ending>,
-    /// Told by the control socket.
-    #[expect(dead_code, reason = "read by the control socket")]
+    alarm: Arc<Alarm>,
     inspected: Vec<Arc<dyn board::Inspect>>,
+    make: Make,
+    patience: Patience,
 }
 
 impl std::fmt::Debug for Machine {
@@ -174,7 +209,7 @@ impl Machine {
         let mut board = Board::new(&vm, &memory, &ending)?;
         board.add_serial(config)?;
         board.add_virtio(config)?;
-        let Board { slots, buses, events, inspected, sinks, .. } = board;
+        let Board { slots, buses, events, on_duty, inspected, sinks, alarm, .. } = board;
 
         let files = BootFiles {
             kernel: &config.boot.kernel,
@@ -189,48 +224,84 @@ impl Machine {
             vcpus,
             _vm: vm,
             _chipset: chipset,
-            memory,
+            _memory: memory,
             buses: Arc::new(buses),
             events,
+            on_duty,
             sinks,
             ending,
+            alarm,
             inspected,
+            make: Make {
+                vcpus: config.machine.vcpus,
+                memory_mib: config.machine.memory.0,
+                vsock: config.vsock.as_ref().map(|vsock| vsock.socket.clone()),
+            },
+            patience: Patience {
+                agent: Duration::from_secs(config.stop.agent_s.into()),
+                button: Duration::from_secs(config.stop.button_s.into()),
+            },
         })
     }
 
     /// Runs the guest to its end. The calling thread becomes the event loop.
-    ///
-    /// vCPU threads are not waited for: one may sit in the guest for good, and the process is about to end.
-    /// Until then each keeps what it runs on.
-    pub fn run(mut self) -> Result<Outcome, MachineError> {
-        // Before the first thread, so that every thread has them blocked, and not sooner: until here they
-        // simply end the process.
-        let stop_signals = StopSignals::block(self.ending.clone())
-            .map_err(|errno| MachineError::Host("watch for signals", errno.into()))?;
-        self.events.add_subscriber(Box::new(stop_signals));
-        for (index, fd) in (0u8..).zip(std::mem::take(&mut self.vcpus)) {
-            let vcpu = Vcpu {
-                index,
-                fd,
-                buses: self.buses.clone(),
-                ending: self.ending.clone(),
-                _memory: self.memory.clone(),
-            };
-            std::thread::Builder::new()
-                .name(format!("vcpu{index}"))
-                .spawn(move || vcpu.run())
-                .map_err(host("start a vCPU thread"))?;
-        }
-        let outcome = loop {
-            if let Some(outcome) = self.ending.outcome() {
-                break outcome;
-            }
-            self.events.run().map_err(EventsError)?;
+    fn run(mut self, surroundings: &Surroundings) -> Result<End, MachineError> {
+        let vcpus = std::mem::take(&mut self.vcpus).into_iter();
+        let crew = Crew::start(vcpus, &self.buses, &self.ending).map_err(host("start the vCPU threads"))?;
+        let conductor = Conductor {
+            surroundings,
+            make: self.make,
+            life: Life::new(self.patience),
+            crew,
+            events: self.events,
+            on_duty: self.on_duty,
+            resting: Vec::new(),
+            inspected: self.inspected,
+            ending: self.ending,
+            alarm: self.alarm,
+            agent: None,
+            began: Instant::now(),
         };
+        let end = conductor.run()?;
         for sink in &self.sinks {
-            sink.lock().unwrap_or_else(std::sync::PoisonError::into_inner).finish();
+            lock(sink).finish();
         }
-        Ok(outcome)
+        Ok(end)
+    }
+}
+
+/// Runs the machine of `config` to its end, through every reboot that the configuration has it make here.
+pub fn run(config: &VmConfig) -> Result<Outcome, MachineError> {
+    // Before the first thread, so that every thread has them blocked; and before the first socket has a path,
+    // so that none is left behind.
+    let signals =
+        StopSignals::block().map_err(|errno| MachineError::Host("watch for signals", errno.into()))?;
+    let control = config.control.as_ref().map(|control| Server::listen(&control.socket)).transpose()?;
+    let mut surroundings = Surroundings {
+        signals: Arc::new(Mutex::new(signals)),
+        control: control.map(Mutex::new).map(Arc::new),
+        reboots: 0,
+    };
+    let mut reboots = Reboots::default();
+    loop {
+        let end = Machine::assemble(config)?.run(&surroundings)?;
+        let again = end.outcome == Outcome::Reboot && config.machine.on_reboot == OnReboot::Restart;
+        if again && reboots.allow(Instant::now()) {
+            surroundings.reboots = reboots.count();
+            surroundings.tell(&[Event::Rebooted { count: reboots.count() }]);
+            continue;
+        }
+        if again {
+            log::warn!("the guest reboots again and again; it is not started once more");
+        }
+        let cause = match end.outcome {
+            Outcome::Panic => Some(Event::GuestPanic),
+            Outcome::WatchdogExpired => Some(Event::WatchdogExpired),
+            _ => None,
+        };
+        surroundings.tell(cause.as_slice());
+        surroundings.tell(&[Event::Ended(conductor::to_wire(end))]);
+        return Ok(end.outcome);
     }
 }
 

@@ -10,8 +10,10 @@ use nix::libc::{EAGAIN, EINTR};
 
 use super::bus::Bus;
 use super::ending::Ending;
-use crate::Outcome;
-use crate::memory::GuestRam;
+use super::gate::{Gate, Way};
+use super::kick::Kick;
+use super::tally::{Reason, Tally};
+use crate::{Outcome, arch};
 
 /// The address spaces a vCPU sees.
 #[derive(Debug, Default)]
@@ -33,55 +35,97 @@ pub(super) struct Vcpu {
     pub(super) buses: Arc<Buses>,
     /// Where its end is told.
     pub(super) ending: Arc<Ending>,
-    /// What the guest's memory is mapped by: not to be unmapped under a running vCPU.
-    pub(super) _memory: GuestRam,
+    /// Where it waits when it is kicked out of the guest.
+    pub(super) gate: Arc<Gate>,
+    /// What kicks it.
+    pub(super) kick: Arc<Kick>,
+    /// What it did.
+    pub(super) tally: Arc<Tally>,
+}
+
+/// What an exit leads to.
+enum Next {
+    /// Into the guest again.
+    Guest,
+    /// Somebody wants something of this vCPU.
+    Gate,
+    /// The machine ends.
+    End(Outcome),
 }
 
 impl Vcpu {
     /// Runs until the machine ends.
     pub(super) fn run(mut self) {
+        self.tally.adopt_thread();
         while self.ending.outcome().is_none() {
-            if let Some(outcome) = self.run_once() {
-                self.ending.end(outcome);
+            match self.run_once() {
+                Next::Guest => {}
+                Next::Gate => {
+                    self.kick.clear();
+                    match self.gate.pass() {
+                        Way::Straight => {}
+                        Way::Rested => arch::after_pause(&self.fd),
+                        Way::Home => return,
+                    }
+                }
+                Next::End(outcome) => self.ending.end(outcome),
             }
         }
     }
 
-    fn run_once(&mut self) -> Option<Outcome> {
+    /// One stay in the guest. What wants the vCPU is looked for after a kick only: every kick ends the stay,
+    /// or the next one before it begins, with EINTR.
+    fn run_once(&mut self) -> Next {
         let index = self.index;
-        match self.fd.run() {
-            Ok(VcpuExit::IoOut(port, data)) => self.buses.pio.write(port.into(), data),
-            Ok(VcpuExit::IoIn(port, data)) => self.buses.pio.read(port.into(), data),
-            Ok(VcpuExit::MmioWrite(address, data)) => self.buses.mmio.write(address, data),
-            Ok(VcpuExit::MmioRead(address, data)) => self.buses.mmio.read(address, data),
-            Ok(VcpuExit::Hlt) => return Some(Outcome::Halt),
-            Ok(VcpuExit::Shutdown) => return Some(Outcome::TripleFault),
-            Ok(VcpuExit::SystemEvent(kind, _)) => return system_event(kind),
-            Ok(VcpuExit::Intr) => {}
+        let (reason, next) = match self.fd.run() {
+            Ok(VcpuExit::IoOut(port, data)) => {
+                self.buses.pio.write(port.into(), data);
+                (Reason::IoOut, Next::Guest)
+            }
+            Ok(VcpuExit::IoIn(port, data)) => {
+                self.buses.pio.read(port.into(), data);
+                (Reason::IoIn, Next::Guest)
+            }
+            Ok(VcpuExit::MmioWrite(address, data)) => {
+                self.buses.mmio.write(address, data);
+                (Reason::MmioWrite, Next::Guest)
+            }
+            Ok(VcpuExit::MmioRead(address, data)) => {
+                self.buses.mmio.read(address, data);
+                (Reason::MmioRead, Next::Guest)
+            }
+            Ok(VcpuExit::Hlt) => (Reason::Halt, Next::End(Outcome::Halt)),
+            Ok(VcpuExit::Shutdown) => (Reason::Shutdown, Next::End(Outcome::TripleFault)),
+            Ok(VcpuExit::SystemEvent(kind, _)) => (Reason::SystemEvent, system_event(kind)),
+            Ok(VcpuExit::Intr) => (Reason::Kick, Next::Gate),
             Ok(exit) => {
                 log::error!("vCPU {index}: KVM cannot go on: {exit:?}");
-                return Some(Outcome::InternalError);
+                (Reason::Other, Next::End(Outcome::InternalError))
             }
-            // A signal, or a vCPU that another one has not started yet.
-            Err(error) if matches!(error.errno(), EINTR | EAGAIN) => {}
-            Err(error) => {
-                log::error!("vCPU {index}: KVM cannot run it: {error}");
-                return Some(Outcome::InternalError);
-            }
-        }
-        None
+            Err(error) => match error.errno() {
+                EINTR => (Reason::Kick, Next::Gate),
+                // A vCPU that another one has not started yet.
+                EAGAIN => (Reason::Other, Next::Guest),
+                _ => {
+                    log::error!("vCPU {index}: KVM cannot run it: {error}");
+                    (Reason::Other, Next::End(Outcome::InternalError))
+                }
+            },
+        };
+        self.tally.count(reason);
+        next
     }
 }
 
 /// What the guest asked its firmware for: PSCI calls on ARM.
-fn system_event(kind: u32) -> Option<Outcome> {
+fn system_event(kind: u32) -> Next {
     match kind {
-        kvm_bindings::KVM_SYSTEM_EVENT_SHUTDOWN => Some(Outcome::PowerOff),
-        kvm_bindings::KVM_SYSTEM_EVENT_RESET => Some(Outcome::Reboot),
-        kvm_bindings::KVM_SYSTEM_EVENT_CRASH => Some(Outcome::Panic),
+        kvm_bindings::KVM_SYSTEM_EVENT_SHUTDOWN => Next::End(Outcome::PowerOff),
+        kvm_bindings::KVM_SYSTEM_EVENT_RESET => Next::End(Outcome::Reboot),
+        kvm_bindings::KVM_SYSTEM_EVENT_CRASH => Next::End(Outcome::Panic),
         other => {
             log::warn!("system event {other} of the guest is not known; ignored");
-            None
+            Next::Guest
         }
     }
 }

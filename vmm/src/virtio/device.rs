@@ -87,7 +87,13 @@ pub trait VirtioDevice: Send {
     /// for rate limits.
     fn notify(&mut self, queue: usize, now: Instant) -> Result<Backlog, RingFault>;
 
-    /// Waits for whatever the host still does with guest memory, and answers it: what a pause starts with.
+    /// How much the host still does with guest memory. A pause waits for its end, with the device in the event
+    /// loop, so that a disk that hangs does not hang the monitor.
+    fn under_way(&self) -> usize {
+        0
+    }
+
+    /// Waits for whatever the host still does with guest memory, and answers it: what a pause ends with.
     /// Most devices have nothing under way between two turns.
     fn quiesce(&mut self) -> Result<(), RingFault> {
         Ok(())

@@ -67,6 +67,16 @@ impl Guest {
         })
     }
 
+    /// Writes to a port where nothing is, for ever: every write is an exit that can be counted.
+    pub(crate) fn knock(self) -> Self {
+        self.select_port(0x80).emit(&[0xee, 0xeb, 0xfd]) // 1: out dx, al; jmp 1b
+    }
+
+    /// The same, so many times.
+    pub(crate) fn knock_times(self, times: u32) -> Self {
+        self.select_port(0x80).emit(&[0xb9]).emit(&times.to_le_bytes()).emit(&[0xee, 0x49, 0x75, 0xfc])
+    }
+
     /// Sleeps with interrupts off: for ever.
     pub(crate) fn halt(self) -> Self {
         self.emit(&[0xf4, 0xeb, 0xfd]) // 1: hlt; jmp 1b

@@ -6,7 +6,18 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a test that meets the unexpected ends there")]
 
+macro_rules! need_kvm {
+    () => {
+        if let Some(reason) = monitor::kvm_is_missing() {
+            println!("skipped: {reason}");
+            return;
+        }
+    };
+}
+
+mod client;
 mod guest;
+mod life;
 mod monitor;
 
 use std::fs::File;
@@ -25,15 +36,6 @@ const SOFT_OFF: u8 = (5 << 2) | (1 << 5);
 const SLEEP_CONTROL: u16 = 0x600;
 const RESET: u16 = 0x602;
 const FIRST_VIRTIO_DEVICE: u32 = 0xd000_0000;
-
-macro_rules! need_kvm {
-    () => {
-        if let Some(reason) = monitor::kvm_is_missing() {
-            println!("skipped: {reason}");
-            return;
-        }
-    };
-}
 
 #[test]
 fn a_guest_prints_and_powers_off() {

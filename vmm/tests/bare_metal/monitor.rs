@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -34,7 +34,9 @@ pub(crate) struct Monitor {
     folder: PathBuf,
 }
 
-const MINIMAL: &str = "[machine]\nmemory_mib = 32\n[boot]\nkernel = \"guest.elf\"\n";
+/// Guests of a few instructions have no agent and know no power button: a stop that asked them would only wait.
+const MINIMAL: &str =
+    "[stop]\nagent_s = 0\nbutton_s = 0\n[machine]\nmemory_mib = 32\n[boot]\nkernel = \"guest.elf\"\n";
 
 fn new_folder() -> PathBuf {
     static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -90,6 +92,21 @@ impl Monitor {
         Self::start_on(stdin.into(), Some(guest), &format!("{MINIMAL}{more}"))
     }
 
+    /// With a control socket; `more` comes behind the rest of the configuration.
+    pub(crate) fn controlled(guest: &Guest, more: &str) -> Self {
+        Self::start_with(Some(guest), &format!("{MINIMAL}[control]\nsocket = \"control.sock\"\n{more}"))
+    }
+
+    /// The same, with its own section for the machine and how it is stopped.
+    pub(crate) fn controlled_with(guest: &Guest, config: &str) -> Self {
+        let rest = "[boot]\nkernel = \"guest.elf\"\n[control]\nsocket = \"control.sock\"\n";
+        Self::start_with(Some(guest), &format!("{config}{rest}"))
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     fn start_with(guest: Option<&Guest>, config: &str) -> Self {
         Self::start_on(Stdio::null(), guest, config)
     }
@@ -103,6 +120,10 @@ impl Monitor {
             fs::write(folder.join("disk.img"), [0; 4096]).unwrap();
         }
         fs::write(folder.join("vm.toml"), config).unwrap();
+        Self::start_in(folder, stdin)
+    }
+
+    fn start_in(folder: PathBuf, stdin: Stdio) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_hearth-vmm"))
             .arg("run")
             .arg("vm.toml")
@@ -114,6 +135,12 @@ impl Monitor {
             .unwrap();
         let stdout = child.stdout.take().map(BufReader::new);
         Self { child, stdout, seen: String::new(), folder }
+    }
+
+    /// Once more in the same folder, when this one has ended.
+    pub(crate) fn start_again(mut self) -> Self {
+        self.child.wait().unwrap();
+        Self::start_in(std::mem::take(&mut self.folder), Stdio::null())
     }
 
     /// Returns when the guest printed `line`; the test ends here if it ends before.
@@ -164,6 +191,8 @@ impl Drop for Monitor {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let _ = fs::remove_dir_all(&self.folder);
+        if !self.folder.as_os_str().is_empty() {
+            let _ = fs::remove_dir_all(&self.folder);
+        }
     }
 }

@@ -358,6 +358,10 @@ impl<D: Disk> VirtioDevice for BlockDevice<D> {
         self.with_active(|device, active| device.turn(active, now)).unwrap_or(Ok(Backlog::Done))
     }
 
+    fn under_way(&self) -> usize {
+        self.disk.pending()
+    }
+
     fn quiesce(&mut self) -> Result<(), RingFault> {
         while self.in_flight() > 0 && self.disk.pending() > 0 {
             self.disk.wait();

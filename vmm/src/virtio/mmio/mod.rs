@@ -82,6 +82,9 @@ impl Interrupt for Line {
     }
 }
 
+/// Who is told that a driver broke its device, by the device's name.
+type Told = Box<dyn Fn(&str) + Send + Sync>;
+
 /// One virtio device on the MMIO bus.
 pub struct Transport<D> {
     state: Mutex<State<D>>,
@@ -92,6 +95,7 @@ pub struct Transport<D> {
     complaints: Quota,
     /// Rung once the driver is ready, see [`Transport::ring_when_active`].
     bells: OnceLock<Arc<[EventFd]>>,
+    needs_reset: Option<Told>,
 }
 
 impl<D> std::fmt::Debug for Transport<D> {
@@ -121,6 +125,7 @@ impl<D: VirtioDevice> Transport<D> {
             name: name.into(),
             complaints: Quota::default(),
             bells: OnceLock::new(),
+            needs_reset: None,
         }
     }
 
@@ -129,6 +134,13 @@ impl<D: VirtioDevice> Transport<D> {
     fn ring_when_active(&self, bells: Arc<[EventFd]>) {
         // There is one listener for the life of a transport.
         let _ = self.bells.set(bells);
+    }
+
+    /// Has `told` called with the device's name whenever the driver broke a ring; from any thread.
+    #[must_use]
+    pub fn on_needs_reset(mut self, told: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        self.needs_reset = Some(Box::new(told));
+        self
     }
 
     /// What the log calls the device.
@@ -179,6 +191,9 @@ impl<D: VirtioDevice> Transport<D> {
         state.phase = Phase::NeedsReset;
         state.status |= status::DEVICE_NEEDS_RESET;
         self.line.config_changed();
+        if let Some(told) = &self.needs_reset {
+            told(&self.name);
+        }
     }
 
     fn complain(&self, what: std::fmt::Arguments<'_>) {

@@ -14,13 +14,12 @@ use std::ffi::OsString;
 use std::io::{self, ErrorKind};
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::fs::FileTypeExt;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use event_manager::{EventOps, Events, MutEventSubscriber};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+use nix::sys::stat::Mode;
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
@@ -28,6 +27,7 @@ use super::device::Vsock;
 use super::handshake::{Handshake, Progress};
 use super::table::ConnectionId;
 use super::{HostSide, HostStream, Readiness};
+use crate::listener::{ListenError, Listener, stream_to};
 use crate::logger::Quota;
 use crate::virtio::device::Backlog;
 use crate::virtio::mmio::Transport;
@@ -44,6 +44,9 @@ const LONGEST_PATH: usize = 107;
 /// Bytes that `_` and a port may add to the socket's path.
 const LONGEST_SUFFIX: usize = 11;
 
+/// The umask decides who may reach a guest.
+const ANYBODY: Mode = Mode::S_IRWXU.union(Mode::S_IRWXG).union(Mode::S_IRWXO);
+
 /// The token of the listening socket. Tokens of ours have the bit that ids of connections leave alone.
 const LISTENER: u64 = u64::MAX;
 /// The token of the event by which an unfinished turn calls itself again.
@@ -58,20 +61,9 @@ pub enum HostError {
         /// The path.
         path: PathBuf,
     },
-    /// Another program listens there.
-    #[error("another program listens on {path:?}")]
-    InUse {
-        /// The path.
-        path: PathBuf,
-    },
-    /// The socket could not be made.
-    #[error("cannot listen on {path:?}")]
-    Listen {
-        /// The path.
-        path: PathBuf,
-        /// What the host said.
-        source: io::Error,
-    },
+    /// No socket at that path.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     /// No epoll instance or event.
     #[error("cannot watch sockets")]
     Watch(#[source] io::Error),
@@ -87,8 +79,7 @@ pub struct UnixHost {
 /// The listening socket, before the device it leads to exists.
 #[derive(Debug)]
 pub struct Door {
-    socket: PathBuf,
-    listener: UnixListener,
+    listener: Listener,
     epoll: Arc<Epoll>,
 }
 
@@ -98,37 +89,11 @@ pub fn listen(socket: &Path) -> Result<(UnixHost, Door), HostError> {
     if path.as_os_str().len() > LONGEST_PATH - LONGEST_SUFFIX {
         return Err(HostError::PathTooLong { path });
     }
-    let listener = bind(&path)?;
+    let listener = Listener::bind(&path, ANYBODY)?;
     let epoll = Arc::new(Epoll::new().map_err(HostError::Watch)?);
-    let listening = listener
-        .set_nonblocking(true)
-        .and_then(|()| watch(&epoll, ControlOperation::Add, listener.as_raw_fd(), EventSet::IN, LISTENER));
-    listening.map_err(HostError::Watch)?;
-    Ok((UnixHost { socket: path.clone(), epoll: epoll.clone() }, Door { socket: path, listener, epoll }))
-}
-
-fn bind(path: &Path) -> Result<UnixListener, HostError> {
-    let refusal = |source| HostError::Listen { path: path.to_path_buf(), source };
-    match UnixListener::bind(path) {
-        Err(error) if error.kind() == ErrorKind::AddrInUse => {
-            let is_socket = path.symlink_metadata().is_ok_and(|found| found.file_type().is_socket());
-            let dead =
-                is_socket && stream_to(path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
-            if !dead {
-                return Err(HostError::InUse { path: path.to_path_buf() });
-            }
-            std::fs::remove_file(path).and_then(|()| UnixListener::bind(path)).map_err(refusal)
-        }
-        other => other.map_err(refusal),
-    }
-}
-
-/// A connected stream, or an error at once: std's `connect` would wait for a listener whose queue is full.
-fn stream_to(path: &Path) -> io::Result<UnixStream> {
-    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-    let descriptor = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
-    connect(descriptor.as_raw_fd(), &UnixAddr::new(path)?)?;
-    Ok(UnixStream::from(descriptor))
+    watch(&epoll, ControlOperation::Add, listener.as_raw_fd(), EventSet::IN, LISTENER)
+        .map_err(HostError::Watch)?;
+    Ok((UnixHost { socket: path, epoll: epoll.clone() }, Door { listener, epoll }))
 }
 
 fn watch(epoll: &Epoll, how: ControlOperation, fd: RawFd, what: EventSet, token: u64) -> io::Result<()> {
@@ -271,7 +236,7 @@ impl<T: Turn> Reception<T> {
     fn accept(&mut self) {
         for _ in 0..ACCEPTS_PER_TURN {
             match self.door.listener.accept() {
-                Ok((stream, _)) => self.welcome(stream),
+                Ok(stream) => self.welcome(stream),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     self.someone_waits = false;
                     return;
@@ -347,12 +312,5 @@ impl<T: Turn> MutEventSubscriber for Reception<T> {
         if let Err(error) = ops.add(Events::new(self.epoll(), event_manager::EventSet::IN)) {
             log::error!("vsock: no way in from the host: {error}");
         }
-    }
-}
-
-impl Drop for Door {
-    fn drop(&mut self) {
-        // Someone may have been quicker; there is nothing to do about it at the end.
-        let _ = std::fs::remove_file(&self.socket);
     }
 }

@@ -9,6 +9,7 @@ use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
 use super::super::host::{Door, HostError, Reception, Turn, UnixHost, listen};
 use super::*;
+use crate::listener::ListenError;
 use crate::virtio::rings::RingFault;
 
 type Device = Mutex<Guest<UnixHost>>;
@@ -327,20 +328,23 @@ fn a_socket_left_by_a_crash_is_replaced_and_a_live_one_is_not() {
     // Dropping a listener leaves its path, as a crash does.
     drop(UnixListener::bind(&path).unwrap());
     let first = open(&path).unwrap();
-    assert!(matches!(open(&path), Err(HostError::InUse { .. })));
+    assert!(matches!(open(&path), Err(HostError::Listen(ListenError::InUse { .. }))));
     drop(first);
     assert!(!path.exists(), "taken away at the end");
     std::fs::write(&path, b"a file of the user").unwrap();
-    assert!(matches!(open(&path), Err(HostError::InUse { .. })));
+    assert!(matches!(open(&path), Err(HostError::Listen(ListenError::InUse { .. }))));
     assert_eq!(std::fs::read(&path).unwrap(), b"a file of the user");
 }
 
 #[test]
 fn a_path_that_leaves_no_room_for_a_port_is_refused() {
     let fits = format!("/{}", "x".repeat(95));
-    assert!(matches!(open(Path::new(&fits)), Err(HostError::Listen { .. }) | Ok(_)));
+    assert!(matches!(open(Path::new(&fits)), Err(HostError::Listen(ListenError::Listen { .. })) | Ok(_)));
     let _ = std::fs::remove_file(&fits);
     let long = format!("/{}", "x".repeat(96));
     assert!(matches!(open(Path::new(&long)), Err(HostError::PathTooLong { .. })));
-    assert!(matches!(open(Path::new("/nonexistent/v.sock")), Err(HostError::Listen { .. })));
+    assert!(matches!(
+        open(Path::new("/nonexistent/v.sock")),
+        Err(HostError::Listen(ListenError::Listen { .. }))
+    ));
 }

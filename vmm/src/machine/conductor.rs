@@ -1,0 +1,305 @@
+//! The event loop of one machine, from its first instruction to its end.
+//!
+//! Duty: turn what happens (signals, requests, vCPUs that came to rest, deadlines) into events of [`Life`], and
+//! carry out what it decides. Not its duty: deciding.
+//!
+//! While the machine is paused, its devices are not in the loop: `resting` holds what serves them. Signals,
+//! the control socket and the watch for the end stay.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use event_manager::{EventOps, EventSet, Events, MutEventSubscriber, SubscriberId, SubscriberOps};
+use hearth_wire::control::{self, Answer, Order, Phase, Refusal};
+
+use super::agent_call::AgentCall;
+use super::alarm::Alarm;
+use super::board::Inspect;
+use super::crew::Crew;
+use super::ending::Ending;
+use super::gate::Gate;
+use super::life::{Action, End, Event, Life, News, Verdict};
+use super::signals::StopSignals;
+use super::{EventsError, Loop, statistics};
+use crate::Outcome;
+use crate::control::{Server, Ticket};
+
+/// What outlives a reboot.
+#[derive(Debug)]
+pub(super) struct Surroundings {
+    pub(super) signals: Arc<Mutex<StopSignals>>,
+    pub(super) control: Option<Arc<Mutex<Server>>>,
+    pub(super) reboots: u32,
+}
+
+impl Surroundings {
+    /// Tells subscribers, between two lives of the machine.
+    pub(super) fn tell(&self, events: &[control::Event<'_>]) {
+        if let Some(mut control) = self.control.as_deref().map(lock) {
+            for event in events {
+                control.tell(*event);
+            }
+            control.flush();
+        }
+    }
+}
+
+/// What the machine is made of, as far as answers tell it.
+#[derive(Debug)]
+pub(super) struct Make {
+    pub(super) vcpus: u8,
+    pub(super) memory_mib: u32,
+    /// The host's end of the vsock device.
+    pub(super) vsock: Option<PathBuf>,
+}
+
+/// One machine that runs.
+pub(super) struct Conductor<'a> {
+    pub(super) surroundings: &'a Surroundings,
+    pub(super) make: Make,
+    pub(super) life: Life,
+    pub(super) crew: Crew,
+    pub(super) events: Loop,
+    pub(super) on_duty: Vec<SubscriberId>,
+    pub(super) resting: Vec<Box<dyn MutEventSubscriber>>,
+    pub(super) inspected: Vec<Arc<dyn Inspect>>,
+    pub(super) ending: Arc<Ending>,
+    pub(super) alarm: Arc<Alarm>,
+    pub(super) agent: Option<Arc<Mutex<AgentCall>>>,
+    pub(super) began: Instant,
+}
+
+impl Conductor<'_> {
+    /// Until the machine has ended. Whoever asked for the end has its answer then.
+    pub(super) fn run(mut self) -> Result<End, EventsError> {
+        self.events.add_subscriber(Box::new(Bell(BellOf::Gate(self.crew.gate().clone()))));
+        self.events.add_subscriber(Box::new(Bell(BellOf::Alarm(self.alarm.clone()))));
+        self.events.add_subscriber(Box::new(self.surroundings.signals.clone()));
+        if let Some(control) = &self.surroundings.control {
+            self.events.add_subscriber(Box::new(control.clone()));
+        }
+        self.tell(control::Event::Started);
+        loop {
+            if let Some(outcome) = self.ending.outcome() {
+                self.step(Event::Ended(outcome));
+            }
+            if let Some(end) = self.life.end() {
+                return Ok(end);
+            }
+            self.events.run_with_timeout(self.patience_ms()).map_err(EventsError)?;
+            self.attend();
+        }
+    }
+
+    /// Milliseconds to the next deadline, as epoll takes them; rounded up, or it would wake just before.
+    fn patience_ms(&self) -> i32 {
+        match self.life.deadline() {
+            None => -1,
+            Some(deadline) => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                i32::try_from(left.as_micros().div_ceil(1000)).unwrap_or(i32::MAX)
+            }
+        }
+    }
+
+    /// Looks at everything that may have happened.
+    fn attend(&mut self) {
+        let signals = lock(&self.surroundings.signals).take();
+        for _ in 0..signals {
+            self.step(Event::Signal);
+        }
+        while let Some((ticket, order)) = self.control().and_then(|mut control| control.take()) {
+            self.order(ticket, order);
+        }
+        for device in self.alarm.take() {
+            self.tell(control::Event::DeviceNeedsReset { device: &device });
+        }
+        if self.life.phase() == Phase::Pausing && self.is_quiet() {
+            self.resting =
+                self.on_duty.drain(..).filter_map(|id| self.events.remove_subscriber(id).ok()).collect();
+            self.inspected.iter().for_each(|device| device.quiesce());
+            self.step(Event::AtRest);
+        }
+        if self.agent.as_ref().is_some_and(|agent| lock(agent).is_refused()) {
+            self.agent = None;
+            self.step(Event::NoWay);
+        }
+        if self.life.deadline().is_some_and(|deadline| deadline <= Instant::now()) {
+            self.step(Event::Tick);
+        }
+        if let Some(mut control) = self.control() {
+            control.flush();
+        }
+    }
+
+    /// Whether no vCPU is in the guest and no device waits for the host to finish something. What the rings
+    /// still hold waits like the guest that put it there.
+    fn is_quiet(&self) -> bool {
+        self.crew.gate().all_held() && self.inspected.iter().all(|device| device.under_way() == 0)
+    }
+
+    fn step(&mut self, event: Event) {
+        for action in self.life.step(Instant::now(), event) {
+            self.carry_out(action);
+        }
+    }
+
+    fn carry_out(&mut self, action: Action) {
+        match action {
+            Action::Rest => self.crew.hold(),
+            Action::Work => {
+                let back = self.resting.drain(..).map(|subscriber| self.events.add_subscriber(subscriber));
+                self.on_duty.extend(back);
+                self.crew.release();
+            }
+            Action::AskAgent { grace } => {
+                let call = self.make.vsock.as_deref().map(|socket| AgentCall::place(socket, grace));
+                match call {
+                    Some(Ok(call)) => {
+                        let call = Arc::new(Mutex::new(call));
+                        self.events.add_subscriber(Box::new(call.clone()));
+                        self.agent = Some(call);
+                    }
+                    Some(Err(error)) => {
+                        log::debug!("the guest's agent cannot be reached: {error}");
+                        self.step(Event::NoWay);
+                    }
+                    None => self.step(Event::NoWay),
+                }
+            }
+            Action::PressButton => self.step(Event::NoWay),
+            Action::Kill => self.ending.end(Outcome::HostStop),
+            Action::Answer(ticket, verdict) => self.answer(
+                ticket,
+                match verdict {
+                    Verdict::Done => Answer::Done,
+                    Verdict::Refused(code) => Answer::Refused { code, text: reason(code) },
+                    Verdict::Ended(end) => Answer::Ended(to_wire(end)),
+                },
+            ),
+            Action::Tell(News::Paused) => self.tell(control::Event::Paused),
+            Action::Tell(News::Resumed) => self.tell(control::Event::Resumed),
+            Action::Tell(News::Stopping(step)) => {
+                log::info!("stopping: {}", described(step));
+                self.tell(control::Event::Stopping { step });
+            }
+        }
+    }
+
+    fn order(&mut self, ticket: Ticket, order: Order) {
+        let unsupported = Answer::Refused { code: Refusal::Unsupported, text: "the machine has none" };
+        match order {
+            Order::Status => {
+                let status = self.status();
+                self.answer(ticket, Answer::Status(status));
+            }
+            Order::Pause => self.step(Event::Pause(ticket)),
+            Order::Resume => self.step(Event::Resume(ticket)),
+            Order::Stop { now: false } => self.step(Event::Stop(ticket)),
+            Order::Stop { now: true } => self.step(Event::StopNow(ticket)),
+            Order::Statistics => {
+                if let Some(mut control) = self.control() {
+                    statistics::tell(&mut control, ticket, &self.status(), &self.crew, &self.inspected);
+                }
+            }
+            Order::SetLogLevel(level) => {
+                log::set_max_level(statistics::filter_of(level));
+                self.answer(ticket, Answer::Done);
+            }
+            Order::Subscribe => {
+                let present = match self.life.phase() {
+                    Phase::Paused => control::Event::Paused,
+                    _ => control::Event::Started,
+                };
+                if let Some(mut control) = self.control() {
+                    control.subscribe(ticket, present);
+                }
+            }
+            Order::PowerButton | Order::BalloonTarget { .. } | Order::BalloonStatistics => {
+                self.answer(ticket, unsupported);
+            }
+        }
+    }
+
+    fn status(&self) -> control::Status {
+        control::Status {
+            protocol: control::CONTROL_PROTOCOL,
+            phase: self.life.phase(),
+            vcpus: self.make.vcpus,
+            memory_mib: self.make.memory_mib,
+            uptime_ms: u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            reboots: self.surroundings.reboots,
+            log_level: statistics::log_level(),
+        }
+    }
+
+    fn answer(&self, ticket: Ticket, answer: Answer<'_>) {
+        if let Some(mut control) = self.control() {
+            control.answer(ticket, answer);
+        }
+    }
+
+    fn tell(&self, event: control::Event<'_>) {
+        if let Some(mut control) = self.control() {
+            control.tell(event);
+        }
+    }
+
+    fn control(&self) -> Option<MutexGuard<'_, Server>> {
+        self.surroundings.control.as_deref().map(lock)
+    }
+}
+
+pub(super) fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// An end as clients are told.
+pub(super) const fn to_wire(end: End) -> control::End {
+    control::End { status: end.outcome.status(), how: end.how }
+}
+
+const fn reason(code: Refusal) -> &'static str {
+    match code {
+        Refusal::Stopping => "the machine is about to end",
+        Refusal::Ended => "the machine has ended",
+        Refusal::Overtaken => "another request undid it",
+        Refusal::TooLate => "vCPUs or devices did not come to rest in time; the machine goes on",
+        Refusal::Malformed | Refusal::Busy | Refusal::Unsupported | Refusal::BadValue => "refused",
+    }
+}
+
+const fn described(step: control::Step) -> &'static str {
+    match step {
+        control::Step::Agent => "the guest's agent is asked",
+        control::Step::Button => "the power button is pressed",
+        control::Step::Kill => "the guest is not asked any more",
+    }
+}
+
+/// Wakes the loop for what it looks at itself.
+struct Bell(BellOf);
+
+enum BellOf {
+    Gate(Arc<Gate>),
+    Alarm(Arc<Alarm>),
+}
+
+impl MutEventSubscriber for Bell {
+    fn process(&mut self, _events: Events, _ops: &mut EventOps<'_>) {
+        if let BellOf::Gate(gate) = &self.0 {
+            let _ = gate.full().read();
+        }
+    }
+
+    fn init(&mut self, ops: &mut EventOps<'_>) {
+        let event = match &self.0 {
+            BellOf::Gate(gate) => gate.full(),
+            BellOf::Alarm(alarm) => alarm.event(),
+        };
+        if let Err(error) = ops.add(Events::new(event, EventSet::IN)) {
+            log::error!("the event loop lacks an ear: {error}");
+        }
+    }
+}
