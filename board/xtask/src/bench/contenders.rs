@@ -20,7 +20,7 @@ pub(crate) const INITRD: &str = "/bench/initrd";
 /// Our monitor's configuration.
 pub(crate) const CONFIG: &str = "/bench/vm.toml";
 /// One command line for everybody: a serial console, and no second boot after a failure.
-pub(crate) const COMMAND_LINE: &str = "console=ttyS0 quiet reboot=t panic=-1";
+pub(crate) const COMMAND_LINE: &str = "console=ttyS0 quiet reboot=t panic=-1 noreplace-smp";
 /// Memory of each guest.
 pub(crate) const GUEST_MIB: u64 = 128;
 
