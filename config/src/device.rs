@@ -56,7 +56,7 @@ impl DeviceConfig {
 
     /// Relative paths stay as they are.
     pub fn parse(name: &str, text: &str) -> Result<DeviceConfig, Faults> {
-        reader::read(name, text, Path::new(""), shape_beside(Path::new("")))
+        reader::parse(name, text, shape_beside(Path::new("")))
     }
 }
 

@@ -76,7 +76,7 @@ impl GuestConfig {
     }
 
     pub fn parse(name: &str, text: &str) -> Result<GuestConfig, Faults> {
-        reader::read(name, text, Path::new(""), shape)
+        reader::parse(name, text, shape)
     }
 }
 

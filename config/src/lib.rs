@@ -10,13 +10,15 @@
 pub mod device;
 mod fault;
 pub mod guest;
-mod locate;
+mod json;
 mod quantity;
 mod reader;
+mod source;
+mod tree;
 pub mod vm;
 pub mod workload;
 mod writer;
 
 pub use fault::{Fault, Faults, Position};
-pub use locate::fault_at;
 pub use quantity::Mebibytes;
+pub use source::{Form, Source, Strictness};

@@ -1,4 +1,4 @@
-//! A typed reader over a parsed TOML text that goes on after a fault.
+//! A typed reader over a parsed configuration that goes on after a fault.
 //!
 //! Duty: turn tables into values, and every mistake into a [`Fault`] with its place.
 //! Not here: which keys exist (each type says so by asking for them).
@@ -10,86 +10,81 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use toml::Spanned;
-use toml::de::{DeTable, DeValue};
-
 use crate::fault::{Fault, Faults, Position};
+use crate::source::{Form, Source, Strictness};
+use crate::tree::{Member, Node, Value, locate, member};
 
-/// Bytes of a configuration file. The largest sensible one has some tens of KiB; protects the reader of a wrong path.
-const MAX_FILE_BYTES: u64 = 1 << 20;
 /// Characters of a wrong value that a fault repeats; keeps it on one line.
 const MAX_QUOTED_CHARS: usize = 40;
 
-/// Reads the file at `path`; relative paths inside mean "beside that file".
+/// Reads the TOML file at `path`; relative paths inside mean "beside that file".
 pub(crate) fn load<T>(path: &Path, shape: impl FnOnce(&mut Table<'_>) -> T) -> Result<T, Faults> {
-    let name = path.display().to_string();
-    let text = read_bounded(path).map_err(|message| Fault::of_file(name.clone(), message))?;
-    read(&name, &text, path.parent().unwrap_or(Path::new("")), shape)
+    let source = Source::file(path)?.taken_for(Form::Toml);
+    read(&source, Strictness::Strict, shape).map(|(value, _)| value)
 }
 
-fn read_bounded(path: &Path) -> Result<String, String> {
-    let cannot = |error: std::io::Error| format!("cannot be read: {error}");
-    let file = File::open(path).map_err(cannot)?;
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(cannot)?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(format!("expected a configuration file of at most {} KiB", MAX_FILE_BYTES >> 10));
-    }
-    String::from_utf8(bytes).map_err(|_| "expected UTF-8 text".to_owned())
+/// Reads the TOML `text`, calling it `name` in faults; relative paths stay as they are.
+pub(crate) fn parse<T>(name: &str, text: &str, shape: impl FnOnce(&mut Table<'_>) -> T) -> Result<T, Faults> {
+    let source = Source::text(name, text).taken_for(Form::Toml);
+    read(&source, Strictness::Strict, shape).map(|(value, _)| value)
 }
 
-/// Reads `text`, calling it `name` in faults; relative paths are put under `base`.
+/// The value, and warnings: there are none if `strictness` has no room for them.
 pub(crate) fn read<T>(
-    name: &str,
-    text: &str,
-    base: &Path,
+    source: &Source,
+    strictness: Strictness,
     shape: impl FnOnce(&mut Table<'_>) -> T,
-) -> Result<T, Faults> {
-    let (root, errors) = DeTable::parse_recoverable(text);
-    let doc = Document { name, text, base, faults: RefCell::new(Vec::new()) };
-    for error in &errors {
-        doc.fault(error.span().unwrap_or(0..0).start, "", error.message().replace('\n', " "));
-    }
-    // What a parser guesses behind a syntax error would only blame innocent lines.
-    let value = errors.is_empty().then(|| {
-        let mut table = Table {
-            doc: &doc,
-            path: String::new(),
-            offset: 0,
-            entries: Some(root.get_ref()),
-            known: Vec::new(),
+) -> Result<(T, Vec<Fault>), Faults> {
+    let (value, faults, warnings) = source.with_tree(|root| {
+        let doc = Document {
+            source,
+            root,
+            strictness,
+            faults: RefCell::new(Vec::new()),
+            warnings: RefCell::new(Vec::new()),
         };
+        let mut table = Table::at(&doc, String::new(), 0, Some(root));
         let value = shape(&mut table);
         table.finish();
-        value
-    });
-    match (Faults::from_list(doc.faults.into_inner()), value) {
-        (None, Some(value)) => Ok(value),
-        (Some(faults), _) => Err(faults),
-        (None, None) => Err(Fault::of_file(name, "expected TOML").into()),
+        (value, doc.faults.into_inner(), doc.warnings.into_inner())
+    })?;
+    match Faults::from_list(faults) {
+        None => Ok((value, warnings)),
+        Some(faults) => Err(faults),
     }
 }
 
 struct Document<'t> {
-    name: &'t str,
-    text: &'t str,
-    base: &'t Path,
+    source: &'t Source,
+    root: &'t [Member<'t>],
+    strictness: Strictness,
     faults: RefCell<Vec<Fault>>,
+    warnings: RefCell<Vec<Fault>>,
 }
 
 impl Document<'_> {
     fn fault(&self, offset: usize, key: &str, message: impl Into<String>) {
-        self.faults.borrow_mut().push(Fault {
-            file: self.name.to_owned(),
-            position: Some(Position::of(self.text, offset)),
-            key: key.to_owned(),
-            message: message.into(),
-        });
+        self.faults.borrow_mut().push(self.source.fault(Some(offset), key, message));
+    }
+
+    /// What is asked for and not to be had.
+    fn lack(&self, offset: usize, key: &str, message: String) {
+        match self.strictness {
+            Strictness::Strict => self.fault(offset, key, message),
+            Strictness::Lenient => {
+                self.warnings.borrow_mut().push(self.source.fault(Some(offset), key, message));
+            }
+        }
+    }
+
+    fn a_table(&self) -> &'static str {
+        match self.source.form() {
+            Form::Toml => "a table",
+            Form::Json => "an object",
+        }
     }
 }
 
@@ -99,18 +94,30 @@ pub(crate) struct Table<'t> {
     path: String,
     offset: usize,
     /// `None` for a table that the file leaves out.
-    entries: Option<&'t DeTable<'t>>,
+    entries: Option<&'t [Member<'t>]>,
     known: Vec<&'static str>,
 }
 
 impl<'t> Table<'t> {
+    fn at(
+        doc: &'t Document<'t>,
+        path: String,
+        offset: usize,
+        entries: Option<&'t [Member<'t>]>,
+    ) -> Table<'t> {
+        Table { doc, path, offset, entries, known: Vec::new() }
+    }
+
     pub(crate) fn entry(&mut self, key: &'static str) -> Entry<'t> {
         self.known.push(key);
         let path = join(&self.path, key);
-        match self.entries.and_then(|entries| entries.get_key_value(key)) {
-            Some((name, value)) => {
-                Entry { doc: self.doc, path, offset: name.span().start, value: Some(value.get_ref()) }
-            }
+        match self.entries.and_then(|entries| member(entries, key)) {
+            Some(found) => Entry {
+                doc: self.doc,
+                path,
+                offset: found.at,
+                value: (!matches!(found.value, Value::Null)).then_some(&found.value),
+            },
             None => Entry { doc: self.doc, path, offset: self.offset, value: None },
         }
     }
@@ -128,8 +135,7 @@ impl<'t> Table<'t> {
     pub(crate) fn section<T>(&mut self, key: &'static str, shape: impl FnOnce(&mut Table<'t>) -> T) -> T {
         let entry = self.entry(key);
         let entries = entry.value.and_then(|value| entry.as_table(value));
-        let mut table =
-            Table { doc: entry.doc, path: entry.path, offset: entry.offset, entries, known: Vec::new() };
+        let mut table = Table::at(entry.doc, entry.path, entry.offset, entries);
         let faults_before = table.doc.faults.borrow().len();
         let value = shape(&mut table);
         if entry.value.is_some() && entries.is_none() {
@@ -146,8 +152,8 @@ impl<'t> Table<'t> {
         key: &'static str,
         shape: impl FnOnce(&mut Table<'t>) -> T,
     ) -> Option<T> {
-        let present = self.entries.is_some_and(|entries| entries.contains_key(key));
-        if present {
+        let found = self.entries.and_then(|entries| member(entries, key));
+        if found.is_some_and(|found| !matches!(found.value, Value::Null)) {
             Some(self.section(key, shape))
         } else {
             self.known.push(key);
@@ -164,36 +170,49 @@ impl<'t> Table<'t> {
     ) -> Vec<T> {
         let entry = self.entry(key);
         let mut list = Vec::new();
-        let Some(items) = entry.as_array(&format!("a list of tables, written [[{key}]]"), max) else {
-            return list;
+        let expected = match self.doc.source.form() {
+            Form::Toml => format!("a list of tables, written [[{key}]]"),
+            Form::Json => "an array of objects".to_owned(),
         };
-        for (index, item) in items.iter().enumerate() {
-            let item_entry = entry.item(index, item);
-            let Some(entries) = item_entry.as_table(item.get_ref()) else { continue };
-            let mut table = Table {
-                doc: self.doc,
-                path: item_entry.path,
-                offset: item_entry.offset,
-                entries: Some(entries),
-                known: Vec::new(),
-            };
+        for item in entry.items(&expected, max).unwrap_or_default() {
+            let Some(entries) = item.value.and_then(|value| item.as_table(value)) else { continue };
+            let mut table = Table::at(item.doc, item.path, item.offset, Some(entries));
             list.push(shape(&mut table));
             table.finish();
         }
         list
     }
 
+    /// A fault of the value at `key`, a path from the root, that shows only beside the value at `other`; where one of
+    /// them is at fault itself, there is nothing to compare and nothing to tell.
+    pub(crate) fn contradiction(&self, key: &str, other: &str, message: String) {
+        let blames = |fault: &Fault, key: &str| {
+            let (short, long) = if fault.key.len() < key.len() {
+                (fault.key.as_str(), key)
+            } else {
+                (key, fault.key.as_str())
+            };
+            long.strip_prefix(short).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        };
+        let found = self.doc.faults.borrow();
+        let blamed = found.iter().any(|fault| blames(fault, other) || blames(fault, key));
+        drop(found);
+        if !blamed {
+            self.doc.fault(locate(self.doc.root, key).unwrap_or(0), key, message);
+        }
+    }
+
     fn finish(self) {
         let Some(entries) = self.entries else { return };
-        for key in entries.keys() {
-            let name: &str = key.get_ref();
+        for Member { key, at, .. } in entries {
+            let name: &str = key;
             if self.known.contains(&name) {
                 continue;
             }
             let guess =
                 nearest(name, &self.known).map_or(String::new(), |near| format!(", did you mean {near}?"));
             let message = format!("unknown key{guess} (known here: {})", self.known.join(", "));
-            self.doc.fault(key.span().start, &join(&self.path, name), message);
+            self.doc.lack(*at, &join(&self.path, &on_one_line(name)), message);
         }
     }
 }
@@ -203,7 +222,7 @@ pub(crate) struct Entry<'t> {
     doc: &'t Document<'t>,
     path: String,
     offset: usize,
-    value: Option<&'t DeValue<'t>>,
+    value: Option<&'t Value<'t>>,
 }
 
 impl<'t> Entry<'t> {
@@ -212,16 +231,25 @@ impl<'t> Entry<'t> {
     }
 
     pub(crate) fn position(&self) -> Position {
-        Position::of(self.doc.text, self.offset)
+        self.doc.source.position(self.offset)
+    }
+
+    /// For what the form has and this machine has not: a fault if anything is asked for, or a warning.
+    pub(crate) fn lacking(&self, message: impl Into<String>) {
+        if self.value.is_some() {
+            self.doc.lack(self.offset, &self.path, message.into());
+        }
+    }
+
+    pub(crate) fn is_there(&self) -> bool {
+        self.value.is_some()
     }
 
     pub(crate) fn text(&self) -> Option<&'t str> {
-        let value = self.value?;
-        let text = value.as_str();
-        if text.is_none() {
-            self.unexpected("a string", value);
+        match self.value? {
+            Value::Text(text) => Some(text),
+            other => self.unexpected("a string", other),
         }
-        text
     }
 
     /// A string that `read` understands, else a fault that says what was `expected`.
@@ -249,33 +277,27 @@ impl<'t> Entry<'t> {
 
     /// What `text` names as a path in this file.
     pub(crate) fn as_path(&self, text: &str) -> Option<PathBuf> {
-        (!text.is_empty() && !text.contains('\0')).then(|| self.doc.base.join(text))
+        (!text.is_empty() && !text.contains('\0')).then(|| self.doc.source.base().join(text))
     }
 
     pub(crate) fn flag(&self) -> Option<bool> {
-        let value = self.value?;
-        let flag = value.as_bool();
-        if flag.is_none() {
-            self.unexpected("true or false", value);
+        match self.value? {
+            Value::Flag(flag) => Some(*flag),
+            other => self.unexpected("true or false", other),
         }
-        flag
     }
 
     /// A whole number within `range`; `unit` as in " MiB", or empty.
     pub(crate) fn number(&self, range: RangeInclusive<u64>, unit: &str) -> Option<u64> {
-        let value = self.value?;
         let (min, max) = range.into_inner();
-        let Some(integer) = value.as_integer() else {
-            self.unexpected(&format!("a whole number from {min} to {max}{unit}"), value);
-            return None;
+        let (number, text) = match self.value? {
+            Value::Whole { number, text } => (*number, text),
+            other => return self.unexpected(&format!("a whole number from {min} to {max}{unit}"), other),
         };
-        // More digits than i128 holds are beyond every limit, on the side that the sign says.
-        let number = i128::from_str_radix(integer.as_str(), integer.radix())
-            .unwrap_or(if integer.as_str().starts_with('-') { i128::MIN } else { i128::MAX });
         if number < i128::from(min) {
-            self.fault(format!("expected at least {min}{unit}, found {integer}"));
+            self.fault(format!("expected at least {min}{unit}, found {}", shortened(text)));
         } else if number > i128::from(max) {
-            self.fault(format!("expected at most {max}{unit}, found {integer}"));
+            self.fault(format!("expected at most {max}{unit}, found {}", shortened(text)));
         } else {
             return u64::try_from(number).ok();
         }
@@ -284,7 +306,14 @@ impl<'t> Entry<'t> {
 
     /// An array, item by item, each an entry with its own place.
     pub(crate) fn items(&self, what: &str, max: usize) -> Option<Vec<Entry<'t>>> {
-        let items = self.as_array(what, max)?;
+        let items = match self.value? {
+            Value::List(items) => items,
+            other => return self.unexpected(what, other),
+        };
+        if items.len() > max {
+            self.fault(format!("expected at most {max} items, found {}", items.len()));
+            return None;
+        }
         Some(items.iter().enumerate().map(|(index, item)| self.item(index, item)).collect())
     }
 
@@ -296,62 +325,41 @@ impl<'t> Entry<'t> {
             return None;
         }
         let mut map = BTreeMap::new();
-        for (key, value) in table {
-            let name: &str = key.get_ref();
-            let entry = Entry {
-                doc: self.doc,
-                path: join(&self.path, name),
-                offset: key.span().start,
-                value: Some(value.get_ref()),
-            };
+        for Member { key, at, value } in table {
+            let path = join(&self.path, &on_one_line(key));
+            let entry = Entry { doc: self.doc, path, offset: *at, value: Some(value) };
             if let Some(text) = entry.text() {
-                map.insert(name.to_owned(), text.to_owned());
+                map.insert(key.clone().into_owned(), text.to_owned());
             }
         }
         Some(map)
     }
 
-    fn item(&self, index: usize, item: &'t Spanned<DeValue<'t>>) -> Entry<'t> {
-        Entry {
-            doc: self.doc,
-            path: format!("{}[{index}]", self.path),
-            offset: item.span().start,
-            value: Some(item.get_ref()),
+    fn item(&self, index: usize, item: &'t Node<'t>) -> Entry<'t> {
+        let path = format!("{}[{index}]", self.path);
+        Entry { doc: self.doc, path, offset: item.at, value: Some(&item.value) }
+    }
+
+    fn as_table(&self, value: &'t Value<'t>) -> Option<&'t [Member<'t>]> {
+        match value {
+            Value::Table(members) => Some(members),
+            other => self.unexpected(self.doc.a_table(), other),
         }
     }
 
-    fn as_array(&self, what: &str, max: usize) -> Option<&'t toml::de::DeArray<'t>> {
-        let value = self.value?;
-        let Some(items) = value.as_array() else {
-            self.unexpected(what, value);
-            return None;
-        };
-        if items.len() > max {
-            self.fault(format!("expected at most {max} items, found {}", items.len()));
-            return None;
-        }
-        Some(items)
-    }
-
-    fn as_table(&self, value: &'t DeValue<'t>) -> Option<&'t DeTable<'t>> {
-        let table = value.as_table();
-        if table.is_none() {
-            self.unexpected("a table", value);
-        }
-        table
-    }
-
-    fn unexpected(&self, expected: &str, found: &DeValue<'_>) {
+    /// The fault of a value of the wrong type; never `Some`, so that it stands where a value is wanted.
+    fn unexpected<T>(&self, expected: &str, found: &Value<'_>) -> Option<T> {
         let found = match found {
-            DeValue::String(text) => format!("the string {}", quoted(text)),
-            DeValue::Integer(number) => format!("the number {number}"),
-            DeValue::Float(number) => format!("the number {number}"),
-            DeValue::Boolean(flag) => flag.to_string(),
-            DeValue::Datetime(date) => format!("the date {date}"),
-            DeValue::Array(_) => "an array".to_owned(),
-            DeValue::Table(_) => "a table".to_owned(),
+            Value::Null => "null".to_owned(),
+            Value::Text(text) => format!("the string {}", quoted(text)),
+            Value::Whole { text, .. } => format!("the number {}", shortened(text)),
+            Value::Other(words) => words.clone(),
+            Value::Flag(flag) => flag.to_string(),
+            Value::List(_) => "an array".to_owned(),
+            Value::Table(_) => self.doc.a_table().to_owned(),
         };
         self.fault(format!("expected {expected}, found {found}"));
+        None
     }
 }
 
@@ -366,11 +374,21 @@ pub(crate) fn one_of(names: &[String]) -> String {
 
 /// The text in quotes, on one line, not too long.
 pub(crate) fn quoted(text: &str) -> String {
+    format!("{:?}", shortened(text))
+}
+
+/// The text, or its beginning if it is long.
+pub(crate) fn shortened(text: &str) -> String {
     let mut short: String = text.chars().take(MAX_QUOTED_CHARS).collect();
     if short.len() < text.len() {
         short.push('…');
     }
-    format!("{short:?}")
+    short
+}
+
+/// A free key as a part of a fault's path.
+fn on_one_line(key: &str) -> String {
+    if key.chars().any(char::is_control) { quoted(key) } else { shortened(key) }
 }
 
 fn join(path: &str, key: &str) -> String {

@@ -94,7 +94,7 @@ impl WorkloadConfig {
     /// `file` as in "workloads/clock.toml".
     pub fn parse(file: &str, text: &str) -> Result<WorkloadConfig, Faults> {
         let name = name_of(Path::new(file))?;
-        reader::read(file, text, Path::new(""), |table| shape(table, name, file.to_owned()))
+        reader::parse(file, text, |table| shape(table, name, file.to_owned()))
     }
 
     /// Every `*.toml` of the folder, by name; the faults of all files together.

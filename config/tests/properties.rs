@@ -14,35 +14,38 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
-fn path() -> impl Strategy<Value = PathBuf> {
+/// Begins with what it is for, so that no two of a machine are the same file.
+fn path(purpose: &'static str) -> impl Strategy<Value = PathBuf> {
     // Any character but the zero byte; quotes, backslashes, controls and emoji come often enough.
-    "[^\u{0}]{1,20}".prop_map(PathBuf::from)
+    "[^\u{0}]{0,20}".prop_map(move |text| PathBuf::from(format!("{purpose}{text}")))
 }
 
 fn rate() -> impl Strategy<Value = Option<Rate>> {
-    option::of((1..=1u64 << 40, 1..=1u64 << 40).prop_map(|(per_second, burst)| Rate { per_second, burst }))
+    let most = 1u64 << 40;
+    option::of(
+        (1..=most, 1..=most, prop_oneof![Just(0), 0..=most]).prop_map(|(per_second, burst, once)| Rate {
+            per_second,
+            burst,
+            once,
+        }),
+    )
 }
 
 fn limit() -> impl Strategy<Value = Limit> {
     (rate(), rate()).prop_map(|(bytes, operations)| Limit { bytes, operations })
 }
 
-fn output() -> impl Strategy<Value = Output> {
-    let words = ["stdout", "null", "off"];
-    prop_oneof![
-        Just(Output::Stdout),
-        Just(Output::Null),
-        path()
-            .prop_filter("a word of its own", move |p| !words.iter().any(|w| p.as_os_str() == *w))
-            .prop_map(Output::File),
-    ]
+fn output(purpose: &'static str) -> impl Strategy<Value = Output> {
+    prop_oneof![Just(Output::Stdout), Just(Output::Null), path(purpose).prop_map(Output::File)]
 }
 
 fn disks() -> impl Strategy<Value = Vec<Block>> {
-    vec(("[a-z]{1,10}", path(), any::<bool>(), limit()), 0..4).prop_map(|disks| {
+    vec(("[a-z]{1,10}", path(""), any::<bool>(), limit()), 0..4).prop_map(|disks| {
         let numbered = (0..).zip(disks);
-        let disk =
-            |(n, (id, path, read_only, limit))| Block { id: format!("{id}{n}"), path, read_only, limit };
+        let disk = |(n, (id, path, read_only, limit)): (u8, (String, PathBuf, bool, Limit))| {
+            let path = PathBuf::from(format!("disk {n} {}", path.display()));
+            Block { id: format!("{id}{n}"), path, read_only, limit }
+        };
         numbered.map(disk).collect()
     })
 }
@@ -52,10 +55,12 @@ fn cards() -> impl Strategy<Value = Vec<Net>> {
         octets[0] = octets[0] & 0xfe | 2;
         Mac(octets)
     });
-    vec(("[a-z]{1,10}", "[a-z0-9.-]{1,12}x", option::of(mac), limit(), limit()), 0..3).prop_map(|cards| {
+    vec(("[a-z]{1,10}", "[a-z0-9.-]{1,14}", option::of(mac), limit(), limit()), 0..3).prop_map(|cards| {
         let numbered = (0..).zip(cards);
-        let card =
-            |(n, (id, tap, mac, receive, send))| Net { id: format!("{id}{n}"), tap, mac, receive, send };
+        let card = |(n, (id, tap, mac, receive, send)): (u8, (String, String, Option<Mac>, _, _))| {
+            let mac = mac.map(|Mac([a, b, c, d, e, _])| Mac([a, b, c, d, e, n]));
+            Net { id: format!("{id}{n}"), tap: format!("{tap}{n}"), mac, receive, send }
+        };
         numbered.map(card).collect()
     })
 }
@@ -72,26 +77,30 @@ fn whole() -> impl Strategy<Value = Machine> {
 }
 
 fn balloon() -> impl Strategy<Value = Balloon> {
-    (0..=65536u32, any::<bool>(), any::<bool>()).prop_map(|(mib, deflate_on_oom, free_page_reporting)| {
-        Balloon { target: Mebibytes(mib), deflate_on_oom, free_page_reporting }
+    // Less than the smallest memory.
+    (0..32u32, any::<bool>(), any::<bool>()).prop_map(|(mib, deflate_on_oom, free_page_reporting)| Balloon {
+        target: Mebibytes(mib),
+        deflate_on_oom,
+        free_page_reporting,
     })
 }
 
 fn machine() -> impl Strategy<Value = VmConfig> {
-    let serial = (option::of(output()), limit()).prop_map(|(output, limit)| Serial { output, limit });
-    let console = (output(), any::<bool>(), limit()).prop_map(|(output, typed, limit)| Console {
+    let serial =
+        (option::of(output("serial ")), limit()).prop_map(|(output, limit)| Serial { output, limit });
+    let console = (output("console "), any::<bool>(), limit()).prop_map(|(output, typed, limit)| Console {
         output,
         input: if typed { Input::Stdin } else { Input::Null },
         limit,
     });
-    let boot = (path(), option::of(path()), "[^\\x00-\\x1f\\x7f-\u{9f}]{0,80}")
+    let boot = (path("kernel "), option::of(path("initrd ")), "[^\\x00-\\x1f\\x7f-\u{9f}]{0,80}")
         .prop_map(|(kernel, initrd, cmdline)| Boot { kernel, initrd, cmdline });
-    let vsock = (3..u32::MAX, path()).prop_map(|(cid, socket)| Vsock { cid, socket });
+    let vsock = (3..u32::MAX, path("vsock ")).prop_map(|(cid, socket)| Vsock { cid, socket });
     let stop = (0..=3600u16, 0..=3600u16).prop_map(|(agent_s, button_s)| Stop { agent_s, button_s });
     (
         (whole(), boot, serial, option::of(console)),
         (disks(), cards(), option::of(vsock)),
-        (option::of(limit()), option::of(balloon()), any::<bool>(), option::of(path()), stop),
+        (option::of(limit()), option::of(balloon()), any::<bool>(), option::of(path("control ")), stop),
     )
         .prop_map(
             |(

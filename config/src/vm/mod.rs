@@ -1,7 +1,7 @@
 //! `vm.toml`: one virtual machine, read by `hearth-vmm`, written by `hearthd`.
 //!
-//! Duty: the types and their limits; `shape.rs` reads them, `write.rs` writes them. Not here: opening what the paths
-//! name.
+//! Duty: the types and their limits; `shape.rs` reads them from TOML and `firecracker.rs` from JSON,
+//! `contradictions.rs` compares them with each other, `write.rs` writes them. Not here: opening what the paths name.
 //! Invariant: what [`VmConfig::to_toml`] writes, [`VmConfig::parse`] reads as the same value.
 
 use std::fmt;
@@ -9,10 +9,14 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::fault::Faults;
+use crate::fault::{Fault, Faults};
 use crate::quantity::Mebibytes;
 use crate::reader;
+use crate::source::{Form, Source, Strictness};
+use crate::tree::locate;
 
+mod contradictions;
+mod firecracker;
 mod shape;
 mod write;
 
@@ -135,11 +139,13 @@ pub struct Console {
     pub limit: Limit,
 }
 
-/// A token bucket: `rate` units per second, of which `burst` may come at once.
+/// A token bucket: `per_second` units per second, of which `burst` may come at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
     pub per_second: u64,
     pub burst: u64,
+    /// What may pass before the bucket counts, for a quick start; spent once.
+    pub once: u64,
 }
 
 /// Bytes and operations, either of them limited or not.
@@ -244,13 +250,43 @@ pub enum WriteError {
 }
 
 impl VmConfig {
-    /// Relative paths in the file become paths beside it.
-    pub fn load(path: &Path) -> Result<VmConfig, Faults> {
-        reader::load(path, shape::vm)
+    /// Reads either form; beside the machine, what `strictness` lets pass.
+    pub fn read(source: &Source, strictness: Strictness) -> Result<(VmConfig, Vec<Fault>), Faults> {
+        let shape = match source.form() {
+            Form::Toml => shape::vm,
+            Form::Json => firecracker::vm,
+        };
+        reader::read(source, strictness, shape)
     }
 
-    /// Relative paths stay as they are.
+    /// The file at `path`, strictly. Relative paths in TOML become paths beside it.
+    pub fn load(path: &Path) -> Result<VmConfig, Faults> {
+        VmConfig::read(&Source::file(path)?, Strictness::Strict).map(|(vm, _)| vm)
+    }
+
+    /// `text`, strictly. Relative paths stay as they are.
     pub fn parse(name: &str, text: &str) -> Result<VmConfig, Faults> {
-        reader::read(name, text, Path::new(""), shape::vm)
+        VmConfig::read(&Source::text(name, text), Strictness::Strict).map(|(vm, _)| vm)
+    }
+
+    /// A fault that showed when the value of `key` (such as `boot.kernel` or `block[1].path`) was used, as the person
+    /// who wrote `source` calls that key.
+    pub fn fault_at(source: &Source, key: &str, message: &str) -> Fault {
+        let fault = source.with_tree(|root| {
+            let key = match source.form() {
+                Form::Toml => key.to_owned(),
+                Form::Json => firecracker::key_of(key, firecracker::root_device(root)),
+            };
+            source.fault(locate(root, &key), &key, message)
+        });
+        // It was read before, so this is a tree.
+        fault.unwrap_or_else(|_| source.fault(None, key, message))
+    }
+
+    /// How many virtio devices the machine has: each takes an MMIO window and an interrupt line.
+    pub fn virtio_devices(&self) -> usize {
+        let single =
+            [self.console.is_some(), self.vsock.is_some(), self.rng.is_some(), self.balloon.is_some()];
+        self.block.len() + self.net.len() + single.into_iter().filter(|there| *there).count()
     }
 }

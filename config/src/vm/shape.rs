@@ -8,39 +8,41 @@ use super::*;
 use crate::quantity::Mebibytes;
 use crate::reader::{Entry, Table};
 
+// What is missing, in the words of its fault.
+pub(super) const A_KERNEL: &str = "the path of a kernel image";
+pub(super) const A_NAME: &str = "a name for the device";
+pub(super) const A_DISK: &str = "the path of a disk image";
+pub(super) const A_TAP: &str = "the name of a TAP interface of the host";
+pub(super) const A_CID: &str = "the guest's address, 3 or more";
+pub(super) const A_SOCKET: &str = "the path of a Unix socket";
+
 pub(super) fn vm(table: &mut Table<'_>) -> VmConfig {
-    let (machine, boot) = (table.section("machine", whole_machine), table.section("boot", boot));
-    let serial = table.section("serial", serial);
-    VmConfig {
-        machine,
-        boot,
-        console: table.optional_section("console", |t| console(t, &serial)),
-        serial,
+    let vm = VmConfig {
+        machine: table.section("machine", whole_machine),
+        boot: table.section("boot", boot),
+        serial: table.section("serial", serial),
+        console: table.optional_section("console", console),
         block: blocks(table),
         net: cards(table),
         vsock: table.optional_section("vsock", vsock),
         rng: table.optional_section("rng", |t| Rng { limit: limit(t, "limit") }),
         balloon: table.optional_section("balloon", balloon),
         watchdog: table.optional_section("watchdog", |_| Watchdog),
-        control: table.optional_section("control", |t| Control { socket: socket(t, MAX_CONTROL_PATH_BYTES) }),
+        control: table.optional_section("control", |t| Control {
+            socket: socket(&t.required("socket", A_SOCKET), MAX_CONTROL_PATH_BYTES),
+        }),
         stop: table.section("stop", stop),
-    }
+    };
+    contradictions::tell(table, &vm, &str::to_owned);
+    vm
 }
 
 fn whole_machine(table: &mut Table<'_>) -> Machine {
     let default = Machine::default();
     let sized = machine(table, default);
-    let huge_pages = table.entry("huge_pages");
-    let wants = huge_pages.flag().unwrap_or(default.huge_pages);
-    if wants && !sized.memory.0.is_multiple_of(HUGE_PAGE_MIB) {
-        huge_pages.fault(format!(
-            "expected memory_mib to be a multiple of {HUGE_PAGE_MIB}, found {}",
-            sized.memory.0
-        ));
-    }
     let answers = [("report", OnReboot::Report), ("restart", OnReboot::Restart)];
     Machine {
-        huge_pages: wants,
+        huge_pages: table.entry("huge_pages").flag().unwrap_or(default.huge_pages),
         on_reboot: table.entry("on_reboot").choice(&answers).unwrap_or(default.on_reboot),
         ..sized
     }
@@ -48,27 +50,37 @@ fn whole_machine(table: &mut Table<'_>) -> Machine {
 
 /// `vcpus` and `memory_mib`, the same in `vm.toml` and in a workload.
 pub(crate) fn machine(table: &mut Table<'_>, default: Machine) -> Machine {
-    let vcpus = table.entry("vcpus").number(u64::from(*VCPUS.start())..=u64::from(*VCPUS.end()), "");
-    let memory = table
-        .entry("memory_mib")
-        .number(u64::from(*MEMORY_MIB.start())..=u64::from(*MEMORY_MIB.end()), " MiB");
     Machine {
-        huge_pages: default.huge_pages,
-        on_reboot: default.on_reboot,
-        vcpus: vcpus.and_then(|n| u8::try_from(n).ok()).unwrap_or(default.vcpus),
-        memory: memory.and_then(|n| u32::try_from(n).ok()).map_or(default.memory, Mebibytes),
+        vcpus: vcpus(&table.entry("vcpus")).unwrap_or(default.vcpus),
+        memory: memory(&table.entry("memory_mib")).unwrap_or(default.memory),
+        ..default
     }
+}
+
+pub(super) fn vcpus(entry: &Entry<'_>) -> Option<u8> {
+    let range = u64::from(*VCPUS.start())..=u64::from(*VCPUS.end());
+    entry.number(range, "").and_then(|n| u8::try_from(n).ok())
+}
+
+pub(super) fn memory(entry: &Entry<'_>) -> Option<Mebibytes> {
+    let range = u64::from(*MEMORY_MIB.start())..=u64::from(*MEMORY_MIB.end());
+    entry.number(range, " MiB").and_then(|n| u32::try_from(n).ok()).map(Mebibytes)
+}
+
+pub(super) fn balloon_target(entry: &Entry<'_>) -> Option<Mebibytes> {
+    let range = 0..=u64::from(*MEMORY_MIB.end());
+    entry.number(range, " MiB").and_then(|n| u32::try_from(n).ok()).map(Mebibytes)
 }
 
 fn boot(table: &mut Table<'_>) -> Boot {
     Boot {
-        kernel: table.required("kernel", "the path of a kernel image").path().unwrap_or_default(),
+        kernel: table.required("kernel", A_KERNEL).path().unwrap_or_default(),
         initrd: table.entry("initrd").path(),
         cmdline: cmdline(&table.entry("cmdline")),
     }
 }
 
-fn cmdline(entry: &Entry<'_>) -> String {
+pub(super) fn cmdline(entry: &Entry<'_>) -> String {
     let Some(text) = entry.text() else { return String::new() };
     if text.len() > MAX_CMDLINE_BYTES {
         entry.fault(format!("expected at most {MAX_CMDLINE_BYTES} bytes, found {}", text.len()));
@@ -84,12 +96,8 @@ fn serial(table: &mut Table<'_>) -> Serial {
     Serial { output: output.unwrap_or(Some(Output::Stdout)), limit: limit(table, "limit") }
 }
 
-fn console(table: &mut Table<'_>, serial: &Serial) -> Console {
-    let entry = table.entry("output");
-    let output = output(&entry, false).flatten();
-    if matches!(output, Some(Output::File(_))) && output == serial.output {
-        entry.fault("expected another file than serial.output, which starts anew when it is full");
-    }
+fn console(table: &mut Table<'_>) -> Console {
+    let output = output(&table.entry("output"), false).flatten();
     Console {
         output: output.unwrap_or_default(),
         input: table
@@ -115,46 +123,52 @@ fn output(entry: &Entry<'_>, may_be_off: bool) -> Option<Option<Output>> {
     })
 }
 
-/// `{ bytes_per_second, bytes_burst, operations_per_second, operations_burst }`, each pair or none of it.
+/// `{ bytes_per_second, bytes_burst, bytes_once }` and the same of operations; nothing without the first of them.
 fn limit(table: &mut Table<'_>, key: &'static str) -> Limit {
     table
         .optional_section(key, |t| Limit {
-            bytes: rate(t, "bytes_per_second", "bytes_burst"),
-            operations: rate(t, "operations_per_second", "operations_burst"),
+            bytes: rate(t, ["bytes_per_second", "bytes_burst", "bytes_once"]),
+            operations: rate(t, ["operations_per_second", "operations_burst", "operations_once"]),
         })
         .unwrap_or_default()
 }
 
 /// Without a burst, it is what one second lets through.
-fn rate(table: &mut Table<'_>, rate: &'static str, burst: &'static str) -> Option<Rate> {
-    let per_second = table.entry(rate).number(1..=MAX_RATE, "");
-    let entry = table.entry(burst);
-    let burst = entry.number(1..=MAX_RATE, "");
-    match (per_second, burst) {
-        (None, None) => None,
-        (None, Some(_)) => {
+fn rate(table: &mut Table<'_>, [rate, burst, once]: [&'static str; 3]) -> Option<Rate> {
+    let rate_entry = table.entry(rate);
+    let per_second = rate_entry.number(1..=MAX_RATE, "");
+    let entries = [table.entry(burst), table.entry(once)];
+    let [burst, once] = [entries[0].number(1..=MAX_RATE, ""), entries[1].number(0..=MAX_RATE, "")];
+    if !rate_entry.is_there() {
+        for entry in entries.iter().filter(|entry| entry.is_there()) {
             entry.fault(format!("expected {rate} beside it"));
-            None
         }
-        (Some(per_second), burst) => Some(Rate { per_second, burst: burst.unwrap_or(per_second) }),
     }
+    per_second.map(|per_second| Rate {
+        per_second,
+        burst: burst.unwrap_or(per_second),
+        once: once.unwrap_or(0),
+    })
 }
 
 fn cards(table: &mut Table<'_>) -> Vec<Net> {
     let mut seen = Vec::new();
-    table.sections("net", MAX_NETWORK_CARDS, |t| {
-        let id = id(t, &mut seen);
-        let tap = t.required("tap", "the name of a TAP interface of the host");
-        let expected =
-            format!("the name of an interface, 1 to {MAX_INTERFACE_BYTES} bytes without / and blanks");
-        Net {
-            id,
-            tap: tap.text_as(&expected, interface).unwrap_or_default(),
-            mac: t.entry("mac").text_as("the address of one station, like \"06:00:0a:00:00:02\"", Mac::parse),
-            receive: limit(t, "receive"),
-            send: limit(t, "send"),
-        }
+    table.sections("net", MAX_NETWORK_CARDS, |t| Net {
+        id: id(&t.required("id", A_NAME), MAX_BLOCK_ID_BYTES, &mut seen),
+        tap: tap(&t.required("tap", A_TAP)),
+        mac: mac(&t.entry("mac")),
+        receive: limit(t, "receive"),
+        send: limit(t, "send"),
     })
+}
+
+pub(super) fn tap(entry: &Entry<'_>) -> String {
+    let expected = format!("the name of an interface, 1 to {MAX_INTERFACE_BYTES} bytes without / and blanks");
+    entry.text_as(&expected, interface).unwrap_or_default()
+}
+
+pub(super) fn mac(entry: &Entry<'_>) -> Option<Mac> {
+    entry.text_as("the address of one station, like \"06:00:0a:00:00:02\"", Mac::parse)
 }
 
 fn interface(text: &str) -> Option<String> {
@@ -181,9 +195,8 @@ impl Mac {
 
 fn balloon(table: &mut Table<'_>) -> Balloon {
     let default = Balloon::default();
-    let target = table.entry("target_mib").number(0..=u64::from(*MEMORY_MIB.end()), " MiB");
     Balloon {
-        target: target.and_then(|n| u32::try_from(n).ok()).map_or(default.target, Mebibytes),
+        target: balloon_target(&table.entry("target_mib")).unwrap_or(default.target),
         deflate_on_oom: table.entry("deflate_on_oom").flag().unwrap_or(default.deflate_on_oom),
         free_page_reporting: table.entry("free_page_reporting").flag().unwrap_or(default.free_page_reporting),
     }
@@ -200,22 +213,20 @@ fn stop(table: &mut Table<'_>) -> Stop {
 
 fn blocks(table: &mut Table<'_>) -> Vec<Block> {
     let mut seen: Vec<String> = Vec::new();
-    table.sections("block", MAX_BLOCK_DEVICES, |t| {
-        let id = id(t, &mut seen);
-        Block {
-            id,
-            path: t.required("path", "the path of a disk image").path().unwrap_or_default(),
-            read_only: t.entry("read_only").flag().unwrap_or(false),
-            limit: limit(t, "limit"),
-        }
+    table.sections("block", MAX_BLOCK_DEVICES, |t| Block {
+        id: id(&t.required("id", A_NAME), MAX_BLOCK_ID_BYTES, &mut seen),
+        path: t.required("path", A_DISK).path().unwrap_or_default(),
+        read_only: t.entry("read_only").flag().unwrap_or(false),
+        limit: limit(t, "limit"),
     })
 }
 
 /// A name that no device above in the same list has.
-fn id(t: &mut Table<'_>, seen: &mut Vec<String>) -> String {
-    let entry = t.required("id", "a name for the device");
-    let id = entry.text_as(&format!("1 to {MAX_BLOCK_ID_BYTES} letters, digits, - or _"), |text| {
-        is_device_id(text).then(|| text.to_owned())
+pub(super) fn id(entry: &Entry<'_>, max_bytes: usize, seen: &mut Vec<String>) -> String {
+    let id = entry.text_as(&format!("1 to {max_bytes} letters, digits, - or _"), |text| {
+        let good = (1..=max_bytes).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+        good.then(|| text.to_owned())
     });
     let id = id.unwrap_or_default();
     if seen.contains(&id) && !id.is_empty() {
@@ -225,20 +236,19 @@ fn id(t: &mut Table<'_>, seen: &mut Vec<String>) -> String {
     id
 }
 
-fn is_device_id(text: &str) -> bool {
-    (1..=MAX_BLOCK_ID_BYTES).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-}
-
 fn vsock(table: &mut Table<'_>) -> Vsock {
-    let cids = u64::from(*VSOCK_CIDS.start())..=u64::from(*VSOCK_CIDS.end());
-    let cid = table.required("cid", "the guest's address, 3 or more").number(cids, "");
-    let socket = socket(table, MAX_SOCKET_PATH_BYTES);
-    Vsock { cid: cid.and_then(|n| u32::try_from(n).ok()).unwrap_or(*VSOCK_CIDS.start()), socket }
+    Vsock {
+        cid: cid(&table.required("cid", A_CID)),
+        socket: socket(&table.required("socket", A_SOCKET), MAX_SOCKET_PATH_BYTES),
+    }
 }
 
-fn socket(table: &mut Table<'_>, max: usize) -> PathBuf {
-    let entry = table.required("socket", "the path of a Unix socket");
+pub(super) fn cid(entry: &Entry<'_>) -> u32 {
+    let cids = u64::from(*VSOCK_CIDS.start())..=u64::from(*VSOCK_CIDS.end());
+    entry.number(cids, "").and_then(|n| u32::try_from(n).ok()).unwrap_or(*VSOCK_CIDS.start())
+}
+
+pub(super) fn socket(entry: &Entry<'_>, max: usize) -> PathBuf {
     let path = entry.path().unwrap_or_default();
     let bytes = path.as_os_str().len();
     if bytes > max {

@@ -91,7 +91,10 @@ fn output_line(output: &Output) -> Result<String, WriteError> {
 
 fn limit_line(key: &str, limit: &Limit) -> Option<String> {
     let pair = |name: &str, rate: Option<Rate>| {
-        rate.map(|rate| format!("{name}_per_second = {}, {name}_burst = {}", rate.per_second, rate.burst))
+        rate.map(|Rate { per_second, burst, once }| {
+            let once = if once == 0 { String::new() } else { format!(", {name}_once = {once}") };
+            format!("{name}_per_second = {per_second}, {name}_burst = {burst}{once}")
+        })
     };
     let pairs: Vec<_> =
         [pair("bytes", limit.bytes), pair("operations", limit.operations)].into_iter().flatten().collect();
