@@ -86,6 +86,11 @@ impl Source {
         Source { form, ..self }
     }
 
+    /// What faults call it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     pub fn form(&self) -> Form {
         self.form
     }

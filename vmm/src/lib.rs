@@ -9,6 +9,8 @@
 //! | [`memory`] | guest RAM: the only place that maps it and shows it to KVM |
 //! | [`mapped_file`] | kernels and initial RAM disks, mapped into it rather than copied |
 //! | [`kvm`] | opens KVM and says plainly when it cannot be used |
+//! | [`preflight`] | what is wrong with a configuration on this host, before KVM is opened |
+//! | [`inherited`] | takes over a descriptor that came across exec |
 //! | [`output`] | what the guest printed and the host has not taken yet |
 //! | [`control`] | the control socket: requests in, answers and events out |
 //! | [`listener`] | listening Unix sockets and their paths |
@@ -21,6 +23,7 @@ pub mod arch;
 pub mod control;
 pub mod devices;
 pub mod doctor;
+pub mod inherited;
 pub mod kvm;
 pub mod listener;
 pub mod logger;
@@ -29,6 +32,7 @@ pub mod mapped_file;
 pub mod memory;
 pub mod outcome;
 pub mod output;
+pub mod preflight;
 pub mod rate;
 pub mod virtio;
 

@@ -3,8 +3,9 @@
 //! Duty: say whether an amount may pass now, and if not, when. Not here: clocks and timers; the time comes as
 //! an argument, so a limit is proven without waiting for it.
 //!
-//! Invariant: over any span of `t` seconds, at most `burst + rate * t` plus the last amount passes. An amount
-//! larger than the burst passes when the bucket is full and leaves a debt, so nothing is ever refused for good.
+//! Invariant: over any span of `t` seconds, at most `burst + rate * t` plus the last amount passes, not counting the
+//! credit at the start. An amount larger than the burst passes when the bucket is full and leaves a debt, so nothing
+//! is ever refused for good.
 
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,8 @@ pub struct Bucket {
     depth: u128,
     /// The time at which the bucket was, or will be, full. Later than now by what is taken out.
     full_at: Option<Instant>,
+    /// What may pass before the bucket counts; spent once.
+    credit: u64,
 }
 
 impl Bucket {
@@ -38,7 +41,13 @@ impl Bucket {
     #[must_use]
     pub fn new(rate: u64, burst: u64) -> Self {
         let (rate, burst) = (rate.max(1), burst.max(1));
-        Self { rate, burst, depth: span(burst, rate), full_at: None }
+        Self { rate, burst, depth: span(burst, rate), full_at: None, credit: 0 }
+    }
+
+    /// The same, but `credit` units pass uncounted before all others.
+    #[must_use]
+    pub fn with_credit(self, credit: u64) -> Self {
+        Self { credit, ..self }
     }
 
     /// Takes `amount` out, if there is enough.
@@ -54,6 +63,7 @@ impl Bucket {
 
     /// When `amount` may pass, if that is not now.
     fn wait(&self, amount: u64, now: Instant) -> Option<Instant> {
+        let amount = amount.checked_sub(self.credit).filter(|rest| *rest > 0)?;
         let missing = self.full_at?.saturating_duration_since(now).as_nanos();
         // What is left may be less than a large amount ever gets: then a full bucket must do.
         let wanted = span(amount, self.rate).min(self.depth);
@@ -63,6 +73,9 @@ impl Bucket {
 
     /// Takes `amount` out, be it there or not.
     fn charge(&mut self, amount: u64, now: Instant) {
+        let free = amount.min(self.credit);
+        self.credit -= free;
+        let amount = amount - free;
         let from = self.full_at.map_or(now, |full| full.max(now));
         self.full_at = Some(from.checked_add(duration(span(amount, self.rate))).unwrap_or(from));
     }
@@ -153,6 +166,36 @@ mod tests {
             Verdict::Pass,
             "the bytes of the refusal were not taken"
         );
+    }
+
+    #[test]
+    fn the_credit_comes_first_and_only_once() {
+        let start = Instant::now();
+        let mut bucket = Bucket::new(100, 10).with_credit(1000);
+        assert_eq!(bucket.take(995, start), Verdict::Pass);
+        // Five of it are left, the other five come out of the burst.
+        assert_eq!(bucket.take(10, start), Verdict::Pass);
+        assert_eq!(bucket.take(5, start), Verdict::Pass);
+        assert_eq!(bucket.take(1, start), Verdict::Wait(start + SECOND / 100));
+        let later = start + 60 * SECOND;
+        assert_eq!(bucket.take(10, later), Verdict::Pass);
+        assert_eq!(
+            bucket.take(1, later),
+            Verdict::Wait(later + SECOND / 100),
+            "the credit does not come back"
+        );
+    }
+
+    #[test]
+    fn what_passes_for_credit_pays_no_debt_of_the_bucket() {
+        let start = Instant::now();
+        let mut limit = Limit::new(Some(Bucket::new(1, 1).with_credit(5)), Some(Bucket::new(1, 1)));
+        assert_eq!(limit.take(3, start), Verdict::Pass);
+        // The operation has to wait; the bytes of it are not taken from the credit.
+        assert_eq!(limit.take(2, start), Verdict::Wait(start + SECOND));
+        assert_eq!(limit.take(2, start + SECOND), Verdict::Pass);
+        assert_eq!(limit.take(1, start + 2 * SECOND), Verdict::Pass);
+        assert_eq!(limit.take(1, start + 2 * SECOND), Verdict::Wait(start + 3 * SECOND));
     }
 
     proptest! {

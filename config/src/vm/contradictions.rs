@@ -84,10 +84,8 @@ fn files(vm: &VmConfig, name: &dyn Fn(&str) -> String, between: &dyn Fn(&str, &s
         add("control.socket", &control.socket, Use::Owned);
     }
     for (index, (key, path, what)) in uses.iter().enumerate() {
-        let other = uses.iter().take(index).find(|(_, other, with)| {
-            let shared = matches!((with, what), (Use::Read, Use::Read) | (Use::Output, Use::Owned));
-            !shared && same(path, other)
-        });
+        let clashes = |with: &Use| *what == Use::Owned || *with == Use::Owned;
+        let other = uses.iter().take(index).find(|(_, other, with)| clashes(with) && same(path, other));
         if let Some((other, ..)) = other {
             between(key, other, format!("expected a file of its own, {} names the same", name(other)));
         }

@@ -80,7 +80,7 @@ impl Inspect for SerialPort {
 
 /// A limit as the configuration says it.
 pub(super) fn limit_of(limit: &config::Limit) -> Limit {
-    let bucket = |rate: config::Rate| Bucket::new(rate.per_second, rate.burst);
+    let bucket = |rate: config::Rate| Bucket::new(rate.per_second, rate.burst).with_credit(rate.once);
     Limit::new(limit.bytes.map(bucket), limit.operations.map(bucket))
 }
 

@@ -8,7 +8,7 @@
 
 macro_rules! need_kvm {
     () => {
-        if let Some(reason) = monitor::kvm_is_missing() {
+        if let Some(reason) = crate::monitor::kvm_is_missing() {
             println!("skipped: {reason}");
             return;
         }
@@ -19,6 +19,7 @@ mod client;
 mod guest;
 mod life;
 mod monitor;
+mod sources;
 
 use std::fs::File;
 use std::io::Write;
