@@ -16,7 +16,8 @@ pub fn vm_end(status: ExitStatus) -> VmEnd {
     }
 }
 
-fn from_code(code: i32) -> VmEnd {
+/// The reason behind the status that the monitor announces.
+pub(crate) fn from_code(code: i32) -> VmEnd {
     match code {
         0 => VmEnd::PoweredOff,
         1 => VmEnd::MonitorFailed,

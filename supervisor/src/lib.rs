@@ -17,4 +17,5 @@ pub mod lines;
 pub mod machine;
 pub mod setup;
 pub mod state_dir;
+pub mod vm;
 pub mod wording;

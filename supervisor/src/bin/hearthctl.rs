@@ -13,6 +13,7 @@ use hearth_config::guest::GuestConfig;
 use hearth_config::vm::VmConfig;
 use hearth_config::workload::WorkloadConfig;
 use hearth_supervisor::setup::Setup;
+use hearth_supervisor::vm::{self, Verb};
 
 const FAILED: u8 = 1;
 const FAULT: u8 = 2;
@@ -48,6 +49,17 @@ enum Order {
         #[arg(long)]
         vmm: Option<PathBuf>,
     },
+    /// Asks one microVM's monitor directly
+    ///
+    /// The monitor takes requests on the socket that [control] in its file names. Every verb ends with status 0
+    /// when it was done, and 1 when the monitor refused it or cannot be reached. Requests and events never slow
+    /// the guest down; whoever reads events too slowly is told how many were lost.
+    Vm {
+        /// The control socket of the monitor
+        socket: PathBuf,
+        #[command(subcommand)]
+        verb: Verb,
+    },
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -66,6 +78,7 @@ fn main() -> ExitCode {
     match Args::parse().command {
         Order::Check { kind, files } => check(kind, &files),
         Order::Doctor { json, vmm } => doctor(json, vmm),
+        Order::Vm { socket, verb } => vm::run(&socket, &verb),
     }
 }
 
