@@ -14,6 +14,7 @@ use crate::{
     link::{Link, Route},
     outbox::{Notice, Outbox},
     signals::{Signals, Told},
+    stop_port::StopPort,
     vsock::Vsock,
     workload::{Workload, describe, reap},
 };
@@ -57,6 +58,7 @@ pub(crate) struct Agent {
     console: Console<File>,
     signals: Signals,
     link: Link<Vsock>,
+    stop_port: StopPort,
     /// Kept after its end, for what its orphans still write.
     workload: Option<Workload>,
     /// For a host that comes late. Before the first start there is nothing to tell.
@@ -79,6 +81,7 @@ impl Agent {
             console,
             signals: Signals::block().map_err(AgentFault::Signals)?,
             link: Link::new(Vsock, Uptime::now()),
+            stop_port: StopPort::open(),
             workload: None,
             present: None,
             last_line: None,
@@ -107,6 +110,12 @@ impl Agent {
                 Told::Child => self.reap(),
                 Told::Stop => self.apply(Event::StopAsked { grace: self.config.stop_timeout }),
             };
+            if finished.is_some() {
+                return finished;
+            }
+        }
+        if let Some(grace) = self.stop_port.turn() {
+            let finished = self.apply(Event::StopAsked { grace });
             if finished.is_some() {
                 return finished;
             }
@@ -220,6 +229,7 @@ impl Agent {
         // Nothing more is read, so nothing must wake the loop for it.
         self.workload = None;
         self.intake = Intake::new();
+        self.stop_port = StopPort::default();
         loop {
             while self.signals.next().is_some() {}
             self.deliver();
@@ -261,6 +271,7 @@ impl Agent {
         {
             fds.extend(workload.fds().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         }
+        fds.extend(self.stop_port.fds().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         fds.extend(self.link.interest(&self.outbox).map(|(fd, flags)| PollFd::new(fd, flags)));
         if !self.console.is_empty() {
             fds.push(PollFd::new(self.console.fd(), PollFlags::POLLOUT));

@@ -26,6 +26,7 @@ mod power;
 mod root;
 mod session;
 mod signals;
+mod stop_port;
 mod vsock;
 mod workload;
 

@@ -1,0 +1,182 @@
+//! The port on which the host may ask the guest to stop when no supervisor is connected.
+//!
+//! Duty: take one `Shutdown` frame from the host, and from nobody else: a process in the guest could call the
+//! port, too, over the loopback that some kernels have.
+//! Not its duty: what a stop leads to (`lifecycle`).
+//! Invariant: never blocks, and holds one caller at most. A newer one takes the place of an older one, so a
+//! caller that says nothing keeps nobody out.
+
+use hearth_wire::{Decoder, ToAgent, control::AGENT_STOP_PORT};
+use socket2::{Domain, SockAddr, Socket, Type};
+use std::{
+    io::{self, ErrorKind, Read},
+    os::fd::{AsFd, BorrowedFd},
+    time::Duration,
+};
+
+/// The host, in every guest.
+const HOST_CID: u32 = 2;
+/// Whatever address the guest has (`VMADDR_CID_ANY`).
+const ANY_CID: u32 = u32::MAX;
+/// Callers that wait to be accepted.
+const BACKLOG: i32 = 4;
+/// Callers accepted in one turn.
+const ACCEPTS_PER_TURN: usize = 4;
+/// Bytes of one read; a stop has ten.
+const READ_LEN: usize = 64;
+
+/// The port, and who calls.
+#[derive(Debug, Default)]
+pub(crate) struct StopPort {
+    listener: Option<Socket>,
+    caller: Option<Caller<Socket>>,
+}
+
+impl StopPort {
+    /// Listens, where the kernel has vsock sockets. Where it has none, nobody calls.
+    pub(crate) fn open() -> Self {
+        Self { listener: listen().ok(), caller: None }
+    }
+
+    /// What to poll for reading.
+    pub(crate) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let caller = self.caller.as_ref().map(|caller| caller.stream.as_fd());
+        self.listener.as_ref().map(AsFd::as_fd).into_iter().chain(caller)
+    }
+
+    /// Does what can be done at once. Returns the grace of a stop that the host asked for.
+    pub(crate) fn turn(&mut self) -> Option<Duration> {
+        self.accept();
+        match self.caller.as_mut()?.hear() {
+            Heard::Nothing => None,
+            Heard::Shutdown(grace) => {
+                self.caller = None;
+                Some(grace)
+            }
+            Heard::Nonsense => {
+                self.caller = None;
+                None
+            }
+        }
+    }
+
+    fn accept(&mut self) {
+        let Some(listener) = &self.listener else { return };
+        for _ in 0..ACCEPTS_PER_TURN {
+            match listener.accept() {
+                Ok((stream, from)) => {
+                    let is_host = from.as_vsock_address().is_some_and(|(cid, _)| cid == HOST_CID);
+                    if is_host && stream.set_nonblocking(true).is_ok() {
+                        self.caller = Some(Caller::new(stream));
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                // A listener that is broken would wake the loop for ever.
+                Err(_) => {
+                    self.listener = None;
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn listen() -> io::Result<Socket> {
+    let socket = Socket::new(Domain::VSOCK, Type::STREAM.nonblocking().cloexec(), None)?;
+    socket.bind(&SockAddr::vsock(ANY_CID, AGENT_STOP_PORT))?;
+    socket.listen(BACKLOG)?;
+    Ok(socket)
+}
+
+/// What a caller said.
+#[derive(Debug, PartialEq, Eq)]
+enum Heard {
+    /// Not all of it yet.
+    Nothing,
+    Shutdown(Duration),
+    /// Something else, or it hung up.
+    Nonsense,
+}
+
+#[derive(Debug)]
+struct Caller<S> {
+    stream: S,
+    decoder: Box<Decoder>,
+}
+
+impl<S: Read> Caller<S> {
+    fn new(stream: S) -> Self {
+        Self { stream, decoder: Box::default() }
+    }
+
+    fn hear(&mut self) -> Heard {
+        let mut buf = [0; READ_LEN];
+        let bytes = match self.stream.read(&mut buf) {
+            Ok(0) => return Heard::Nonsense,
+            Ok(len) => buf.get(..len).unwrap_or_default(),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                return Heard::Nothing;
+            }
+            Err(_) => return Heard::Nonsense,
+        };
+        // It takes all: a frame is larger than a read, and one that is whole is taken out.
+        let _ = self.decoder.push(bytes);
+        match self.decoder.pop() {
+            Ok(Some(ToAgent::Shutdown { grace_ms })) => {
+                Heard::Shutdown(Duration::from_millis(grace_ms.into()))
+            }
+            Ok(None) => Heard::Nothing,
+            Ok(Some(ToAgent::Welcome { .. })) | Err(_) => Heard::Nonsense,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hearth_wire::{MAX_FRAME, Message, encode};
+    use std::{io::Write, os::unix::net::UnixStream};
+
+    fn call() -> (UnixStream, Caller<UnixStream>) {
+        let (host, guest) = UnixStream::pair().unwrap();
+        guest.set_nonblocking(true).unwrap();
+        (host, Caller::new(guest))
+    }
+
+    fn frame<M: Message>(message: &M) -> Vec<u8> {
+        let mut buf = [0; MAX_FRAME];
+        encode(message, &mut buf).unwrap().to_vec()
+    }
+
+    #[test]
+    fn a_stop_is_heard_in_pieces_of_any_size() {
+        let (mut host, mut caller) = call();
+        let bytes = frame(&ToAgent::Shutdown { grace_ms: 1500 });
+        let (last, first) = bytes.split_last().unwrap();
+        assert_eq!(caller.hear(), Heard::Nothing);
+        for byte in first {
+            host.write_all(&[*byte]).unwrap();
+            assert_eq!(caller.hear(), Heard::Nothing);
+        }
+        host.write_all(&[*last]).unwrap();
+        assert_eq!(caller.hear(), Heard::Shutdown(Duration::from_millis(1500)));
+    }
+
+    #[test]
+    fn anything_else_is_hung_up_on() {
+        for bytes in [frame(&ToAgent::Welcome { protocol: 1, heartbeat_ms: 1 }), vec![0xff; 64], Vec::new()] {
+            let (mut host, mut caller) = call();
+            host.write_all(&bytes).unwrap();
+            drop(host);
+            assert_eq!(caller.hear(), Heard::Nonsense, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_guest_without_vsock_has_no_port_and_nothing_to_wait_for() {
+        let mut none = StopPort::default();
+        assert_eq!(none.turn(), None);
+        assert_eq!(none.fds().count(), 0);
+    }
+}
