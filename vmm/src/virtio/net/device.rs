@@ -229,12 +229,8 @@ fn send_one<P: Port>(
     let mut rest = chain.reader(memory);
     rest.skip(HEADER_BYTES);
     let mut pieces = Pieces::new();
-    let mut fits = pieces.push(GuestSlice::from(&mut header[..])).is_ok();
-    while let Some(piece) = rest.slice(usize::MAX) {
-        fits &= pieces.push(piece).is_ok();
-        rest.skip(piece.len());
-    }
-    if !fits {
+    let own = pieces.push(GuestSlice::from(&mut header[..]));
+    if own.is_err() || rest.pieces().any(|piece| pieces.push(piece).is_err()) {
         // More buffers across seams of memory than any driver makes.
         return Err(ErrorKind::InvalidInput.into());
     }

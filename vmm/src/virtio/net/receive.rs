@@ -305,13 +305,11 @@ impl Receiver {
 /// Adds all pieces of a chain that is for the device to write, or none; one place is left free.
 fn push_all<'a>(chain: &'a Chain, memory: &'a GuestRam, pieces: &mut Pieces<'a>) -> bool {
     let before = pieces.len();
-    let mut room = chain.writer(memory);
-    while let Some(piece) = room.slice(usize::MAX) {
+    for piece in chain.writer(memory).pieces() {
         if pieces.len() >= MAX_PIECES.saturating_sub(1) || pieces.push(piece).is_err() {
             pieces.truncate(before);
             return false;
         }
-        room.skip(piece.len());
     }
     true
 }
