@@ -103,6 +103,12 @@ impl FileDisk {
         self.ways.detour = u32::MAX;
     }
 
+    /// As if a call had taken so long.
+    #[cfg(test)]
+    pub(super) fn took(&mut self, time: Duration) {
+        self.ways.took(time);
+    }
+
     /// Has the next call to io_uring fail.
     #[cfg(test)]
     pub(super) fn deny_io_uring(&mut self) {
@@ -128,9 +134,7 @@ impl FileDisk {
             if !*tells {
                 let began = Instant::now();
                 let result = what.whole(&self.image, offset);
-                if began.elapsed() > TOO_LONG {
-                    self.ways.detour = DETOUR;
-                }
+                self.ways.took(began.elapsed());
                 return Started::Done(result);
             }
         }
@@ -201,6 +205,15 @@ impl FileDisk {
                 Started::Pending
             }
             None => Started::Done(self.image.flush()),
+        }
+    }
+}
+
+impl Ways {
+    /// A call that was free to wait has taken so long.
+    fn took(&mut self, time: Duration) {
+        if time > TOO_LONG {
+            self.detour = DETOUR;
         }
     }
 }
