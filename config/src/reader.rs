@@ -211,7 +211,10 @@ impl<'t> Table<'t> {
             }
             let guess =
                 nearest(name, &self.known).map_or(String::new(), |near| format!(", did you mean {near}?"));
-            let message = format!("unknown key{guess} (known here: {})", self.known.join(", "));
+            let message = match self.known.as_slice() {
+                [] => "unknown key (this table has none)".to_owned(),
+                known => format!("unknown key{guess} (known here: {})", known.join(", ")),
+            };
             self.doc.lack(*at, &join(&self.path, &on_one_line(name)), message);
         }
     }

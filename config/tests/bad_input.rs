@@ -107,6 +107,160 @@ fn machine_files_are_refused_with_place_key_and_expectation() {
 }
 
 #[test]
+fn every_device_has_its_limits() {
+    let with_boot = |text: &str| VmConfig::parse("vm.toml", &format!("{BOOT}{text}"));
+    let long_control = format!("[control]\nsocket = \"{}\"", "c".repeat(108));
+    let card = |more: &str| format!("[[net]]\nid = \"a\"\ntap = \"tap0\"\n{more}");
+    let many_cards = "[[net]]\n".repeat(9);
+    check(
+        with_boot,
+        &[
+            (
+                "[machine]\nhuge_pages = 1",
+                "vm.toml:4:1: machine.huge_pages: expected true or false, found the number 1",
+            ),
+            (
+                "[machine]\non_reboot = \"again\"",
+                "vm.toml:4:1: machine.on_reboot: expected \"report\" or \"restart\", found \"again\"",
+            ),
+            (
+                "[serial]\nlimit = { bytes_burst = 1 }",
+                "vm.toml:4:11: serial.limit.bytes_burst: expected bytes_per_second beside it",
+            ),
+            (
+                "[console]\nlimit = { operations_burst = 1, operations_once = 2 }",
+                "vm.toml:4:11: console.limit.operations_burst: expected operations_per_second beside it\n\
+                 vm.toml:4:33: console.limit.operations_once: expected operations_per_second beside it",
+            ),
+            (
+                "[rng]\nlimit = { bytes_per_second = 0 }",
+                "vm.toml:4:11: rng.limit.bytes_per_second: expected at least 1, found 0",
+            ),
+            (
+                "[rng]\nlimit = { bytes_per_second = 1099511627777, bytes_burst = \"x\" }",
+                "vm.toml:4:11: rng.limit.bytes_per_second: expected at most 1099511627776, found 1099511627777\n\
+                 vm.toml:4:45: rng.limit.bytes_burst: expected a whole number from 1 to 1099511627776, found the string \"x\"",
+            ),
+            (
+                "[rng]\nlimit = { bytes = 1 }",
+                "vm.toml:4:11: rng.limit.bytes: unknown key, did you mean bytes_once? (known here: bytes_per_second, bytes_burst, bytes_once, operations_per_second, operations_burst, operations_once)",
+            ),
+            ("[rng]\nlimit = 5", "vm.toml:4:1: rng.limit: expected a table, found the number 5"),
+            (
+                "[[net]]\n",
+                "vm.toml:3:1: net[0].id: missing, expected a name for the device\n\
+                 vm.toml:3:1: net[0].tap: missing, expected the name of a TAP interface of the host",
+            ),
+            (&many_cards, "vm.toml:3:3: net: expected at most 8 items, found 9"),
+            (
+                "[[net]]\nid = \"a\"\ntap = \"a/b\"",
+                "vm.toml:5:1: net[0].tap: expected the name of an interface, 1 to 15 bytes without / and blanks, found \"a/b\"",
+            ),
+            (
+                &card("mac = \"01:00:00:00:00:00\""),
+                "vm.toml:6:1: net[0].mac: expected the address of one station, like \"06:00:0a:00:00:02\", found \"01:00:00:00:00:00\"",
+            ),
+            (
+                &card("recieve = {}"),
+                "vm.toml:6:1: net[0].recieve: unknown key, did you mean receive? (known here: id, tap, mac, receive, send)",
+            ),
+            (
+                "[balloon]\ntarget_mib = -1",
+                "vm.toml:4:1: balloon.target_mib: expected at least 0 MiB, found -1",
+            ),
+            (
+                "[balloon]\ndeflate_on_oom = \"yes\"\nfree_page_reporting = 0",
+                "vm.toml:4:1: balloon.deflate_on_oom: expected true or false, found the string \"yes\"\n\
+                 vm.toml:5:1: balloon.free_page_reporting: expected true or false, found the number 0",
+            ),
+            ("[watchdog]\ntimeout = 3", "vm.toml:4:1: watchdog.timeout: unknown key (this table has none)"),
+            (
+                "watchdog = true",
+                "vm.toml:3:1: boot.watchdog: unknown key (known here: kernel, initrd, cmdline)",
+            ),
+            ("[control]\n", "vm.toml:3:2: control.socket: missing, expected the path of a Unix socket"),
+            (&long_control, "vm.toml:4:1: control.socket: expected a path of at most 107 bytes, found 108"),
+            ("[stop]\nagent_s = 3601", "vm.toml:4:1: stop.agent_s: expected at most 3600 s, found 3601"),
+            (
+                "[stop]\nbutton_s = 1.5",
+                "vm.toml:4:1: stop.button_s: expected a whole number from 0 to 3600 s, found the number 1.5",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn values_that_cannot_stand_beside_each_other_are_told_before_anything_is_opened() {
+    let with_boot = |text: &str| VmConfig::parse("vm.toml", &format!("{BOOT}{text}"));
+    let card =
+        |n: u8, tap: &str, mac: &str| format!("[[net]]\nid = \"{n}\"\ntap = \"{tap}\"\nmac = \"{mac}\"\n");
+    let (a, b) = ("06:00:00:00:00:01", "06:00:00:00:00:02");
+    let disk = |n: u8, path: &str, read_only: bool| {
+        format!("[[block]]\nid = \"{n}\"\npath = \"{path}\"\nread_only = {read_only}\n")
+    };
+    let both = |control: &str| {
+        format!("[vsock]\ncid = 3\nsocket = \"run/v.sock\"\n[control]\nsocket = \"{control}\"\n")
+    };
+    check(
+        with_boot,
+        &[
+            (
+                "[balloon]\ntarget_mib = 128",
+                "vm.toml:4:1: balloon.target_mib: expected less than the machine's 128 MiB, found 128",
+            ),
+            (
+                "[machine]\nmemory_mib = 33\nhuge_pages = true",
+                "vm.toml:5:1: machine.huge_pages: expected a memory of a multiple of 2 MiB, found 33",
+            ),
+            (
+                &(card(1, "tap0", a) + &card(2, "tap0", a)),
+                "vm.toml:9:1: net[1].tap: expected an interface of its own, \"tap0\" is taken by net[0]\n\
+                 vm.toml:10:1: net[1].mac: expected an address of its own, net[0] has the same",
+            ),
+            (
+                &(disk(1, "d", true) + &disk(2, "d", true) + &disk(3, "./d", false)),
+                "vm.toml:13:1: block[2].path: expected a file of its own, block[0].path names the same",
+            ),
+            (
+                &disk(1, "k", false),
+                "vm.toml:5:1: block[0].path: expected a file of its own, boot.kernel names the same",
+            ),
+            (
+                &(disk(1, "d", true) + "[serial]\noutput = \"d\""),
+                "vm.toml:8:1: serial.output: expected a file of its own, block[0].path names the same",
+            ),
+            (
+                &both("run//v.sock"),
+                "vm.toml:7:1: control.socket: expected a file of its own, vsock.socket names the same",
+            ),
+            (
+                &both("run/v.sock_1024"),
+                "vm.toml:7:1: control.socket: expected a path that no guest reaches, a port of the host on vsock has this one",
+            ),
+            // What is at fault itself contradicts nothing.
+            (
+                "[machine]\nmemory_mib = 64000000\n[balloon]\ntarget_mib = 65536",
+                "vm.toml:4:1: machine.memory_mib: expected at most 65536 MiB, found 64000000",
+            ),
+            (
+                "[[block]]\nid = \"a\"\n[[block]]\nid = \"b\"",
+                "vm.toml:3:1: block[0].path: missing, expected the path of a disk image\n\
+                 vm.toml:5:1: block[1].path: missing, expected the path of a disk image",
+            ),
+        ],
+    );
+    for good in [
+        card(1, "tap0", a) + &card(2, "tap1", b),
+        disk(1, "d", true) + &disk(2, "d", true),
+        both("run/v.sock_x") + "[serial]\noutput = \"stdout\"\n[console]\noutput = \"stdout\"\n",
+        both("v.sock_1024"),
+        "[balloon]\ntarget_mib = 127\n".to_owned(),
+    ] {
+        assert_eq!(with_boot(&good).map_err(|faults| faults.to_string()).err(), None, "{good}");
+    }
+}
+
+#[test]
 fn a_machine_without_a_kernel_is_told_so_once() {
     let parse = |text: &str| VmConfig::parse("vm.toml", text);
     check(

@@ -43,6 +43,33 @@ fn the_machine_example_uses_every_key_and_lies_beside_its_files() {
     assert_eq!(vm.boot.initrd, Some(folder().join("initrd.cpio")));
     assert_eq!(vm.block[0].path, folder().join("demo.squashfs"));
     assert_eq!(vm.vsock.unwrap().socket, folder().join("vsock.sock"));
+
+    // A key that nobody knows makes the reader list those that it knows in that place.
+    let text = std::fs::read_to_string(folder().join("vm.toml")).unwrap();
+    let known = |text: &str, place: &str| -> Vec<String> {
+        let faults = VmConfig::parse("vm.toml", text).unwrap_err();
+        let fault = faults.iter().find(|fault| fault.key == format!("{place}zzz")).unwrap();
+        let (_, list) = fault.message.split_once("(known here: ").unwrap_or(("", ")"));
+        list.trim_end_matches(')').split(", ").filter(|key| !key.is_empty()).map(str::to_owned).collect()
+    };
+    let sections = known(&format!("{text}[zzz]\n"), "");
+    assert_eq!(sections.len(), 12);
+    for section in sections {
+        let list = text.contains(&format!("\n[[{section}]]\n"));
+        let (header, place) = if list {
+            (format!("\n[[{section}]]\n"), format!("{section}[0]."))
+        } else {
+            (format!("\n[{section}]\n"), format!("{section}."))
+        };
+        let (_, behind) = text.split_once(&header).expect(&section);
+        let body = behind.split("\n[").next().unwrap();
+        for key in known(&text.replacen(&header, &format!("{header}zzz = 1\n"), 1), &place) {
+            assert!(body.lines().any(|line| line.starts_with(&format!("{key} = "))), "{section}.{key}");
+        }
+    }
+    for key in known(&text.replacen("limit = { ", "limit = { zzz = 1, ", 1), "serial.limit.") {
+        assert!(text.contains(&format!("{key} = ")), "{key}");
+    }
 }
 
 #[test]
