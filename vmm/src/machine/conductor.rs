@@ -140,6 +140,9 @@ impl Conductor<'_> {
     }
 
     fn step(&mut self, event: Event) {
+        if event == Event::NoWay {
+            log::info!("stopping: there is no way to do that here");
+        }
         for action in self.life.step(Instant::now(), event) {
             self.carry_out(action);
         }
@@ -272,9 +275,9 @@ const fn reason(code: Refusal) -> &'static str {
 
 const fn described(step: control::Step) -> &'static str {
     match step {
-        control::Step::Agent => "the guest's agent is asked",
-        control::Step::Button => "the power button is pressed",
-        control::Step::Kill => "the guest is not asked any more",
+        control::Step::Agent => "asking the guest's agent",
+        control::Step::Button => "pressing the power button",
+        control::Step::Kill => "not asking the guest any more",
     }
 }
 
