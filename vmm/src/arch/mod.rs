@@ -8,7 +8,7 @@
 //! | `chipset.rs` | interrupt controller and timers that KVM emulates |
 //! | `boot.rs` | loads the kernel and what it needs to start |
 //! | `vcpu.rs` | first state of the vCPUs |
-//! | `acpi.rs` or `fdt.rs` | the tables that tell the kernel what the machine has |
+//! | `acpi.rs` (with `wdat.rs`) or `fdt.rs` | the tables that tell the kernel what the machine has |
 //!
 //! The rest of the crate uses what this module re-exports and knows no architecture.
 
@@ -28,6 +28,8 @@ use std::path::PathBuf;
 
 use vm_memory::GuestAddress;
 
+use crate::machine::Overlap;
+
 /// One virtio-mmio device, as the firmware tables describe it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MmioSlot {
@@ -46,6 +48,19 @@ pub struct Fittings<'a> {
     pub slots: &'a [MmioSlot],
     /// Whether there is a serial port.
     pub serial: bool,
+    /// Whether there is a watchdog.
+    pub watchdog: bool,
+}
+
+/// Why the devices of the platform cannot be put in their places.
+#[derive(Debug, thiserror::Error)]
+pub enum PlatformError {
+    /// The layout tables contradict themselves.
+    #[error(transparent)]
+    Layout(#[from] Overlap),
+    /// The host gave no timer.
+    #[error("no timer for the watchdog")]
+    Timer(#[source] std::io::Error),
 }
 
 /// The files a guest starts from.

@@ -87,7 +87,7 @@ pub(super) fn limit_of(limit: &config::Limit) -> Limit {
 /// The machine while devices are being plugged in.
 pub(super) struct Board<'a> {
     vm: &'a VmFd,
-    memory: &'a GuestRam,
+    pub(super) memory: &'a GuestRam,
     pub(super) buses: Buses,
     pub(super) slots: Vec<MmioSlot>,
     pub(super) events: Loop,
@@ -125,12 +125,12 @@ impl<'a> Board<'a> {
     }
 
     /// Puts what serves a device into the event loop.
-    fn serve(&mut self, subscriber: impl MutEventSubscriber + 'static) {
+    pub(super) fn serve(&mut self, subscriber: impl MutEventSubscriber + 'static) {
         let id = self.events.add_subscriber(Box::new(subscriber));
         self.on_duty.push(id);
     }
 
-    fn interrupt(&self, gsi: u32) -> Result<EventFd, MachineError> {
+    pub(super) fn interrupt(&self, gsi: u32) -> Result<EventFd, MachineError> {
         let event = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map_err(host("make an event"))?;
         self.vm.register_irqfd(&event, gsi).map_err(refused("wire an interrupt"))?;
         Ok(event)

@@ -16,6 +16,7 @@ use hearth_wire::control::{self, Answer, Order, Phase, Refusal};
 use super::agent_call::AgentCall;
 use super::alarm::Alarm;
 use super::board::Inspect;
+use super::clock::MachineClock;
 use super::crew::Crew;
 use super::ending::Ending;
 use super::gate::Gate;
@@ -24,6 +25,7 @@ use super::signals::StopSignals;
 use super::{EventsError, Loop, statistics};
 use crate::Outcome;
 use crate::control::{Server, Ticket};
+use crate::devices::power_button::PowerButton;
 
 /// What outlives a reboot.
 #[derive(Debug)]
@@ -66,6 +68,8 @@ pub(super) struct Conductor<'a> {
     pub(super) inspected: Vec<Arc<dyn Inspect>>,
     pub(super) ending: Arc<Ending>,
     pub(super) alarm: Arc<Alarm>,
+    pub(super) clock: Arc<MachineClock>,
+    pub(super) power_button: PowerButton,
     pub(super) agent: Option<Arc<Mutex<AgentCall>>>,
     pub(super) began: Instant,
 }
@@ -150,8 +154,13 @@ impl Conductor<'_> {
 
     fn carry_out(&mut self, action: Action) {
         match action {
-            Action::Rest => self.crew.hold(),
+            Action::Rest => {
+                self.crew.hold();
+                self.clock.stop(Instant::now());
+            }
             Action::Work => {
+                // First: what comes back to the loop may look at it.
+                self.clock.start(Instant::now());
                 let back = self.resting.drain(..).map(|subscriber| self.events.add_subscriber(subscriber));
                 self.on_duty.extend(back);
                 self.crew.release();
@@ -171,7 +180,11 @@ impl Conductor<'_> {
                     None => self.step(Event::NoWay),
                 }
             }
-            Action::PressButton => self.step(Event::NoWay),
+            Action::PressButton => {
+                if !self.press_button() {
+                    self.step(Event::NoWay);
+                }
+            }
             Action::Kill => self.ending.end(Outcome::HostStop),
             Action::Answer(ticket, verdict) => self.answer(
                 ticket,
@@ -219,10 +232,23 @@ impl Conductor<'_> {
                     control.subscribe(ticket, present);
                 }
             }
-            Order::PowerButton | Order::BalloonTarget { .. } | Order::BalloonStatistics => {
+            Order::PowerButton => {
+                let answer = if self.press_button() { Answer::Done } else { unsupported };
+                self.answer(ticket, answer);
+            }
+            Order::BalloonTarget { .. } | Order::BalloonStatistics => {
                 self.answer(ticket, unsupported);
             }
         }
+    }
+
+    /// Whether it could be pressed; whether anybody listens is not known.
+    fn press_button(&self) -> bool {
+        let pressed = self.power_button.press();
+        if let Err(error) = &pressed {
+            log::error!("the power button cannot be pressed: {error}");
+        }
+        pressed.is_ok()
     }
 
     fn status(&self) -> control::Status {

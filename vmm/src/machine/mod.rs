@@ -6,10 +6,11 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `mod.rs`, `board.rs`, `bus.rs` | assembly: everything up to the first instruction |
+//! | `mod.rs`, `board.rs`, `platform.rs`, `bus.rs` | assembly: everything up to the first instruction |
 //! | `vcpu.rs`, `crew.rs`, `kick.rs`, `gate.rs`, `tally.rs` | vCPU threads: what they do, and how they rest |
 //! | `life.rs` | running, paused, stopping, ended: every decision, pure |
 //! | `conductor.rs`, `agent_call.rs`, `statistics.rs` | the event loop, which carries decisions out |
+//! | `clock.rs` | time without the pauses |
 //! | `ending.rs`, `alarm.rs`, `signals.rs`, `reboots.rs` | what a machine ends by, or starts again after |
 //!
 //! Invariant: nothing here can change once vCPUs run; buses and rings are shared read-only. No thread and no
@@ -19,12 +20,14 @@ mod agent_call;
 mod alarm;
 mod board;
 mod bus;
+mod clock;
 mod conductor;
 mod crew;
 mod ending;
 mod gate;
 mod kick;
 mod life;
+mod platform;
 mod reboots;
 mod signals;
 mod sink;
@@ -45,6 +48,7 @@ use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use self::alarm::Alarm;
 use self::board::Board;
 pub use self::bus::{Bus, BusDevice, Overlap};
+pub use self::clock::MachineClock;
 use self::conductor::{Conductor, Make, Surroundings, lock};
 use self::crew::Crew;
 pub use self::ending::Ending;
@@ -56,6 +60,8 @@ use self::vcpu::Buses;
 use crate::Outcome;
 use crate::arch::{self, BootError, BootFiles, Chipset, ChipsetError, Fittings};
 use crate::control::{ControlError, Server};
+use crate::devices::generation::GenerationId;
+use crate::devices::power_button::PowerButton;
 use crate::kvm::{self, KvmError};
 use crate::memory::{self, GuestRam, MemoryError};
 use crate::virtio::block::OpenError;
@@ -177,6 +183,10 @@ pub struct Machine {
     sinks: Vec<Arc<Mutex<Sink>>>,
     ending: Arc<Ending>,
     alarm: Arc<Alarm>,
+    clock: Arc<MachineClock>,
+    power_button: PowerButton,
+    /// Changed when a snapshot becomes another machine.
+    _generation_id: GenerationId,
     inspected: Vec<Arc<dyn board::Inspect>>,
     make: Make,
     patience: Patience,
@@ -209,6 +219,10 @@ impl Machine {
         let mut board = Board::new(&vm, &memory, &ending)?;
         board.add_serial(config)?;
         board.add_virtio(config)?;
+        let clock = Arc::new(MachineClock::started(Instant::now()));
+        board.add_watchdog(config, &clock, &ending)?;
+        let power_button = board.power_button()?;
+        let generation_id = board.generation_id()?;
         let Board { slots, buses, events, on_duty, inspected, sinks, alarm, .. } = board;
 
         let files = BootFiles {
@@ -216,8 +230,12 @@ impl Machine {
             initrd: config.boot.initrd.as_deref(),
             cmdline: &config.boot.cmdline,
         };
-        let fittings =
-            Fittings { vcpus: config.machine.vcpus, slots: &slots, serial: config.serial.output.is_some() };
+        let fittings = Fittings {
+            vcpus: config.machine.vcpus,
+            slots: &slots,
+            serial: config.serial.output.is_some(),
+            watchdog: config.watchdog.is_some(),
+        };
         let entry = arch::load(&memory, &files, &chipset, &fittings)?;
         configure_vcpus(&kvm, &vm, &vcpus, entry)?;
         Ok(Self {
@@ -231,6 +249,9 @@ impl Machine {
             sinks,
             ending,
             alarm,
+            clock,
+            power_button,
+            _generation_id: generation_id,
             inspected,
             make: Make {
                 vcpus: config.machine.vcpus,
@@ -259,6 +280,8 @@ impl Machine {
             inspected: self.inspected,
             ending: self.ending,
             alarm: self.alarm,
+            clock: self.clock,
+            power_button: self.power_button,
             agent: None,
             began: Instant::now(),
         };

@@ -19,6 +19,8 @@ mod client;
 mod guest;
 mod life;
 mod monitor;
+
+mod platform;
 mod sources;
 
 use std::fs::File;

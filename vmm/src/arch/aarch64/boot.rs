@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{Read, Seek};
 
 use linux_loader::loader::{KernelLoader, pe::PE};
-use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 
 use super::{Chipset, fdt, layout};
 use crate::arch::files::{check_command_line, initrd_below, mapped_kernel, mib_of, open};
@@ -29,7 +29,7 @@ pub fn load(
 ) -> Result<Entry, BootError> {
     check_command_line(files.cmdline, layout::COMMAND_LINE_MAX)?;
     let (address, kernel_end) = load_kernel(memory, files)?;
-    let ram: u64 = memory.iter().map(GuestMemoryRegion::len).sum();
+    let ram = layout::told_ram(memory);
     let end = layout::RAM.0 + ram.min(layout::BOOT_WINDOW);
     let device_tree = (end / layout::FDT_SIZE * layout::FDT_SIZE).saturating_sub(layout::FDT_SIZE);
     if device_tree < kernel_end {

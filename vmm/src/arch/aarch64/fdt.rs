@@ -4,9 +4,12 @@ use vm_fdt::{Error, FdtWriter};
 
 use super::{Gic, layout};
 use crate::arch::{Extent, Fittings, MmioSlot};
+use crate::devices::primecell::{self, Identity};
+use crate::devices::{generation, pl031, pvpanic, watchdog::sp805};
 
 const GIC_PHANDLE: u32 = 1;
 const CLOCK_PHANDLE: u32 = 2;
+const PRIMECELL_CLOCK_PHANDLE: u32 = 3;
 
 /// First cell of an interrupt.
 const SPI: u32 = 0;
@@ -20,8 +23,12 @@ const TIMER_INTERRUPTS: [u32; 4] = [13, 14, 11, 10];
 /// The rate of the serial port's divider. Nothing is divided, but drivers ask.
 const SERIAL_CLOCK_HZ: u32 = 1_843_200;
 
+/// From linux/input-event-codes.h.
+const KEY_POWER: u32 = 116;
+
 /// What the tree says beyond the layout.
 pub(super) struct Facts<'a> {
+    /// Bytes of it that the kernel may use.
     pub(super) ram: u64,
     pub(super) fittings: Fittings<'a>,
     pub(super) gic: Gic,
@@ -45,6 +52,10 @@ pub(super) fn build(facts: &Facts<'_>) -> Result<Vec<u8>, Error> {
     if facts.fittings.serial {
         serial(&mut tree)?;
     }
+    primecells(&mut tree, facts.fittings.watchdog)?;
+    pvpanic(&mut tree)?;
+    power_button(&mut tree)?;
+    generation_id(&mut tree, facts.ram)?;
     for slot in facts.fittings.slots {
         virtio(&mut tree, *slot)?;
     }
@@ -141,6 +152,69 @@ fn serial(tree: &mut FdtWriter) -> Result<(), Error> {
     tree.end_node(node)
 }
 
+/// ARM's own peripherals, and the clock that drivers want to hear of: the watchdog counts it, the others have it
+/// for form's sake.
+fn primecells(tree: &mut FdtWriter, watchdog: bool) -> Result<(), Error> {
+    let clock = tree.begin_node("primecell-clock")?;
+    tree.property_string("compatible", "fixed-clock")?;
+    tree.property_u32("#clock-cells", 0)?;
+    tree.property_u32("clock-frequency", sp805::CLOCK_HZ)?;
+    tree.property_phandle(PRIMECELL_CLOCK_PHANDLE)?;
+    tree.end_node(clock)?;
+    primecell(tree, "rtc", "arm,pl031", layout::RTC_BASE, pl031::IDENTITY, &["apb_pclk"])?;
+    if watchdog {
+        let clocks = ["wdog_clk", "apb_pclk"];
+        primecell(tree, "watchdog", "arm,sp805", layout::WATCHDOG_BASE, sp805::IDENTITY, &clocks)?;
+    }
+    Ok(())
+}
+
+fn primecell(
+    tree: &mut FdtWriter,
+    name: &str,
+    compatible: &str,
+    base: u64,
+    identity: Identity,
+    clocks: &[&str],
+) -> Result<(), Error> {
+    let node = tree.begin_node(&format!("{name}@{base:x}"))?;
+    tree.property_string_list("compatible", vec![compatible.into(), "arm,primecell".into()])?;
+    // Spares the kernel eight reads, each an exit.
+    tree.property_u32("arm,primecell-periphid", identity.0)?;
+    tree.property_array_u64("reg", &[base, primecell::LENGTH])?;
+    tree.property_array_u32("clocks", &vec![PRIMECELL_CLOCK_PHANDLE; clocks.len()])?;
+    tree.property_string_list("clock-names", clocks.iter().map(|&name| name.into()).collect())?;
+    tree.end_node(node)
+}
+
+fn pvpanic(tree: &mut FdtWriter) -> Result<(), Error> {
+    let node = tree.begin_node(&format!("pvpanic@{:x}", layout::PANIC_BASE))?;
+    tree.property_string("compatible", "qemu,pvpanic-mmio")?;
+    tree.property_array_u64("reg", &[layout::PANIC_BASE, pvpanic::LENGTH])?;
+    tree.end_node(node)
+}
+
+/// A key that is an interrupt and nothing else: its driver presses and releases it.
+fn power_button(tree: &mut FdtWriter) -> Result<(), Error> {
+    let node = tree.begin_node("gpio-keys")?;
+    tree.property_string("compatible", "gpio-keys")?;
+    let key = tree.begin_node("power")?;
+    tree.property_string("label", "Power Button")?;
+    tree.property_u32("linux,code", KEY_POWER)?;
+    tree.property_array_u32("interrupts", &[SPI, layout::POWER_BUTTON_GSI, EDGE_RISING])?;
+    tree.end_node(key)?;
+    tree.end_node(node)
+}
+
+fn generation_id(tree: &mut FdtWriter, ram: u64) -> Result<(), Error> {
+    let place = layout::RAM.0 + ram;
+    let node = tree.begin_node(&format!("vmgenid@{place:x}"))?;
+    tree.property_string("compatible", "microsoft,vmgenid")?;
+    tree.property_array_u64("reg", &[place, generation::LENGTH as u64])?;
+    tree.property_array_u32("interrupts", &[SPI, layout::GENERATION_GSI, EDGE_RISING])?;
+    tree.end_node(node)
+}
+
 fn virtio(tree: &mut FdtWriter, slot: MmioSlot) -> Result<(), Error> {
     let node = tree.begin_node(&format!("virtio_mmio@{:x}", slot.base))?;
     tree.property_string("compatible", "virtio,mmio")?;
@@ -161,7 +235,7 @@ mod tests {
         let slots: Vec<_> = (0..3).filter_map(layout::mmio_slot).collect();
         for (gic, name) in [(Gic::V2, "arm,cortex-a15-gic"), (Gic::V3, "arm,gic-v3")] {
             let initrd = Some(Extent { start: GuestAddress(0x4800_0000), length: 5 });
-            let fittings = Fittings { vcpus: 2, slots: &slots, serial: true };
+            let fittings = Fittings { vcpus: 2, slots: &slots, serial: true, watchdog: true };
             let mut facts = Facts { ram: 1 << 27, fittings, gic, cmdline: "quiet", initrd };
             let tree = build(&facts).unwrap();
             assert_eq!(tree[..4], 0xd00d_feed_u32.to_be_bytes());

@@ -4,14 +4,18 @@
 //! 0x0800_0000  GIC distributor              0x0a00_0000  virtio-mmio, 4 KiB each
 //! 0x0801_0000  GICv2 CPU interface          0x4000_0000  RAM: the kernel first; the device tree and below
 //! 0x080a_0000  GICv3 redistributors                      it the initrd at the end of its first 3 GiB
-//! 0x0900_0000  serial port
+//! 0x0900_0000  serial port                  its last 64 KiB: the generation ID, left out of the memory map
+//! 0x0901_0000  real-time clock
+//! 0x0902_0000  watchdog
+//! 0x0903_0000  pvpanic
 //! ```
 //!
 //! Interrupts are shared peripheral interrupts, counted from 0: GSI n in KVM is SPI n.
 
-use vm_memory::GuestAddress;
+use vm_memory::{Address, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
 use crate::arch::MmioSlot;
+use crate::memory::GuestRam;
 
 /// GIC distributor, both versions.
 pub const GIC_DISTRIBUTOR: u64 = 0x0800_0000;
@@ -32,6 +36,17 @@ pub const SERIAL_BASE: u64 = 0x0900_0000;
 pub const SERIAL_LENGTH: u64 = 0x1000;
 /// Its interrupt.
 pub const SERIAL_GSI: u32 = 0;
+/// The power button's interrupt.
+pub const POWER_BUTTON_GSI: u32 = 1;
+/// Tells that the generation ID changed.
+pub const GENERATION_GSI: u32 = 2;
+
+/// Real-time clock registers.
+pub const RTC_BASE: u64 = 0x0901_0000;
+/// Watchdog registers.
+pub const WATCHDOG_BASE: u64 = 0x0902_0000;
+/// The byte of pvpanic.
+pub const PANIC_BASE: u64 = 0x0903_0000;
 
 const MMIO_BASE: u64 = 0x0a00_0000;
 const MMIO_STRIDE: u64 = 0x1000;
@@ -49,6 +64,23 @@ pub const BOOT_WINDOW: u64 = 3 << 30;
 pub const FDT_SIZE: u64 = 0x20_0000;
 /// The kernel's own limit (COMMAND_LINE_SIZE), without its final zero byte.
 pub const COMMAND_LINE_MAX: usize = 2047;
+
+/// What the memory map leaves out at the end of RAM: kernels map the generation ID as device memory, which they
+/// refuse to do with RAM, and their pages may be as large as this.
+pub const GENERATION_SIZE: u64 = 0x1_0000;
+
+/// RAM that the kernel is told of.
+#[must_use]
+pub fn told_ram(memory: &GuestRam) -> u64 {
+    let bytes: u64 = memory.iter().map(GuestMemoryRegion::len).sum();
+    bytes.saturating_sub(GENERATION_SIZE)
+}
+
+/// Where a machine with this memory keeps its generation ID.
+#[must_use]
+pub fn generation_id(memory: &GuestRam) -> GuestAddress {
+    RAM.unchecked_add(told_ram(memory))
+}
 
 /// The registers and interrupt of virtio device number `index`.
 #[must_use]

@@ -8,20 +8,41 @@ mod vcpu;
 
 pub use boot::{Entry, load};
 pub use chipset::{Chipset, Gic};
-pub use layout::{MAX_MMIO_SLOTS, mmio_slot, ram_ranges};
+pub use layout::{MAX_MMIO_SLOTS, generation_id, mmio_slot, ram_ranges};
 pub use vcpu::{after_pause, configure as configure_vcpu};
 
 use std::sync::Arc;
 
+use event_manager::MutEventSubscriber;
 use vmm_sys_util::eventfd::EventFd;
 
+use crate::arch::PlatformError;
+use crate::devices::pl031::Rtc;
+use crate::devices::primecell;
+use crate::devices::pvpanic::{self, Pvpanic};
 use crate::devices::serial::Serial;
-use crate::machine::{Bus, Ending, Overlap};
+use crate::devices::watchdog::sp805::Sp805;
+use crate::devices::watchdog::{Timer, Watch};
+use crate::machine::{Bus, Ending, MachineClock, Overlap};
 use crate::output::Output;
 
-/// Nothing: power-off and reset are PSCI calls, which KVM reports as system events.
-pub fn add_platform(_pio: &mut Bus, _mmio: &mut Bus, _ending: &Arc<Ending>) -> Result<(), Overlap> {
-    Ok(())
+/// Puts the platform's own registers on the buses. None is for power-off and reset: those are PSCI calls, which
+/// KVM reports as system events.
+pub fn add_platform(_pio: &mut Bus, mmio: &mut Bus, ending: &Arc<Ending>) -> Result<(), Overlap> {
+    mmio.claim(layout::RTC_BASE, primecell::LENGTH, Arc::new(Rtc::default()))?;
+    mmio.claim(layout::PANIC_BASE, pvpanic::LENGTH, Arc::new(Pvpanic::new(ending.clone())))
+}
+
+/// Puts the watchdog in its place and gives what the event loop must serve.
+pub fn add_watchdogs(
+    _pio: &mut Bus,
+    mmio: &mut Bus,
+    clock: &Arc<MachineClock>,
+    ending: &Arc<Ending>,
+) -> Result<Vec<Box<dyn MutEventSubscriber>>, PlatformError> {
+    let watch = Watch::<Sp805>::new(clock.clone(), ending.clone()).map_err(PlatformError::Timer)?;
+    mmio.claim(layout::WATCHDOG_BASE, primecell::LENGTH, watch.clone())?;
+    Ok(vec![Box::new(Timer(watch))])
 }
 
 /// Puts the serial port where the device tree says.

@@ -13,16 +13,16 @@ use acpi_tables::xsdt::XSDT;
 use acpi_tables::{Aml, aml};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryError};
 
-use super::layout;
+use super::{layout, wdat};
 use crate::arch::{Fittings, MmioSlot};
 use crate::devices::power;
 use crate::memory::GuestRam;
 
-const OEM: [u8; 6] = *b"HEARTH";
-const OEM_TABLE: [u8; 8] = *b"HEARTHVM";
-const OEM_REVISION: u32 = 1;
+pub(super) const OEM: [u8; 6] = *b"HEARTH";
+pub(super) const OEM_TABLE: [u8; 8] = *b"HEARTHVM";
+pub(super) const OEM_REVISION: u32 = 1;
 /// Bytes of an ACPI table header.
-const HEADER: u32 = 36;
+pub(super) const HEADER: u32 = 36;
 /// Tables start at multiples of this.
 const ALIGNMENT: u64 = 16;
 
@@ -38,6 +38,9 @@ pub(super) fn write(memory: &GuestRam, fittings: &Fittings<'_>) -> Result<(), Gu
     let mut xsdt = XSDT::new(OEM, OEM_TABLE, OEM_REVISION);
     xsdt.add_entry(fadt);
     xsdt.add_entry(madt);
+    if fittings.watchdog {
+        xsdt.add_entry(place.table(&wdat::table())?);
+    }
     let xsdt = place.table(&xsdt)?;
     memory.write_slice(&bytes_of(&Rsdp::new(OEM, xsdt)), layout::ACPI)
 }
@@ -53,7 +56,7 @@ impl Placement<'_> {
         let bytes = bytes_of(table);
         let address = self.next.next_multiple_of(ALIGNMENT);
         self.next = address + bytes.len() as u64;
-        debug_assert!(self.next <= layout::ACPI.0 + layout::ACPI_SIZE, "ACPI tables outgrow their region");
+        debug_assert!(self.next <= layout::GENERATION_ID.0, "ACPI tables outgrow their region");
         self.memory.write_slice(&bytes, GuestAddress(address))?;
         Ok(address)
     }
@@ -105,6 +108,8 @@ fn dsdt(fittings: &Fittings<'_>) -> Sdt {
     for (index, slot) in (0u32..).zip(fittings.slots) {
         virtio(&mut body, index, *slot);
     }
+    events(&mut body);
+    pvpanic(&mut body);
     // Soft off: the value goes into the sleep control register.
     let sleep_type = power::SLEEP_TYPE_OFF;
     aml::Name::new("_S5_".into(), &aml::Package::new(vec![&sleep_type, &0u8])).to_aml_bytes(&mut body);
@@ -126,6 +131,81 @@ fn serial(body: &mut Vec<u8>) {
                     &aml::Interrupt::new(true, true, false, false, layout::SERIAL_GSI),
                     &aml::IO::new(port, port, 1, 8),
                 ]),
+            ),
+        ],
+    )
+    .to_aml_bytes(body);
+}
+
+/// What the machine tells the kernel unasked: each event has an interrupt of its own, so the method need not
+/// look at any register.
+fn events(body: &mut Vec<u8>) {
+    /// Status 0x80 is "pressed" to a button, and "changed" to a generation ID.
+    const NOTIFICATION: u8 = 0x80;
+    let button = aml::Path::new("\\_SB_.PWRB");
+    let generation = aml::Path::new("\\_SB_.VGEN");
+    aml::Device::new(
+        "_SB_.PWRB".into(),
+        vec![
+            &aml::Name::new("_HID".into(), &aml::EISAName::new("PNP0C0C")),
+            &aml::Name::new("_UID".into(), &0u8),
+        ],
+    )
+    .to_aml_bytes(body);
+    let place = layout::GENERATION_ID.0;
+    let halves = [place & u64::from(u32::MAX), place >> 32];
+    aml::Device::new(
+        "_SB_.VGEN".into(),
+        vec![
+            &aml::Name::new("_HID".into(), &"HRTH0001"),
+            &aml::Name::new("_CID".into(), &"VM_Gen_Counter"),
+            &aml::Name::new("_DDN".into(), &"VM_Gen_Counter"),
+            &aml::Name::new("ADDR".into(), &aml::Package::new(vec![&halves[0], &halves[1]])),
+        ],
+    )
+    .to_aml_bytes(body);
+    aml::Device::new(
+        "_SB_.GED_".into(),
+        vec![
+            &aml::Name::new("_HID".into(), &"ACPI0013"),
+            &aml::Name::new("_UID".into(), &0u8),
+            &aml::Name::new(
+                "_CRS".into(),
+                &aml::ResourceTemplate::new(vec![
+                    &aml::Interrupt::new(true, true, false, false, layout::POWER_BUTTON_GSI),
+                    &aml::Interrupt::new(true, true, false, false, layout::GENERATION_GSI),
+                ]),
+            ),
+            &aml::Method::new(
+                "_EVT".into(),
+                1,
+                true,
+                vec![
+                    &aml::If::new(
+                        &aml::Equal::new(&aml::Arg(0), &layout::POWER_BUTTON_GSI),
+                        vec![&aml::Notify::new(&button, &NOTIFICATION)],
+                    ),
+                    &aml::If::new(
+                        &aml::Equal::new(&aml::Arg(0), &layout::GENERATION_GSI),
+                        vec![&aml::Notify::new(&generation, &NOTIFICATION)],
+                    ),
+                ],
+            ),
+        ],
+    )
+    .to_aml_bytes(body);
+}
+
+fn pvpanic(body: &mut Vec<u8>) {
+    let port = layout::PANIC_PORT;
+    aml::Device::new(
+        "_SB_.PEVT".into(),
+        vec![
+            &aml::Name::new("_HID".into(), &"QEMU0001"),
+            &aml::Name::new("_UID".into(), &0u8),
+            &aml::Name::new(
+                "_CRS".into(),
+                &aml::ResourceTemplate::new(vec![&aml::IO::new(port, port, 1, 1)]),
             ),
         ],
     )
@@ -178,7 +258,7 @@ mod tests {
     fn the_rsdp_leads_to_every_table_and_every_checksum_holds() {
         let memory = crate::memory::allocate(&layout::ram_ranges(32 << 20)).unwrap();
         let slots: Vec<_> = (0..layout::MAX_MMIO_SLOTS).filter_map(layout::mmio_slot).collect();
-        write(&memory, &Fittings { vcpus: 16, slots: &slots, serial: true }).unwrap();
+        write(&memory, &Fittings { vcpus: 16, slots: &slots, serial: true, watchdog: true }).unwrap();
         assert!(memory.check_address(layout::ACPI).is_some());
 
         let mut rsdp = [0; 36];
@@ -200,12 +280,12 @@ mod tests {
             }
             signatures.push(String::from_utf8(table[..4].to_vec()).unwrap());
         }
-        assert_eq!(signatures, ["FACP", "APIC"]);
+        assert_eq!(signatures, ["FACP", "APIC", "WDAT"]);
     }
 
     #[test]
     fn only_a_machine_with_a_serial_port_describes_one() {
-        let describes = |serial| bytes_of(&dsdt(&Fittings { vcpus: 1, slots: &[], serial }));
+        let describes = |serial| bytes_of(&dsdt(&Fittings { vcpus: 1, slots: &[], serial, watchdog: false }));
         let names_it = |table: Vec<u8>| table.windows(4).any(|name| name == b"COM1");
         assert!(names_it(describes(true)));
         assert!(!names_it(describes(false)));

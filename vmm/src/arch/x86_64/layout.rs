@@ -12,6 +12,7 @@
 use vm_memory::GuestAddress;
 
 use crate::arch::MmioSlot;
+use crate::memory::GuestRam;
 
 /// Global descriptor table that the first instruction runs with.
 pub const GDT: GuestAddress = GuestAddress(0x500);
@@ -41,6 +42,9 @@ pub const LOW_MEMORY_END: u64 = 0x9_fc00;
 pub const ACPI: GuestAddress = GuestAddress(0xe_0000);
 /// Room for all of them.
 pub const ACPI_SIZE: u64 = 0x2_0000;
+/// The page that the generation ID begins (`devices::generation`): the last one of the tables' room, reserved
+/// like all of it.
+pub const GENERATION_ID: GuestAddress = GuestAddress(ACPI.0 + ACPI_SIZE - 0x1000);
 /// RAM that a kernel may use freely starts here.
 pub const HIGH_MEMORY: GuestAddress = GuestAddress(0x10_0000);
 
@@ -68,8 +72,22 @@ pub const LOCAL_APIC: u32 = 0xfee0_0000;
 pub const SERIAL_PORT: u16 = 0x3f8;
 /// Its interrupt.
 pub const SERIAL_GSI: u32 = 4;
+/// The keyboard's on a PC; the power button's here, as there is no keyboard and no PIC.
+pub const POWER_BUTTON_GSI: u32 = 1;
+/// The second serial port's on a PC; tells that the generation ID changed.
+pub const GENERATION_GSI: u32 = 3;
 /// Sleep control, sleep status, reset: one byte each (`devices::power`).
 pub const POWER_PORT: u16 = 0x600;
+/// Registers of the watchdog that the WDAT describes (`devices::watchdog::wdat`).
+pub const WDAT_PORT: u16 = 0x620;
+/// Where QEMU has it; drivers learn it from ACPI.
+pub const PANIC_PORT: u16 = 0x505;
+
+/// Where a machine with this memory keeps its generation ID.
+#[must_use]
+pub const fn generation_id(_memory: &GuestRam) -> GuestAddress {
+    GENERATION_ID
+}
 
 /// The registers and interrupt of virtio device number `index`.
 #[must_use]

@@ -6,24 +6,46 @@ mod chipset;
 mod cpuid;
 pub mod layout;
 mod vcpu;
+mod wdat;
 
 pub use boot::{Entry, load};
 pub use chipset::Chipset;
-pub use layout::{MAX_MMIO_SLOTS, mmio_slot, ram_ranges};
+pub use layout::{MAX_MMIO_SLOTS, generation_id, mmio_slot, ram_ranges};
 pub use vcpu::{after_pause, configure as configure_vcpu};
 
 use std::sync::Arc;
 
+use event_manager::MutEventSubscriber;
 use vmm_sys_util::eventfd::EventFd;
 
+use crate::arch::PlatformError;
 use crate::devices::power::{self, Power};
+use crate::devices::pvpanic::{self, Pvpanic};
 use crate::devices::serial::Serial;
-use crate::machine::{Bus, Ending, Overlap};
+use crate::devices::watchdog::ib700::{self, Ib700};
+use crate::devices::watchdog::wdat::{LENGTH as WDAT_LENGTH, Wdat};
+use crate::devices::watchdog::{Timer, Watch};
+use crate::machine::{Bus, Ending, MachineClock, Overlap};
 use crate::output::Output;
 
 /// Puts the platform's own registers on the buses.
 pub fn add_platform(pio: &mut Bus, _mmio: &mut Bus, ending: &Arc<Ending>) -> Result<(), Overlap> {
-    pio.claim(layout::POWER_PORT.into(), power::LENGTH, Arc::new(Power::new(ending.clone())))
+    pio.claim(layout::POWER_PORT.into(), power::LENGTH, Arc::new(Power::new(ending.clone())))?;
+    pio.claim(layout::PANIC_PORT.into(), pvpanic::LENGTH, Arc::new(Pvpanic::new(ending.clone())))
+}
+
+/// Puts the watchdogs in their places and gives what the event loop must serve.
+pub fn add_watchdogs(
+    pio: &mut Bus,
+    _mmio: &mut Bus,
+    clock: &Arc<MachineClock>,
+    ending: &Arc<Ending>,
+) -> Result<Vec<Box<dyn MutEventSubscriber>>, PlatformError> {
+    let wdat = Watch::<Wdat>::new(clock.clone(), ending.clone()).map_err(PlatformError::Timer)?;
+    pio.claim(layout::WDAT_PORT.into(), WDAT_LENGTH, wdat.clone())?;
+    let ib700 = Watch::<Ib700>::new(clock.clone(), ending.clone()).map_err(PlatformError::Timer)?;
+    pio.claim(ib700::BASE.into(), ib700::LENGTH, ib700.clone())?;
+    Ok(vec![Box::new(Timer(wdat)), Box::new(Timer(ib700))])
 }
 
 /// Puts the serial port where PC software expects it.
