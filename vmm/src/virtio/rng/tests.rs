@@ -107,11 +107,13 @@ fn the_host_s_generator_fills_all_of_it_and_never_twice_the_same() {
 
 #[test]
 fn a_request_of_megabytes_gets_64_kib_and_is_told_so() {
-    let mut rig = Rig::new(Ones::without_end(), Limit::default());
-    let head = rig.ask(2 << 20);
-    assert_eq!(rig.device.notify(0, Instant::now()), Ok(Backlog::Done));
-    assert_eq!(rig.queue.used(), [Used { head, written: 65536 }]);
-    assert_eq!(rig.ram.read_obj::<u8>(GuestAddress(DATA_AT + 65536)).unwrap(), UNTOUCHED);
+    for limit in [Limit::default(), Limit::new(Some(Bucket::new(1 << 30, 1 << 30)), None)] {
+        let mut rig = Rig::new(Ones::without_end(), limit);
+        let head = rig.ask(2 << 20);
+        assert_eq!(rig.device.notify(0, Instant::now()), Ok(Backlog::Done));
+        assert_eq!(rig.queue.used(), [Used { head, written: 65536 }]);
+        assert_eq!(rig.ram.read_obj::<u8>(GuestAddress(DATA_AT + 65536)).unwrap(), UNTOUCHED);
+    }
 }
 
 #[test]
