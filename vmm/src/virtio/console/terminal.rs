@@ -63,7 +63,8 @@ impl RawTerminal {
                 | LocalFlags::ISIG
                 | LocalFlags::IEXTEN,
         );
-        *FOUND.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+        // Never a mode of our own: a machine that reboots enters again.
+        FOUND.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(found);
         restore_in_a_panic();
         tcsetattr(io::stdin(), SetArg::TCSANOW, &raw)?;
         Ok(Self(()))
