@@ -96,6 +96,23 @@ fn what_a_paused_guest_printed_comes_out_after_it_goes_on() {
 }
 
 #[test]
+fn devices_work_again_after_every_pause() {
+    need_kvm!();
+    // The line is read while the guest runs: what the end of a machine empties does not count.
+    let guest = Guest::new().print("up\n").knock_times(30_000).print("later\n").spin();
+    let mut running = Monitor::controlled(&guest, "");
+    running.wait_for_line("up");
+    let mut client = Client::connect(running.folder());
+    for _ in 0..3 {
+        assert_eq!(client.ask(Order::Pause), Told::Done);
+        assert_eq!(client.ask(Order::Resume), Told::Done);
+    }
+    running.wait_for_line("later");
+    assert!(matches!(client.ask(Order::Stop { now: true }), Told::Ended(_)));
+    assert_eq!(running.end().status, Some(16));
+}
+
+#[test]
 fn a_deaf_guest_is_stopped_within_its_ladder_and_everybody_is_told() {
     need_kvm!();
     let config = "[stop]\nagent_s = 1\nbutton_s = 1\n[machine]\nmemory_mib = 32\n";
