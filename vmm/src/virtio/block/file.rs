@@ -30,11 +30,12 @@ use super::uring::{Unavailable, Uring};
 use crate::virtio::rings::{GuestSlice, Reader, Writer};
 use crate::virtio::vectored::{self, Patience};
 
-/// A call that takes longer than this held up the event loop. The page cache takes microseconds for the largest
-/// request; a host that throttles whoever writes too fast makes it wait for hundreds of milliseconds.
-const TOO_LONG: Duration = Duration::from_millis(5);
+/// A call that takes longer than this held up the event loop. The page cache takes a millisecond for the largest
+/// request; a host that throttles whoever writes too fast makes it wait for up to 200. Well above a time slice: a
+/// busy processor is no reason to go another way.
+const TOO_LONG: Duration = Duration::from_millis(20);
 /// How many requests go through io_uring after such a call, before another is tried.
-const DETOUR: u32 = 256;
+const DETOUR: u32 = 64;
 /// Bytes of the zeroes that are written where nothing else makes them; with the pieces of one call, more than a
 /// request may ask for.
 const ZEROES: usize = 64 << 10;
