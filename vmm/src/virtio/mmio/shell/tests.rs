@@ -1,5 +1,6 @@
 //! A device between a driver that rings and a socket of the host, in a real event loop.
 
+use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -23,6 +24,11 @@ struct Relay {
     to_write: usize,
     turns: [usize; 2],
     held_until: Option<Instant>,
+    /// For how long each of the next turns of a queue is held.
+    holds: [VecDeque<Duration>; 2],
+    /// Until when its last turn was, and whether a turn came before.
+    promised: [Option<Instant>; 2],
+    early: bool,
 }
 
 impl VirtioDevice for Relay {
@@ -39,6 +45,11 @@ impl VirtioDevice for Relay {
     fn activate(&mut self, _activation: Activation) {}
     fn notify(&mut self, queue: usize, now: Instant) -> Result<Backlog, RingFault> {
         self.turns[queue] += 1;
+        self.early |= self.promised[queue].take().is_some_and(|time| now < time);
+        if let Some(span) = self.holds[queue].pop_front() {
+            self.promised[queue] = Some(now + span);
+            return Ok(Backlog::Until(now + span));
+        }
         if let Some(time) = self.held_until.filter(|&time| now < time) {
             return Ok(Backlog::Until(time));
         }
@@ -68,7 +79,15 @@ impl House {
         ours.set_nonblocking(true).unwrap();
         host.set_nonblocking(true).unwrap();
         let descriptor = Arc::new(OwnedFd::from(ours.try_clone().unwrap()));
-        let relay = Relay { stream: ours, to_write: 0, turns: [0; 2], held_until: None };
+        let relay = Relay {
+            stream: ours,
+            to_write: 0,
+            turns: [0; 2],
+            held_until: None,
+            holds: Default::default(),
+            promised: [None; 2],
+            early: false,
+        };
         let interrupt = EventFd::new(EFD_NONBLOCK).unwrap();
         let transport = Arc::new(Transport::new("relay", relay, testing::ram(), interrupt));
         let bells = (0..2).map(|_| EventFd::new(EFD_NONBLOCK).unwrap()).collect();
@@ -194,4 +213,126 @@ fn a_queue_held_by_a_limit_has_its_turn_at_its_time_whoever_rings() {
     assert_eq!(house.turns(), [1, 0]);
     house.doorbell(TO_HOST);
     assert_eq!(house.turns(), [1, 1], "another queue is not held");
+}
+
+/// Long enough for a loop that spins to be seen at it, short enough to wait for.
+const A_WHILE: Duration = Duration::from_millis(20);
+/// Longer than any test.
+const FOR_GOOD: Duration = Duration::from_secs(3600);
+/// Milliseconds; more than any wait of these tests takes on a busy machine.
+const TOO_LONG: i32 = 30_000;
+
+impl House {
+    /// Has the next turns of `queue` held for `spans`, and the first of them come. Nothing else happens here, however
+    /// slow the machine is.
+    fn hold(&mut self, queue: usize, spans: &[Duration]) {
+        self.transport.model(|relay| relay.holds[queue].extend(spans));
+        self.doorbell(queue);
+        while self.transport.model(|relay| relay.holds[queue].len()) == spans.len() {
+            self.events.run_with_timeout(0).unwrap();
+        }
+    }
+
+    /// Sleeps in the event loop until `queue` has had `turns` turns; how often the loop woke for it.
+    fn sleep_until(&mut self, queue: usize, turns: usize) -> usize {
+        let mut woken = 0;
+        while self.transport.model(|relay| relay.turns[queue]) < turns {
+            let events = self.events.run_with_timeout(TOO_LONG).unwrap();
+            assert!(events > 0, "nothing ever came");
+            woken += events;
+        }
+        assert!(!self.transport.model(|relay| relay.early), "a turn before its time");
+        woken
+    }
+}
+
+#[test]
+fn a_held_queue_sleeps_until_its_time_and_is_served_then_though_nobody_rings() {
+    let mut house = House::started();
+    house.hold(FROM_HOST, &[A_WHILE]);
+    assert_eq!(house.sleep_until(FROM_HOST, 2), 2, "the timer, and the ring that follows from it");
+    assert_eq!(house.turns(), [2, 0]);
+}
+
+#[test]
+fn each_queue_is_held_for_itself_whichever_is_held_first() {
+    for (late, early) in [(FROM_HOST, TO_HOST), (TO_HOST, FROM_HOST)] {
+        for late_first in [true, false] {
+            let mut house = House::started();
+            // The second turn of the early one comes while the other is still held.
+            if late_first {
+                house.hold(late, &[FOR_GOOD]);
+                house.hold(early, &[A_WHILE]);
+            } else {
+                house.hold(early, &[A_WHILE]);
+                house.hold(late, &[FOR_GOOD]);
+            }
+            house.sleep_until(early, 2);
+            let turns = house.turns();
+            assert_eq!((turns[late], turns[early]), (1, 2));
+        }
+    }
+}
+
+#[test]
+fn the_later_of_two_times_is_not_forgotten_over_the_earlier() {
+    let mut house = House::started();
+    house.hold(FROM_HOST, &[3 * A_WHILE]);
+    house.hold(TO_HOST, &[A_WHILE]);
+    house.sleep_until(TO_HOST, 2);
+    house.sleep_until(FROM_HOST, 2);
+    assert_eq!(house.turns(), [2, 2]);
+}
+
+#[test]
+fn a_queue_that_is_held_again_sleeps_again() {
+    let mut house = House::started();
+    house.hold(FROM_HOST, &[A_WHILE; 4]);
+    assert_eq!(house.sleep_until(FROM_HOST, 5), 8, "two for each time");
+    assert_eq!(house.turns(), [5, 0]);
+}
+
+#[test]
+fn a_time_that_is_over_already_brings_the_next_turn_and_does_not_hold_for_good() {
+    let mut house = House::started();
+    house.hold(FROM_HOST, &[Duration::ZERO]);
+    house.sleep_until(FROM_HOST, 2);
+    assert_eq!(house.turns(), [2, 0]);
+}
+
+#[test]
+fn a_time_that_comes_during_a_pause_is_served_after_it() {
+    let mut house = House::started();
+    house.hold(FROM_HOST, &[A_WHILE]);
+    let doorbells = house.events.remove_subscriber(house.doorbells).unwrap();
+    let mut clock = TimerFd::new().unwrap();
+    clock.reset(2 * A_WHILE, None).unwrap();
+    clock.wait().unwrap();
+    let before = house.turns();
+    house.doorbells = house.events.add_subscriber(doorbells);
+    house.sleep_until(FROM_HOST, 2);
+    assert_eq!((before, house.turns()), ([1, 0], [2, 0]), "nobody works during a pause");
+}
+
+#[test]
+fn a_reset_is_no_way_around_a_limit() {
+    let mut house = House::started();
+    house.hold(FROM_HOST, &[FOR_GOOD]);
+    house.transport.write(reg::STATUS, &0u32.to_le_bytes());
+    house.start();
+    assert_eq!(house.turns(), [1, 1], "the other one has the turn that a start brings");
+}
+
+#[test]
+fn a_time_that_comes_while_the_driver_is_away_leaves_the_queue_free() {
+    let mut house = House::started();
+    house.hold(FROM_HOST, &[A_WHILE]);
+    house.transport.write(reg::STATUS, &0u32.to_le_bytes());
+    let mut woken = 0;
+    while woken < 2 {
+        woken += house.events.run_with_timeout(TOO_LONG).unwrap();
+    }
+    assert_eq!(house.turns(), [1, 0], "no turn without a driver");
+    house.start();
+    assert_eq!(house.turns(), [2, 1]);
 }
