@@ -1,23 +1,53 @@
-//! Guest RAM: mapped here, shown to KVM here, nowhere else.
+//! Guest RAM: mapped here, shown to KVM here, given back to the host here, nowhere else.
+//!
+//! Duty: where RAM is from, how much of it is in use, and which of it the guest does without. Not its duty: who
+//! lives where in it (`arch/*/layout.rs`), and which pages a guest lends back (`virtio/balloon/`).
 //!
 //! Invariant: every region that KVM knows outlives the VM, because [`GuestRam`] is held by the machine for
-//! as long as the VM descriptor lives. RAM is private, not reserved up front, and left out of core dumps:
-//! a guest's secrets do not end in a crash file on the host.
+//! as long as the VM descriptor lives. RAM is private and left out of core dumps: a guest's secrets do not end in
+//! a crash file on the host.
+//!
+//! Ordinary RAM is not reserved up front: a guest takes from the host what it has touched, and machines may promise
+//! more than there is. Transparent huge pages are as the host has them set: asking for them here would make a guest
+//! that touches one page take 2 MiB. RAM of huge pages is reserved whole when it is mapped: a pool that is too small
+//! is told before the guest starts, because later its first touch would end the monitor (SIGBUS).
 #![allow(unsafe_code, reason = "maps memory and hands it to KVM; the machine keeps both alive together")]
 
+use std::io;
 use std::ptr::NonNull;
 
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::VmFd;
 use nix::libc;
 use nix::sys::mman::{MmapAdvise, madvise};
-use vm_memory::mmap::MmapRegionBuilder;
+use nix::unistd::{SysconfVar, sysconf};
+use vm_memory::mmap::{MmapRegionBuilder, MmapRegionError};
 use vm_memory::{
     Address, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap,
+    MmapRegion,
 };
+
+/// Bytes of the huge pages that a guest's RAM may be made of. Both architectures have them, whatever the size of
+/// their ordinary pages.
+const HUGE_PAGE: usize = 2 << 20;
+/// Where the host keeps account of them.
+const HUGE_PAGE_POOL: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB";
+/// The largest page that an ordinary Linux host has, in bytes.
+const LARGEST_PAGE: usize = 64 << 10;
+/// Pages that the host is asked about at a time: one byte of answer each.
+const PAGES_PER_QUESTION: usize = 64 << 10;
 
 /// All RAM of one guest.
 pub type GuestRam = GuestMemoryMmap<()>;
+
+/// What RAM is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pages {
+    /// What the host has, when they are touched.
+    Ordinary,
+    /// 2 MiB each, out of the host's pool, reserved from the start.
+    Huge,
+}
 
 /// Why guest RAM could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -28,11 +58,30 @@ pub enum MemoryError {
         /// How much was asked for.
         mib: usize,
         /// What the host said.
-        source: vm_memory::mmap::MmapRegionError,
+        source: MmapRegionError,
+    },
+    /// The host's pool of huge pages is too small.
+    #[error(
+        "expected {wanted} free huge pages of 2 MiB on the host, found {free}: add {} to {HUGE_PAGE_POOL}/nr_hugepages",
+        wanted.saturating_sub(*free)
+    )]
+    TooFewHugePages {
+        /// How many it takes.
+        wanted: usize,
+        /// How many nobody has or is promised.
+        free: usize,
     },
     /// Two ranges touch or the range leaves the address space: a fault of the layout tables.
     #[error("guest memory layout does not fit")]
     Layout,
+    /// A range does not begin and end with a page of the host: a fault of the layout tables.
+    #[error("guest memory at {address:#x} is not whole pages of {page} bytes")]
+    PartOfAPage {
+        /// Where it begins.
+        address: u64,
+        /// Bytes of the host's pages.
+        page: usize,
+    },
     /// KVM refused the region.
     #[error("KVM refused the guest memory at {address:#x}")]
     Register {
@@ -43,15 +92,51 @@ pub enum MemoryError {
     },
 }
 
-/// Maps RAM for the given guest-physical ranges.
+impl MemoryError {
+    /// The key of the configuration that is at fault, if one is.
+    #[must_use]
+    pub const fn key(&self) -> Option<&'static str> {
+        match self {
+            Self::Map { .. } => Some("machine.memory_mib"),
+            Self::TooFewHugePages { .. } => Some("machine.huge_pages"),
+            Self::Layout | Self::PartOfAPage { .. } | Self::Register { .. } => None,
+        }
+    }
+}
+
+/// Bytes of the host's pages: 4, 16 or 64 KiB.
+#[must_use]
+pub fn host_page() -> usize {
+    let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
+    page.and_then(|page| usize::try_from(page).ok()).unwrap_or(LARGEST_PAGE)
+}
+
+/// Maps ordinary RAM for the given guest-physical ranges.
 pub fn allocate(ranges: &[(GuestAddress, usize)]) -> Result<GuestRam, MemoryError> {
+    allocate_of(Pages::Ordinary, ranges)
+}
+
+/// Maps RAM for the given guest-physical ranges.
+pub fn allocate_of(pages: Pages, ranges: &[(GuestAddress, usize)]) -> Result<GuestRam, MemoryError> {
+    let total = ranges.iter().fold(0usize, |total, (_, size)| total.saturating_add(*size));
+    if pages == Pages::Ordinary {
+        warn_of_more_than_there_is(total);
+    }
+    let page = match pages {
+        Pages::Ordinary => host_page(),
+        Pages::Huge => HUGE_PAGE,
+    };
     let mut regions = Vec::with_capacity(ranges.len());
     for &(start, size) in ranges {
-        let mapping = MmapRegionBuilder::new(size)
-            .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE)
-            .with_mmap_flags(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE)
-            .build()
-            .map_err(|source| MemoryError::Map { mib: size >> 20, source })?;
+        check_whole_pages(start, size, page)?;
+        let mapping = match map(pages, size) {
+            Ok(mapping) => mapping,
+            Err(source) => {
+                // What the first ranges have reserved is free again when it is counted.
+                drop(regions);
+                return Err(why_not(pages, total, source));
+            }
+        };
         let start_of_mapping = NonNull::new(mapping.as_ptr()).ok_or(MemoryError::Layout)?;
         // SAFETY: the range is the mapping just made, and DONTDUMP changes no byte and no permission of it.
         let advised = unsafe { madvise(start_of_mapping.cast(), size, MmapAdvise::MADV_DONTDUMP) };
@@ -61,6 +146,51 @@ pub fn allocate(ranges: &[(GuestAddress, usize)]) -> Result<GuestRam, MemoryErro
         regions.push(GuestRegionMmap::new(mapping, start).ok_or(MemoryError::Layout)?);
     }
     GuestRam::from_regions(regions).map_err(|_| MemoryError::Layout)
+}
+
+fn map(pages: Pages, size: usize) -> Result<MmapRegion, MmapRegionError> {
+    // Without NORESERVE, huge pages are set aside for this mapping or it fails.
+    let kind = match pages {
+        Pages::Ordinary => libc::MAP_NORESERVE,
+        Pages::Huge => libc::MAP_HUGETLB | libc::MAP_HUGE_2MB,
+    };
+    MmapRegionBuilder::new(size)
+        .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE)
+        .with_mmap_flags(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | kind)
+        .build()
+}
+
+/// KVM takes whole pages of the host only, and so does the host when it gets them back.
+fn check_whole_pages(start: GuestAddress, size: usize, page: usize) -> Result<(), MemoryError> {
+    let whole = size > 0 && size.is_multiple_of(page) && start.raw_value().is_multiple_of(page as u64);
+    whole.then_some(()).ok_or(MemoryError::PartOfAPage { address: start.raw_value(), page })
+}
+
+fn why_not(pages: Pages, total: usize, source: MmapRegionError) -> MemoryError {
+    let wanted = total / HUGE_PAGE;
+    match free_huge_pages() {
+        free if pages == Pages::Huge && free < wanted => MemoryError::TooFewHugePages { wanted, free },
+        _ => MemoryError::Map { mib: total >> 20, source },
+    }
+}
+
+/// Huge pages that nobody has and that nobody is promised; none on a host that does not know them.
+fn free_huge_pages() -> usize {
+    let count = |name: &str| -> usize {
+        let text = std::fs::read_to_string(format!("{HUGE_PAGE_POOL}/{name}")).unwrap_or_default();
+        text.trim().parse().unwrap_or(0)
+    };
+    count("free_hugepages").saturating_sub(count("resv_hugepages"))
+}
+
+/// No fault: a guest may never touch all of it, or lend it back. But whoever mistyped a size hears of it.
+fn warn_of_more_than_there_is(total: usize) {
+    let pages = sysconf(SysconfVar::_PHYS_PAGES).ok().flatten().and_then(|pages| usize::try_from(pages).ok());
+    let host = pages.and_then(|pages| pages.checked_mul(host_page()));
+    if let Some(host) = host.filter(|&host| host < total) {
+        let (mib, host) = (total >> 20, host >> 20);
+        log::warn!("machine.memory_mib: {mib} MiB are more than the {host} MiB that the host has");
+    }
 }
 
 /// Shows every region to KVM, one slot each, in address order.
@@ -81,22 +211,81 @@ pub fn register(vm: &VmFd, ram: &GuestRam) -> Result<(), MemoryError> {
     Ok(())
 }
 
-#[cfg(test)]
-mod tests {
-    use vm_memory::Bytes;
+/// Bytes of RAM that take room on the host at this moment.
+///
+/// The host is asked page by page (`mincore`), which it answers from the page tables: no text to make and to read as
+/// `/proc/self/smaps` has it, an eighth of what `pagemap` copies, and no file to open in a jail. A GiB of 4 KiB pages
+/// takes 256 Ki bytes of answers, in pieces of 64 KiB, and about a millisecond where it is in use.
+///
+/// A page that was only read counts, although all such pages are the host's one page of zeroes; a page of a file
+/// that is mapped as RAM counts while the host has it in its cache, for whomever. Pages in swap do not count.
+pub fn in_use(ram: &GuestRam) -> io::Result<u64> {
+    let page = host_page();
+    let mut answers = vec![0u8; PAGES_PER_QUESTION];
+    let mut pages = 0u64;
+    for region in ram.iter() {
+        let length = usize::try_from(region.len()).unwrap_or(usize::MAX);
+        for offset in (0..length).step_by(PAGES_PER_QUESTION * page) {
+            let bytes = (length - offset).min(PAGES_PER_QUESTION * page);
+            let start = region.as_ptr().wrapping_add(offset);
+            // SAFETY: the range is within the region's mapping, and there is a byte of answer for each of its pages.
+            let asked = unsafe { libc::mincore(start.cast(), bytes, answers.as_mut_ptr()) };
+            nix::errno::Errno::result(asked)?;
+            pages +=
+                answers.iter().take(bytes.div_ceil(page)).map(|answer| u64::from(answer & 1)).sum::<u64>();
+        }
+    }
+    Ok(pages * page as u64)
+}
 
-    use super::*;
+/// Gives RAM that the guest does without back to the host.
+#[derive(Debug, Clone)]
+pub struct Lender {
+    ram: GuestRam,
+    granule: Option<u64>,
+}
 
-    #[test]
-    fn memory_is_zeroed_and_bounded_by_its_ranges() {
-        let ram = allocate(&[(GuestAddress(0), 1 << 20), (GuestAddress(1 << 32), 1 << 20)]).unwrap();
-        assert_eq!(ram.read_obj::<u64>(GuestAddress(0xffff8)).unwrap(), 0);
-        assert!(ram.read_obj::<u64>(GuestAddress(0xffffc)).is_err());
-        assert_eq!(ram.last_addr(), GuestAddress((1 << 32) + (1 << 20) - 1));
+impl Lender {
+    /// For all of `ram`.
+    #[must_use]
+    pub fn new(ram: &GuestRam) -> Self {
+        let huge = ram.iter().any(|region| region.flags() & libc::MAP_HUGETLB != 0);
+        Self { ram: ram.clone(), granule: (!huge).then(|| host_page() as u64) }
     }
 
-    #[test]
-    fn overlapping_ranges_are_refused() {
-        assert!(allocate(&[(GuestAddress(0), 8192), (GuestAddress(4096), 8192)]).is_err());
+    /// RAM goes back in multiples of so many bytes, at such addresses.
+    ///
+    /// Huge pages do not go back at all. They would go to the host's pool, which nothing but huge pages is made of,
+    /// and before Linux 6.10 this mapping's claim on them was lost on the way: another process could have taken
+    /// them, and the guest's next touch would have ended the monitor.
+    #[must_use]
+    pub const fn granule(&self) -> Option<u64> {
+        self.granule
+    }
+
+    /// The pages from `start` on take no room on the host until somebody touches them, and then hold zeroes, or what
+    /// the file holds that is mapped there.
+    ///
+    /// `MADV_DONTNEED` does that because all RAM is private; what several processes share would take a hole in the
+    /// file beneath (`MADV_REMOVE`).
+    pub fn give_back(&self, start: GuestAddress, bytes: u64) -> io::Result<()> {
+        let refused = || io::Error::from(io::ErrorKind::InvalidInput);
+        let granule = self.granule.ok_or(io::ErrorKind::Unsupported)?;
+        let (region, offset) = self.ram.to_region_addr(start).ok_or_else(refused)?;
+        let offset = offset.raw_value();
+        let fits = offset.checked_add(bytes).is_some_and(|end| end <= region.len());
+        if !fits || bytes == 0 || !offset.is_multiple_of(granule) || !bytes.is_multiple_of(granule) {
+            return Err(refused());
+        }
+        let place = region.as_ptr().wrapping_add(usize::try_from(offset).map_err(io::Error::other)?);
+        let place = NonNull::new(place).ok_or_else(refused)?;
+        let bytes = usize::try_from(bytes).map_err(io::Error::other)?;
+        // SAFETY: the range is within the region's mapping, which stays mapped as it was; nothing but volatile
+        // accesses and KVM ever looks at its bytes, so that they change under nobody's reference.
+        unsafe { madvise(place.cast(), bytes, MmapAdvise::MADV_DONTNEED) }?;
+        Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,9 +17,10 @@ use super::sink::Sink;
 use super::vcpu::Buses;
 use super::{EndWatch, Ending, EventsError, Loop, MachineError, host, refused};
 use crate::arch::{self, MmioSlot};
-use crate::memory::GuestRam;
+use crate::memory::{GuestRam, Lender};
 use crate::output::Output;
 use crate::rate::{Bucket, Limit};
+use crate::virtio::balloon::{Balloon, Settings};
 use crate::virtio::block::{Block, Completions};
 use crate::virtio::console::{Console, Stdin};
 use crate::virtio::device::VirtioDevice;
@@ -95,6 +96,8 @@ pub(super) struct Board<'a> {
     pub(super) on_duty: Vec<SubscriberId>,
     /// Where a device tells that its driver broke it.
     pub(super) alarm: Arc<Alarm>,
+    /// The balloon, for whoever sets its target and asks for its statistics.
+    pub(super) balloon: Option<Arc<Transport<Balloon>>>,
     /// Devices that have something to tell.
     pub(super) inspected: Vec<Arc<dyn Inspect>>,
     /// Where what the guest prints goes; emptied when the machine has ended.
@@ -119,6 +122,7 @@ impl<'a> Board<'a> {
             events,
             on_duty: Vec::new(),
             alarm: Arc::new(Alarm::new().map_err(host("make an event"))?),
+            balloon: None,
             inspected: Vec::new(),
             sinks: Vec::new(),
         })
@@ -168,7 +172,12 @@ impl<'a> Board<'a> {
     }
 
     pub(super) fn add_virtio(&mut self, config: &VmConfig) -> Result<(), MachineError> {
-        let single = [config.console.is_some(), config.rng.is_some(), config.vsock.is_some()];
+        let single = [
+            config.console.is_some(),
+            config.rng.is_some(),
+            config.vsock.is_some(),
+            config.balloon.is_some(),
+        ];
         let asked =
             config.block.len() + config.net.len() + single.into_iter().map(usize::from).sum::<usize>();
         if asked > arch::MAX_MMIO_SLOTS as usize {
@@ -204,6 +213,24 @@ impl<'a> Board<'a> {
             let reception = door.open(transport)?;
             self.serve(reception);
         }
+        if let Some(balloon) = &config.balloon {
+            self.add_balloon(balloon, config.machine.memory.0)?;
+        }
+        Ok(())
+    }
+
+    fn add_balloon(&mut self, balloon: &config::Balloon, memory_mib: u32) -> Result<(), MachineError> {
+        let lender = Lender::new(self.memory);
+        if lender.granule().is_none() {
+            log::warn!("balloon: machine.huge_pages is set: what the guest lends back stays reserved for it");
+        }
+        let settings = Settings {
+            memory_mib,
+            target_mib: balloon.target.0,
+            deflate_on_oom: balloon.deflate_on_oom,
+            reporting: balloon.free_page_reporting,
+        };
+        self.balloon = Some(self.plug("balloon", Balloon::new(lender, settings)?)?);
         Ok(())
     }
 

@@ -63,7 +63,8 @@ use crate::control::{ControlError, Server};
 use crate::devices::generation::GenerationId;
 use crate::devices::power_button::PowerButton;
 use crate::kvm::{self, KvmError};
-use crate::memory::{self, GuestRam, MemoryError};
+use crate::memory::{self, GuestRam, MemoryError, Pages};
+use crate::virtio::balloon;
 use crate::virtio::block::OpenError;
 use crate::virtio::net::TapError;
 use crate::virtio::vsock::HostError;
@@ -102,6 +103,9 @@ pub enum MachineError {
         /// What is wrong with its interface.
         source: TapError,
     },
+    /// The balloon's target.
+    #[error(transparent)]
+    Balloon(#[from] balloon::TooMuch),
     /// The vsock device's host side.
     #[error(transparent)]
     Vsock(#[from] HostError),
@@ -143,6 +147,8 @@ impl MachineError {
     pub fn key(&self) -> Option<String> {
         match self {
             Self::Boot(error) => error.key().map(str::to_owned),
+            Self::Memory(error) => error.key().map(str::to_owned),
+            Self::Balloon(_) => Some("balloon.target_mib".to_owned()),
             Self::Block { index, .. } => Some(format!("block[{index}].path")),
             Self::Net { index, .. } => Some(format!("net[{index}].tap")),
             Self::Vsock(HostError::Watch(_)) => None,
@@ -153,7 +159,6 @@ impl MachineError {
             Self::TooManyDevices { .. } => Some("block".to_owned()),
             Self::Kvm(_)
             | Self::Refused(..)
-            | Self::Memory(_)
             | Self::Chipset(_)
             | Self::Layout(_)
             | Self::Host(..)
@@ -208,7 +213,8 @@ impl Machine {
         let kvm = kvm::open()?;
         let vm = kvm.create_vm().map_err(refused("create a VM"))?;
         let bytes = usize::try_from(config.machine.memory.bytes()).unwrap_or(usize::MAX);
-        let memory = memory::allocate(&arch::ram_ranges(bytes))?;
+        let pages = if config.machine.huge_pages { Pages::Huge } else { Pages::Ordinary };
+        let memory = memory::allocate_of(pages, &arch::ram_ranges(bytes))?;
         memory::register(&vm, &memory)?;
         let mut chipset = Chipset::before_vcpus(&vm)?;
         let vcpus = (0..config.machine.vcpus)

@@ -15,6 +15,7 @@
     )
 )]
 
+pub mod balloon;
 pub mod block;
 pub mod console;
 pub mod device;
@@ -37,6 +38,8 @@ pub mod device_id {
     pub const CONSOLE: u32 = 3;
     /// Section 5.4.
     pub const ENTROPY: u32 = 4;
+    /// Section 5.5.
+    pub const BALLOON: u32 = 5;
     /// Section 5.10.
     pub const VSOCK: u32 = 19;
 }

@@ -242,12 +242,18 @@ impl GuestQueue {
 #[derive(Debug, Default)]
 pub struct Interrupts {
     used: Mutex<Vec<usize>>,
+    changes: Mutex<usize>,
 }
 
 impl Interrupts {
     /// The queues that raised an interrupt since the last call, in order.
     pub fn take(&self) -> Vec<usize> {
         std::mem::take(&mut self.used.lock().unwrap())
+    }
+
+    /// How often the configuration space changed since the last call.
+    pub fn take_changes(&self) -> usize {
+        std::mem::take(&mut self.changes.lock().unwrap())
     }
 }
 
@@ -256,5 +262,7 @@ impl Interrupt for Interrupts {
         self.used.lock().unwrap().push(queue);
     }
 
-    fn config_changed(&self) {}
+    fn config_changed(&self) {
+        *self.changes.lock().unwrap() += 1;
+    }
 }

@@ -96,3 +96,35 @@ pub fn mmio_slot(index: u32) -> Option<MmioSlot> {
 pub fn ram_ranges(bytes: usize) -> Vec<(GuestAddress, usize)> {
     vec![(RAM, bytes)]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The largest page of an ARM64 host.
+    const LARGEST_PAGE: u64 = 64 << 10;
+
+    #[test]
+    fn ram_of_every_size_is_whole_pages_of_every_host_above_every_device() {
+        for mib in [32, 33, 128, 3072, 65536] {
+            let bytes = mib << 20;
+            assert_eq!(ram_ranges(bytes), [(RAM, bytes)]);
+            assert!(RAM.0.is_multiple_of(2 << 20) && (bytes as u64).is_multiple_of(LARGEST_PAGE));
+        }
+        let last = mmio_slot(MAX_MMIO_SLOTS - 1).map_or(0, |slot| slot.base + MMIO_STRIDE);
+        assert!(last <= RAM.0 && SERIAL_BASE + SERIAL_LENGTH <= MMIO_BASE);
+    }
+
+    #[test]
+    fn what_kvm_maps_or_emulates_begins_with_a_page_of_every_host() {
+        let places = [GIC_DISTRIBUTOR, GICV2_CPU, GICV3_REDISTRIBUTORS, RAM.0];
+        assert!(places.iter().all(|place| place.is_multiple_of(LARGEST_PAGE)));
+        const {
+            assert!(GIC_DISTRIBUTOR + GIC_DISTRIBUTOR_LENGTH <= GICV2_CPU);
+            // The CPU interface is a mapping of the host's own: a page of 64 KiB may be mapped in its place.
+            assert!(GICV2_CPU + LARGEST_PAGE <= GICV3_REDISTRIBUTORS);
+            assert!(GICV3_REDISTRIBUTORS + 16 * GICV3_REDISTRIBUTOR_LENGTH <= SERIAL_BASE);
+        }
+        assert_eq!(GICV3_REDISTRIBUTOR_LENGTH % LARGEST_PAGE, 0);
+    }
+}

@@ -122,6 +122,21 @@ mod tests {
     }
 
     #[test]
+    fn ram_of_every_size_is_all_there_in_huge_pages_and_clear_of_the_hole() {
+        const MIB: usize = 1 << 20;
+        for mib in [32, 128, 3070, 3072, 3074, 4096, 65536] {
+            let ranges = ram_ranges(mib * MIB);
+            assert_eq!(ranges.iter().map(|(_, size)| size).sum::<usize>(), mib * MIB);
+            for (start, size) in ranges {
+                assert!(start.0.is_multiple_of(2 << 20) && size.is_multiple_of(2 << 20), "{mib} MiB");
+                assert!(start.0 + size as u64 <= HOLE_START || start.0 >= HOLE_END, "{mib} MiB");
+            }
+        }
+        // An odd size, which has no huge pages.
+        assert_eq!(ram_ranges(3073 * MIB)[1], (GuestAddress(1 << 32), MIB));
+    }
+
+    #[test]
     fn mmio_slots_end_where_the_io_apic_has_no_more_pins() {
         assert_eq!(mmio_slot(0), Some(MmioSlot { base: 0xd000_0000, interrupt: 5 }));
         assert_eq!(mmio_slot(18), Some(MmioSlot { base: 0xd001_2000, interrupt: 23 }));

@@ -93,6 +93,12 @@ impl Chain {
         Writer::new(Cursor::new(memory, writable, self.writable_bytes()))
     }
 
+    /// Where the buffers lie that are for the device to write, and their bytes.
+    pub fn writable(&self) -> impl Iterator<Item = (GuestAddress, u32)> + '_ {
+        let (_, writable) = self.segments.split_at_checked(self.readable).unwrap_or_default();
+        writable.iter().map(|segment| (segment.address, segment.bytes))
+    }
+
     pub(super) fn into_segments(self) -> Vec<Segment> {
         self.segments
     }
