@@ -46,13 +46,13 @@ pub(super) trait Inspect: Send + Sync {
     fn quiesce(&self) {}
 }
 
-impl<D: VirtioDevice> Inspect for Transport<D> {
+impl Inspect for Arc<Transport<dyn VirtioDevice>> {
     fn name(&self) -> &str {
-        Self::name(self)
+        Transport::name(self)
     }
 
     fn counters(&self, report: &mut dyn FnMut(&'static str, u64)) {
-        Self::counters(self, report);
+        Transport::counters(self, report);
     }
 
     fn under_way(&self) -> usize {
@@ -60,7 +60,7 @@ impl<D: VirtioDevice> Inspect for Transport<D> {
     }
 
     fn quiesce(&self) {
-        Self::quiesce(self);
+        Transport::quiesce(self);
     }
 }
 
@@ -265,7 +265,7 @@ impl<'a> Board<'a> {
         &mut self,
         name: impl Into<String>,
         model: D,
-    ) -> Result<(Arc<Transport<D>>, Doorbells<D>), MachineError> {
+    ) -> Result<(Arc<Transport<D>>, Doorbells), MachineError> {
         let index = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
         let slot = arch::mmio_slot(index)
             .ok_or(MachineError::TooManyDevices { asked: self.slots.len() + 1, max: arch::MAX_MMIO_SLOTS })?;
@@ -274,6 +274,17 @@ impl<'a> Board<'a> {
         let transport = Transport::new(name, model, self.memory.clone(), interrupt);
         let alarm = self.alarm.clone();
         let transport = Arc::new(transport.on_needs_reset(move |device| alarm.raise(device)));
+        let doorbells = self.put_in(slot, queues, transport.clone())?;
+        Ok((transport, doorbells))
+    }
+
+    /// What is the same for every device, and compiled once.
+    fn put_in(
+        &mut self,
+        slot: MmioSlot,
+        queues: usize,
+        transport: Arc<Transport<dyn VirtioDevice>>,
+    ) -> Result<Doorbells, MachineError> {
         let doorbell = IoEventAddress::Mmio(slot.base + registers::QUEUE_NOTIFY);
         let mut bells = Vec::with_capacity(queues);
         for queue in (0u32..).take(queues) {
@@ -281,10 +292,9 @@ impl<'a> Board<'a> {
             self.vm.register_ioevent(&bell, &doorbell, queue).map_err(refused("wire a doorbell"))?;
             bells.push(bell);
         }
-        self.buses.mmio.claim(slot.base, SLOT_LENGTH, transport.clone())?;
-        let doorbells = Doorbells::new(transport.clone(), bells);
-        self.inspected.push(transport.clone());
+        self.buses.mmio.claim(slot.base, SLOT_LENGTH, Arc::new(transport.clone()))?;
+        self.inspected.push(Arc::new(transport.clone()));
         self.slots.push(slot);
-        Ok((transport, doorbells))
+        Ok(Doorbells::new(transport, bells))
     }
 }

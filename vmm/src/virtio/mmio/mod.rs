@@ -46,13 +46,13 @@ enum Phase {
     NeedsReset,
 }
 
-struct State<D> {
-    model: D,
+struct State<D: ?Sized> {
     phase: Phase,
     status: u32,
     device_features_select: u32,
     driver_features_select: u32,
     queue_select: u32,
+    model: D,
 }
 
 /// The interrupt line of one transport, with the reasons for its last interrupts.
@@ -86,8 +86,10 @@ impl Interrupt for Line {
 type Told = Box<dyn Fn(&str) + Send + Sync>;
 
 /// One virtio device on the MMIO bus.
-pub struct Transport<D> {
-    state: Mutex<State<D>>,
+///
+/// The model stands last, so that an `Arc<Transport<Model>>` becomes an `Arc<Transport<dyn VirtioDevice>>` where
+/// nobody needs to know which device it is: registers and doorbells are compiled once, not once per device.
+pub struct Transport<D: ?Sized> {
     line: Arc<Line>,
     memory: GuestRam,
     /// What the log calls the device.
@@ -96,9 +98,10 @@ pub struct Transport<D> {
     /// Rung once the driver is ready, see [`Transport::ring_when_active`].
     bells: OnceLock<Arc<[EventFd]>>,
     needs_reset: Option<Told>,
+    state: Mutex<State<D>>,
 }
 
-impl<D> std::fmt::Debug for Transport<D> {
+impl<D: ?Sized> std::fmt::Debug for Transport<D> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Transport").field("name", &self.name).finish_non_exhaustive()
     }
@@ -129,18 +132,20 @@ impl<D: VirtioDevice> Transport<D> {
         }
     }
 
-    /// From now on every queue gets a turn when the driver sets DRIVER_OK. A driver that filled its queues before
-    /// need not notify again, and what the host had to say until then is not heard a second time.
-    fn ring_when_active(&self, bells: Arc<[EventFd]>) {
-        // There is one listener for the life of a transport.
-        let _ = self.bells.set(bells);
-    }
-
     /// Has `told` called with the device's name whenever the driver broke a ring; from any thread.
     #[must_use]
     pub fn on_needs_reset(mut self, told: impl Fn(&str) + Send + Sync + 'static) -> Self {
         self.needs_reset = Some(Box::new(told));
         self
+    }
+}
+
+impl<D: VirtioDevice + ?Sized> Transport<D> {
+    /// From now on every queue gets a turn when the driver sets DRIVER_OK. A driver that filled its queues before
+    /// need not notify again, and what the host had to say until then is not heard a second time.
+    fn ring_when_active(&self, bells: Arc<[EventFd]>) {
+        // There is one listener for the life of a transport.
+        let _ = self.bells.set(bells);
     }
 
     /// What the log calls the device.
@@ -371,7 +376,7 @@ fn set_half(word: &mut u64, select: u32, value: u32) {
     }
 }
 
-impl<D: VirtioDevice> BusDevice for Transport<D> {
+impl<D: VirtioDevice + ?Sized> BusDevice for Transport<D> {
     fn read(&self, offset: u64, data: &mut [u8]) {
         data.fill(0);
         if let Some(offset) = offset.checked_sub(reg::CONFIG) {
@@ -391,6 +396,16 @@ impl<D: VirtioDevice> BusDevice for Transport<D> {
         {
             self.write_register(offset, u32::from_le_bytes(word));
         }
+    }
+}
+
+impl BusDevice for Arc<Transport<dyn VirtioDevice>> {
+    fn read(&self, offset: u64, data: &mut [u8]) {
+        Transport::read(self, offset, data);
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) {
+        Transport::write(self, offset, data);
     }
 }
 

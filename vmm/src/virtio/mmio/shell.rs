@@ -42,8 +42,8 @@ impl AsRawFd for HostEnd {
 
 /// Listens for the driver's notifications and gives the device its turn.
 #[derive(Debug)]
-pub struct Doorbells<D> {
-    transport: Arc<Transport<D>>,
+pub struct Doorbells {
+    transport: Arc<Transport<dyn VirtioDevice>>,
     bells: Arc<[EventFd]>,
     /// Made when a rate limit first holds a queue back.
     timer: Option<TimerFd>,
@@ -54,9 +54,9 @@ pub struct Doorbells<D> {
     waits_for_room: bool,
 }
 
-impl<D: VirtioDevice> Doorbells<D> {
+impl Doorbells {
     /// `bells[n]` is what KVM signals when the driver notifies queue `n`.
-    pub fn new(transport: Arc<Transport<D>>, bells: Vec<EventFd>) -> Self {
+    pub fn new(transport: Arc<Transport<dyn VirtioDevice>>, bells: Vec<EventFd>) -> Self {
         let held = vec![None; bells.len()];
         let bells: Arc<[EventFd]> = bells.into();
         transport.ring_when_active(bells.clone());
@@ -160,7 +160,7 @@ impl<D: VirtioDevice> Doorbells<D> {
     }
 }
 
-impl<D: VirtioDevice> MutEventSubscriber for Doorbells<D> {
+impl MutEventSubscriber for Doorbells {
     fn process(&mut self, events: Events, ops: &mut EventOps<'_>) {
         if events.data() == TIMER {
             if let Some(timer) = &mut self.timer {
