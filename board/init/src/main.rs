@@ -10,7 +10,6 @@
 
 mod charge;
 mod mounts;
-mod power_button;
 mod watch;
 
 use std::ffi::OsString;

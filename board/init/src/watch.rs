@@ -10,6 +10,7 @@ use std::process::{Command as Process, ExitCode};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use hearth_buttons::Buttons;
 use hearth_core::Moment;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -21,7 +22,6 @@ use nix::unistd::{Pid, sync};
 use thiserror::Error;
 
 use crate::charge::{Action, Charge, Command, Ended, Event};
-use crate::power_button::Buttons;
 use crate::{say, uptime};
 
 /// How often to look for input devices that came late.

@@ -18,6 +18,7 @@ use crate::{
     vsock::Vsock,
     workload::{Workload, describe, reap},
 };
+use hearth_buttons::Buttons;
 use hearth_config::guest::GuestConfig;
 use hearth_wire::ExitStatus;
 use nix::{
@@ -57,6 +58,7 @@ pub(crate) struct Agent {
     intake: Intake,
     console: Console<File>,
     signals: Signals,
+    buttons: Buttons,
     link: Link<Vsock>,
     stop_port: StopPort,
     /// Kept after its end, for what its orphans still write.
@@ -80,6 +82,7 @@ impl Agent {
             intake: Intake::new(),
             console,
             signals: Signals::block().map_err(AgentFault::Signals)?,
+            buttons: Buttons::default(),
             link: Link::new(Vsock, Uptime::now()),
             stop_port: StopPort::open(),
             workload: None,
@@ -93,6 +96,8 @@ impl Agent {
         self.console.line(&format!("ready in {}", Uptime::now()));
         self.console.turn();
         let mut finished = self.apply(Event::Boot);
+        // Behind the start of the workload, which waits for nobody. The kernel's drivers were there before.
+        self.buttons.look_around();
         loop {
             if let Some(ending) = finished.or_else(|| self.turn()) {
                 self.farewell()?;
@@ -116,6 +121,13 @@ impl Agent {
         }
         if let Some(grace) = self.stop_port.turn() {
             let finished = self.apply(Event::StopAsked { grace });
+            if finished.is_some() {
+                return finished;
+            }
+        }
+        if self.buttons.pressed() {
+            self.console.line("the power button was pressed");
+            let finished = self.apply(Event::StopAsked { grace: self.config.stop_timeout });
             if finished.is_some() {
                 return finished;
             }
@@ -232,6 +244,7 @@ impl Agent {
         self.stop_port = StopPort::default();
         loop {
             while self.signals.next().is_some() {}
+            self.buttons.pressed();
             self.deliver();
             let now = Uptime::now();
             let waiting = self.outbox.waiting() + self.console.waiting();
@@ -257,6 +270,7 @@ impl Agent {
         let end = Uptime::now().after(LAST_LINE);
         while !self.console.is_empty() && Uptime::now() < end {
             while self.signals.next().is_some() {}
+            self.buttons.pressed();
             self.wait(Some(end))?;
             self.console.turn();
         }
@@ -266,6 +280,7 @@ impl Agent {
     /// Waits until something can be done, at most until `deadline`.
     fn wait(&self, deadline: Option<Uptime>) -> Result<(), AgentFault> {
         let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        fds.extend(self.buttons.descriptors().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         if let Some(workload) = &self.workload
             && self.intake.deadline().is_none()
         {

@@ -26,7 +26,7 @@ use crate::{
 use Weight::{Optional, Required};
 
 /// What a guest needs beyond what is built in. Some are built in on one architecture only.
-const GUEST_MODULES: [(Weight, &str); 11] = [
+const GUEST_MODULES: [(Weight, &str); 17] = [
     (Required, "virtio_mmio"),
     (Required, "virtio_blk"),
     (Required, "vmw_vsock_virtio_transport"),
@@ -39,6 +39,13 @@ const GUEST_MODULES: [(Weight, &str); 11] = [
     (Optional, "virtio_net"),
     (Optional, "virtio_balloon"),
     (Optional, "virtio_rng"),
+    // The platform: watchdogs and the power button of either architecture, and what reports a panic.
+    (Optional, "wdat_wdt"),
+    (Optional, "sp805_wdt"),
+    (Optional, "pvpanic_mmio"),
+    (Optional, "evdev"),
+    (Optional, "button"),
+    (Optional, "gpio_keys"),
 ];
 
 #[derive(Debug, Error)]

@@ -1,8 +1,10 @@
-//! The power button, as the kernel's input devices tell it.
+//! The power button, as the kernel's input devices tell it, for whoever is PID 1: of a box, or of a guest.
 //!
 //! Duty: find input devices, and find the press of the power key among their events.
 //! Not here: what a press leads to.
-//! Invariant: a device that vanishes or errs is let go; no more than [`MAX_DEVICES`] are held.
+//! Invariant: a device that vanishes or errs is let go; no more than a bounded number is held.
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that meets the unexpected ends there"))]
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -27,14 +29,15 @@ const KEY_POWER: u16 = 116;
 /// A key's value when it goes down; 0 is up, 2 a repeat.
 const PRESSED: i32 = 1;
 
+/// The input devices of this machine.
 #[derive(Debug, Default)]
-pub(crate) struct Buttons {
+pub struct Buttons {
     devices: BTreeMap<PathBuf, File>,
 }
 
 impl Buttons {
     /// Takes in devices that came since the last look.
-    pub(crate) fn look_around(&mut self) {
+    pub fn look_around(&mut self) {
         // Without evdev there is no folder, and no button.
         let Ok(entries) = Path::new(FOLDER).read_dir() else { return };
         for path in entries.flatten().map(|entry| entry.path()) {
@@ -52,12 +55,13 @@ impl Buttons {
         }
     }
 
-    pub(crate) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+    /// What becomes readable when a key moves.
+    pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.devices.values().map(AsFd::as_fd)
     }
 
     /// Whether the power key went down on any device since the last call.
-    pub(crate) fn pressed(&mut self) -> bool {
+    pub fn pressed(&mut self) -> bool {
         let mut pressed = false;
         self.devices.retain(|_, device| {
             let mut buffer = [0; EVENT_BYTES * EVENTS_PER_READ];
