@@ -14,7 +14,7 @@ pub enum Outcome {
     PowerOff,
     /// The guest asked for a reboot.
     Reboot,
-    /// The last vCPU stopped for good, with nothing that could wake it.
+    /// All vCPUs stopped for good, with nothing that could wake one (`machine/halt.rs`).
     Halt,
     /// The guest kernel reported a crash.
     Panic,

@@ -20,8 +20,10 @@ use super::clock::MachineClock;
 use super::crew::Crew;
 use super::ending::Ending;
 use super::gate::Gate;
+use super::halt::{HaltWatch, Verdict as HaltVerdict};
 use super::life::{Action, End, Event, Life, News, Verdict};
 use super::signals::StopSignals;
+use super::tally::Tally;
 use super::{EventsError, Loop, statistics};
 use crate::Outcome;
 use crate::control::{Server, Ticket};
@@ -69,6 +71,7 @@ pub(super) struct Conductor<'a> {
     pub(super) ending: Arc<Ending>,
     pub(super) alarm: Arc<Alarm>,
     pub(super) clock: Arc<MachineClock>,
+    pub(super) halt: HaltWatch,
     pub(super) power_button: PowerButton,
     pub(super) agent: Option<Arc<Mutex<AgentCall>>>,
     pub(super) began: Instant,
@@ -98,11 +101,32 @@ impl Conductor<'_> {
 
     /// Milliseconds to the next deadline, as epoll takes them; rounded up, or it would wake just before.
     fn patience_ms(&self) -> i32 {
-        match self.life.deadline() {
+        let look = self.may_run().then(|| self.halt.due());
+        match self.life.deadline().into_iter().chain(look).min() {
             None => -1,
             Some(deadline) => {
                 let left = deadline.saturating_duration_since(Instant::now());
                 i32::try_from(left.as_micros().div_ceil(1000)).unwrap_or(i32::MAX)
+            }
+        }
+    }
+
+    /// Whether vCPUs are let into the guest.
+    fn may_run(&self) -> bool {
+        !matches!(self.life.phase(), Phase::Pausing | Phase::Paused)
+    }
+
+    /// Whether the guest halted for good; see [`halt`](super::halt).
+    fn look_for_halt(&mut self) {
+        let now = Instant::now();
+        if !self.may_run() {
+            self.halt.excuse(now);
+        } else if self.halt.due() <= now {
+            let times = self.crew.tallies().map(Tally::cpu_time).collect();
+            match self.halt.look(now, times, self.crew.all_sleep_for_good()) {
+                HaltVerdict::Lives => {}
+                HaltVerdict::Ask => self.crew.ask_who_sleeps(),
+                HaltVerdict::Halted => self.ending.end(Outcome::Halt),
             }
         }
     }
@@ -132,6 +156,7 @@ impl Conductor<'_> {
         if self.life.deadline().is_some_and(|deadline| deadline <= Instant::now()) {
             self.step(Event::Tick);
         }
+        self.look_for_halt();
         if let Some(mut control) = self.control() {
             control.flush();
         }

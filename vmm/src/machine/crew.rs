@@ -12,6 +12,7 @@ use kvm_ioctls::VcpuFd;
 
 use super::ending::Ending;
 use super::gate::Gate;
+use super::halt::Sleepers;
 use super::kick::{self, Kick};
 use super::tally::Tally;
 use super::vcpu::{Buses, Vcpu};
@@ -28,6 +29,7 @@ struct Hand {
 #[derive(Debug)]
 pub(super) struct Crew {
     gate: Arc<Gate>,
+    sleepers: Arc<Sleepers>,
     hands: Vec<Hand>,
 }
 
@@ -41,7 +43,8 @@ impl Crew {
         kick::prepare()?;
         let gate = Arc::new(Gate::new(u8::try_from(vcpus.len()).unwrap_or(u8::MAX))?);
         // Whole from the first thread on, so that a failure half-way sends home who has started.
-        let mut crew = Self { gate, hands: Vec::with_capacity(vcpus.len()) };
+        let sleepers = Arc::new(Sleepers::default());
+        let mut crew = Self { gate, sleepers, hands: Vec::with_capacity(vcpus.len()) };
         for (index, fd) in (0u8..).zip(vcpus) {
             let kick = Arc::new(Kick::of(&fd)?);
             let tally = Arc::new(Tally::default());
@@ -51,6 +54,7 @@ impl Crew {
                 buses: buses.clone(),
                 ending: ending.clone(),
                 gate: crew.gate.clone(),
+                sleepers: crew.sleepers.clone(),
                 kick: kick.clone(),
                 tally: tally.clone(),
             };
@@ -79,6 +83,17 @@ impl Crew {
     /// What each of them did.
     pub(super) fn tallies(&self) -> impl ExactSizeIterator<Item = &Tally> {
         self.hands.iter().map(|hand| &*hand.tally)
+    }
+
+    /// Has every vCPU say whether anything could wake it.
+    pub(super) fn ask_who_sleeps(&self) {
+        self.sleepers.ask();
+        self.kick_all();
+    }
+
+    /// Whether all said, since they were asked, that nothing can.
+    pub(super) fn all_sleep_for_good(&self) -> bool {
+        self.sleepers.take(self.hands.len())
     }
 
     fn kick_all(&self) {

@@ -25,6 +25,7 @@ mod conductor;
 mod crew;
 mod ending;
 mod gate;
+mod halt;
 mod kick;
 mod life;
 mod platform;
@@ -52,6 +53,7 @@ pub use self::clock::MachineClock;
 use self::conductor::{Conductor, Make, Surroundings, lock};
 use self::crew::Crew;
 pub use self::ending::Ending;
+use self::halt::HaltWatch;
 use self::life::{End, Life, Patience};
 use self::reboots::Reboots;
 use self::signals::StopSignals;
@@ -288,6 +290,7 @@ impl Machine {
             alarm: self.alarm,
             clock: self.clock,
             power_button: self.power_button,
+            halt: HaltWatch::new(Instant::now()),
             agent: None,
             began: Instant::now(),
         };

@@ -11,6 +11,7 @@ use nix::libc::{EAGAIN, EINTR};
 use super::bus::Bus;
 use super::ending::Ending;
 use super::gate::{Gate, Way};
+use super::halt::Sleepers;
 use super::kick::Kick;
 use super::tally::{Reason, Tally};
 use crate::{Outcome, arch};
@@ -37,6 +38,8 @@ pub(super) struct Vcpu {
     pub(super) ending: Arc<Ending>,
     /// Where it waits when it is kicked out of the guest.
     pub(super) gate: Arc<Gate>,
+    /// Where it tells that nothing can wake it.
+    pub(super) sleepers: Arc<Sleepers>,
     /// What kicks it.
     pub(super) kick: Arc<Kick>,
     /// What it did.
@@ -62,6 +65,7 @@ impl Vcpu {
                 Next::Guest => {}
                 Next::Gate => {
                     self.kick.clear();
+                    self.sleepers.answer(self.index, || arch::sleeps_for_good(&self.fd));
                     match self.gate.pass() {
                         Way::Straight => {}
                         Way::Rested => arch::after_pause(&self.fd),

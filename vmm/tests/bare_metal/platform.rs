@@ -77,6 +77,14 @@ fn a_watchdog_goes_on_counting_after_a_pause() {
 }
 
 #[test]
+fn a_guest_that_halts_with_interrupts_off_is_reported_as_halted() {
+    need_kvm!();
+    // Three vCPUs that never start must not keep it alive.
+    let ended = Monitor::with_vcpus(&Guest::new().print("the end\n").halt(), 4);
+    assert_eq!((ended.status, ended.stdout.as_str()), (Some(11), "the end\n"));
+}
+
+#[test]
 fn the_power_button_can_be_pressed_whether_or_not_anybody_listens() {
     need_kvm!();
     let mut running = Monitor::controlled(&Guest::new().print("up\n").halt(), "");

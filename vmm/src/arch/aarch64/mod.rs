@@ -9,7 +9,7 @@ mod vcpu;
 pub use boot::{Entry, load};
 pub use chipset::{Chipset, Gic};
 pub use layout::{MAX_MMIO_SLOTS, generation_id, mmio_slot, ram_ranges};
-pub use vcpu::{after_pause, configure as configure_vcpu};
+pub use vcpu::{after_pause, configure as configure_vcpu, sleeps_for_good};
 
 use std::sync::Arc;
 

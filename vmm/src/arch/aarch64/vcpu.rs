@@ -1,6 +1,6 @@
 //! First state of an ARM64 vCPU: EL1, interrupts masked, X0 at the device tree (Linux `booting.rst`).
 
-use kvm_bindings::{KVM_REG_ARM_CORE, KVM_REG_ARM64, KVM_REG_SIZE_U64};
+use kvm_bindings::{KVM_MP_STATE_STOPPED, KVM_REG_ARM_CORE, KVM_REG_ARM64, KVM_REG_SIZE_U64};
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 
 use super::boot::Entry;
@@ -36,3 +36,9 @@ pub fn configure(
 
 /// Nothing: KVM on ARM has no way to tell a guest of time that it did not run. Its counter went on.
 pub const fn after_pause(_vcpu: &VcpuFd) {}
+
+/// Whether nothing in the guest can wake this vCPU, now that it is out of the guest: it is off. Only another vCPU
+/// can help it (by PSCI CPU_ON). One that waits for an interrupt can be woken even by one that it masks.
+pub fn sleeps_for_good(vcpu: &VcpuFd) -> bool {
+    vcpu.get_mp_state().is_ok_and(|state| state.mp_state == KVM_MP_STATE_STOPPED)
+}

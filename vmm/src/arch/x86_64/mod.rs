@@ -11,7 +11,7 @@ mod wdat;
 pub use boot::{Entry, load};
 pub use chipset::Chipset;
 pub use layout::{MAX_MMIO_SLOTS, generation_id, mmio_slot, ram_ranges};
-pub use vcpu::{after_pause, configure as configure_vcpu};
+pub use vcpu::{after_pause, configure as configure_vcpu, sleeps_for_good};
 
 use std::sync::Arc;
 

@@ -3,7 +3,10 @@
 //! PVH starts in 32-bit protected mode without paging, the 64-bit protocol in long mode with the first GiB
 //! mapped one to one. Only vCPU 0 gets it: the others wait for the kernel's INIT and SIPI inside KVM.
 
-use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, Msrs, kvm_fpu, kvm_msr_entry, kvm_regs, kvm_segment};
+use kvm_bindings::{
+    CpuId, KVM_MAX_CPUID_ENTRIES, KVM_MP_STATE_HALTED, KVM_MP_STATE_INIT_RECEIVED,
+    KVM_MP_STATE_UNINITIALIZED, Msrs, kvm_fpu, kvm_msr_entry, kvm_regs, kvm_segment,
+};
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 
 use super::boot::Entry;
@@ -15,6 +18,8 @@ const CR0_PROTECTED: u64 = 1;
 const CR0_EXTENSION: u64 = 1 << 4;
 const CR0_PAGING: u64 = 1 << 31;
 const CR4_PAE: u64 = 1 << 5;
+/// IF of the flags.
+const INTERRUPTS_ON: u64 = 1 << 9;
 const EFER_LONG_MODE: u64 = (1 << 8) | (1 << 10);
 
 const MSR_MISC_ENABLE: u32 = 0x1a0;
@@ -53,6 +58,18 @@ pub fn configure(
 pub fn after_pause(vcpu: &VcpuFd) {
     // Refused where the guest has not set up its kvm-clock: then there is nobody to tell.
     let _ = vcpu.kvmclock_ctrl();
+}
+
+/// Whether nothing in the guest can wake this vCPU, now that it is out of the guest: it halted with interrupts off,
+/// or was never started. Only another vCPU can help it (by INIT, or an NMI).
+pub fn sleeps_for_good(vcpu: &VcpuFd) -> bool {
+    match vcpu.get_mp_state().map(|state| state.mp_state) {
+        Ok(KVM_MP_STATE_HALTED) => {
+            vcpu.get_regs().is_ok_and(|registers| registers.rflags & INTERRUPTS_ON == 0)
+        }
+        Ok(KVM_MP_STATE_UNINITIALIZED | KVM_MP_STATE_INIT_RECEIVED) => true,
+        _ => false,
+    }
 }
 
 fn set_msrs(vcpu: &VcpuFd) -> Result<(), ChipsetError> {
