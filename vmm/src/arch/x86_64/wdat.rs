@@ -104,7 +104,7 @@ mod tests {
         assert_eq!(act(11, 4, 0), (200, Some(31)), "20 seconds left");
         assert_eq!(act(11, 8, 0), (1, Some(31)), "runs");
         assert_eq!(act(11, 1, 0), (0, Some(41)), "pet");
-        assert_eq!(act(11, 5, 0), (300, Some(41)), "the whole count");
+        assert_eq!(act(12, 5, 0), (300, Some(41)), "the whole count");
         assert_eq!(act(12, 11, 0), (0, None), "stop");
     }
 
