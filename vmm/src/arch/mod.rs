@@ -66,7 +66,7 @@ pub enum PlatformError {
 /// The files a guest starts from.
 #[derive(Debug)]
 pub struct BootFiles<'a> {
-    /// The kernel: vmlinux on x86, Image on ARM.
+    /// The kernel: vmlinux or bzImage on x86, Image on ARM.
     pub kernel: &'a std::path::Path,
     /// The initial RAM file system.
     pub initrd: Option<&'a std::path::Path>,

@@ -1,22 +1,20 @@
-//! Loads an x86_64 kernel: vmlinux by PVH where it has the note, else by the 64-bit boot protocol.
-
-use std::fs::File;
-use std::io::Read;
+//! Lays out what an x86_64 kernel finds when it starts: start info for PVH, boot parameters for the 64-bit protocol.
+//!
+//! Not here: the kernel itself (`kernel.rs`).
 
 use linux_loader::configurator::linux::LinuxBootConfigurator;
 use linux_loader::configurator::pvh::PvhBootConfigurator;
 use linux_loader::configurator::{BootConfigurator, BootParams};
-use linux_loader::loader::bootparam::boot_params;
-use linux_loader::loader::elf::PvhBootCapability;
+use linux_loader::loader::bootparam::{boot_params, setup_header};
 use linux_loader::loader::elf::start_info::{hvm_memmap_table_entry, hvm_modlist_entry, hvm_start_info};
-use linux_loader::loader::{Elf, KernelLoader};
 use vm_memory::{
     Address, ByteValued, Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryError, GuestMemoryRegion,
 };
 
+use super::kernel::{self, Entry};
 use super::{Chipset, acpi, layout, vcpu};
-use crate::arch::files::{initrd_below, mapped_kernel, mib_of, open, write_command_line};
-use crate::arch::{BootError, BootFile, BootFiles, Extent, Fittings};
+use crate::arch::files::{initrd_below, write_command_line};
+use crate::arch::{BootError, BootFiles, Extent, Fittings};
 use crate::memory::GuestRam;
 
 const PVH_MAGIC: u32 = 0x336e_c578;
@@ -34,21 +32,6 @@ const KERNEL_ALIGNMENT: u32 = 0x20_0000;
 /// Kernels look for their initrd below 2 GiB (`initrd_addr_max` of the boot protocol).
 const INITRD_END_MAX: u64 = 0x8000_0000;
 
-/// How vCPU 0 starts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Entry {
-    /// 32-bit protected mode, as the PVH note of the kernel asks.
-    Pvh {
-        /// First instruction.
-        address: GuestAddress,
-    },
-    /// Long mode, with boot parameters.
-    Linux64 {
-        /// First instruction.
-        address: GuestAddress,
-    },
-}
-
 /// Loads everything the guest starts from and says where it starts.
 pub fn load(
     memory: &GuestRam,
@@ -56,76 +39,28 @@ pub fn load(
     _chipset: &Chipset,
     fittings: &Fittings<'_>,
 ) -> Result<Entry, BootError> {
-    let (entry, kernel_end) = load_kernel(memory, files)?;
     let low_end = memory
         .iter()
         .next()
         .map_or(0, |region| region.start_addr().raw_value() + region.len())
         .min(INITRD_END_MAX);
-    if kernel_end > low_end {
-        return Err(does_not_fit(memory, files));
-    }
-    let initrd = initrd_below(memory, files.initrd, kernel_end, low_end)?;
-    write_command_line(memory, files.cmdline, layout::COMMAND_LINE, layout::COMMAND_LINE_MAX)?;
+    let kernel = kernel::load(memory, files, low_end)?;
+    let initrd = initrd_below(memory, files.initrd, kernel.end, low_end.min(kernel.initrd_end))?;
+    write_command_line(memory, files.cmdline, layout::COMMAND_LINE, kernel.command_line_max)?;
     acpi::write(memory, fittings)?;
-    let long = matches!(entry, Entry::Linux64 { .. });
+    let long = matches!(kernel.entry, Entry::Linux64 { .. });
     for (index, descriptor) in (0u64..).zip(vcpu::gdt(long)) {
         memory.write_obj(descriptor, layout::GDT.unchecked_add(index * 8))?;
     }
-    match entry {
+    match kernel.entry {
         Entry::Pvh { .. } => write_start_info(memory, files.cmdline, initrd)?,
         Entry::Linux64 { .. } => {
-            write_boot_parameters(memory, files.cmdline, initrd)?;
+            let header = kernel.header.unwrap_or_else(header_of_vmlinux);
+            write_boot_parameters(memory, header, files.cmdline, initrd)?;
             write_page_tables(memory)?;
         }
     }
-    Ok(entry)
-}
-
-fn load_kernel(memory: &GuestRam, files: &BootFiles<'_>) -> Result<(Entry, u64), BootError> {
-    use linux_loader::loader::Error::Elf as ElfError;
-    use linux_loader::loader::elf::Error::ReadKernelImage;
-
-    let mut kernel: File = open(BootFile::Kernel, files.kernel)?;
-    if !is_for_x86_64(&mut kernel) {
-        return Err(not_a_kernel(files, String::new()));
-    }
-    let mut image = mapped_kernel(memory, files, &kernel)?;
-    let loaded =
-        Elf::load(memory, None, &mut image, Some(layout::HIGH_MEMORY)).map_err(|error| match error {
-            ElfError(ReadKernelImage) => does_not_fit(memory, files),
-            other => not_a_kernel(files, format!(": {other}")),
-        })?;
-    let entry = match loaded.pvh_boot_cap {
-        PvhBootCapability::PvhEntryPresent(address) => Entry::Pvh { address },
-        _ => Entry::Linux64 { address: loaded.kernel_load },
-    };
-    Ok((entry, loaded.kernel_end))
-}
-
-/// The loader looks at neither class nor machine, and would start a program of another architecture.
-fn is_for_x86_64(kernel: &mut File) -> bool {
-    const CLASS_64: u8 = 2;
-    const MACHINE_X86_64: [u8; 2] = [62, 0];
-    let mut header = [0; 20];
-    kernel.read_exact(&mut header).is_ok()
-        && header.starts_with(&[0x7f, b'E', b'L', b'F', CLASS_64])
-        && header.ends_with(&MACHINE_X86_64)
-}
-
-fn not_a_kernel(files: &BootFiles<'_>, detail: String) -> BootError {
-    BootError::NotAKernel {
-        path: files.kernel.to_owned(),
-        expected: "an uncompressed x86_64 kernel (vmlinux, an ELF file)",
-        detail,
-    }
-}
-
-fn does_not_fit(memory: &GuestRam, files: &BootFiles<'_>) -> BootError {
-    BootError::DoesNotFit {
-        what: format!("{}: the kernel (or the file is cut short)", files.kernel.display()),
-        mib: mib_of(memory),
-    }
+    Ok(kernel.entry)
 }
 
 /// RAM and what the guest must leave alone, in address order.
@@ -178,17 +113,25 @@ fn write_start_info(
         .map_err(|_| GuestMemoryError::InvalidGuestAddress(layout::PVH_START_INFO))
 }
 
+/// What a bzImage says of itself, for a kernel that is not packed in one.
+fn header_of_vmlinux() -> setup_header {
+    setup_header {
+        boot_flag: BOOT_FLAG,
+        header: HEADER_MAGIC,
+        kernel_alignment: KERNEL_ALIGNMENT,
+        ..Default::default()
+    }
+}
+
 #[expect(clippy::cast_possible_truncation, reason = "the halves of 64-bit addresses, both written")]
 fn write_boot_parameters(
     memory: &GuestRam,
+    header: setup_header,
     cmdline: &str,
     initrd: Option<Extent>,
 ) -> Result<(), GuestMemoryError> {
-    let mut parameters = boot_params::default();
-    parameters.hdr.boot_flag = BOOT_FLAG;
-    parameters.hdr.header = HEADER_MAGIC;
+    let mut parameters = boot_params { hdr: header, ..Default::default() };
     parameters.hdr.type_of_loader = LOADER_UNDEFINED;
-    parameters.hdr.kernel_alignment = KERNEL_ALIGNMENT;
     parameters.hdr.cmd_line_ptr = layout::COMMAND_LINE.0 as u32;
     parameters.hdr.cmdline_size = cmdline.len() as u32;
     parameters.acpi_rsdp_addr = layout::ACPI.0;

@@ -1,15 +1,19 @@
-//! x86_64: PVH or 64-bit boot of vmlinux, APICs in the kernel, hardware-reduced ACPI.
+//! x86_64: PVH or 64-bit boot of vmlinux and bzImage, APICs in the kernel, hardware-reduced ACPI.
 
 mod acpi;
 mod boot;
+mod bzimage;
 mod chipset;
 mod cpuid;
+mod elf;
+mod kernel;
 pub mod layout;
 mod vcpu;
 mod wdat;
 
-pub use boot::{Entry, load};
+pub use boot::load;
 pub use chipset::Chipset;
+pub use kernel::Entry;
 pub use layout::{MAX_MMIO_SLOTS, generation_id, mmio_slot, ram_ranges};
 pub use vcpu::{after_pause, configure as configure_vcpu, sleeps_for_good};
 

@@ -9,7 +9,7 @@ use kvm_bindings::{
 };
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 
-use super::boot::Entry;
+use super::kernel::Entry;
 use super::{cpuid, layout};
 use crate::arch::ChipsetError;
 
@@ -112,11 +112,16 @@ fn flat_segment(index: u16, kind: u8, long: bool) -> kvm_segment {
     }
 }
 
-/// The GDT that matches [`flat_segment`]: null, code, data, and a task segment for Intel's sake.
-pub(super) fn gdt(long: bool) -> [u64; 4] {
+/// Selectors that the 64-bit boot protocol names (`__BOOT_CS`, `__BOOT_DS`); PVH names none.
+const BOOT_CODE: u16 = 2;
+const BOOT_DATA: u16 = 3;
+const BOOT_TASK: u16 = 4;
+
+/// The GDT that matches [`flat_segment`]: code and data where the protocol wants them, a task segment for Intel's sake.
+pub(super) fn gdt(long: bool) -> [u64; 5] {
     // Base 0, limit 4 GiB, present; 0xa0/0xc0: 64 or 32 bit code.
     let code = if long { 0x00af_9b00_0000_ffff } else { 0x00cf_9b00_0000_ffff };
-    [0, code, 0x00cf_9300_0000_ffff, 0x0000_8b00_0000_0067]
+    [0, 0, code, 0x00cf_9300_0000_ffff, 0x0000_8b00_0000_0067]
 }
 
 fn set_system_registers(vcpu: &VcpuFd, entry: Entry) -> Result<(), ChipsetError> {
@@ -125,11 +130,16 @@ fn set_system_registers(vcpu: &VcpuFd, entry: Entry) -> Result<(), ChipsetError>
     const CODE: u8 = 0xb;
     const DATA: u8 = 0x3;
     const BUSY_TASK: u8 = 0xb;
-    let data = flat_segment(2, DATA, false);
-    sregs.cs = flat_segment(1, CODE, long);
+    let data = flat_segment(BOOT_DATA, DATA, false);
+    sregs.cs = flat_segment(BOOT_CODE, CODE, long);
     (sregs.ds, sregs.es, sregs.fs, sregs.gs, sregs.ss) = (data, data, data, data, data);
-    sregs.tr =
-        kvm_segment { limit: 0x67, selector: 3 * 8, type_: BUSY_TASK, present: 1, ..Default::default() };
+    sregs.tr = kvm_segment {
+        limit: 0x67,
+        selector: BOOT_TASK * 8,
+        type_: BUSY_TASK,
+        present: 1,
+        ..Default::default()
+    };
     sregs.gdt.base = layout::GDT.0;
     sregs.gdt.limit = u16::try_from(size_of_val(&gdt(long)) - 1).unwrap_or(u16::MAX);
     sregs.idt.base = 0;

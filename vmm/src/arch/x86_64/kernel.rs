@@ -1,0 +1,291 @@
+//! Loads an x86_64 kernel: vmlinux by PVH where it has the note, else by the 64-bit boot protocol; bzImage by the
+//! latter.
+//!
+//! Duty: tell the two apart, load the one it is, say where it starts. Not here: what makes a file sound (`elf.rs`,
+//! `bzimage.rs`), and what the kernel finds beside itself (`boot.rs`).
+
+use std::io::{Read, Seek, SeekFrom};
+
+use linux_loader::loader::bootparam::setup_header;
+use linux_loader::loader::elf::PvhBootCapability;
+use linux_loader::loader::{Elf, KernelLoader};
+use vm_memory::{Bytes, GuestAddress};
+
+use super::{bzimage, elf, layout};
+use crate::arch::files::{mapped_kernel, mib_of, open};
+use crate::arch::{BootError, BootFile, BootFiles};
+use crate::mapped_file::MappedFile;
+use crate::memory::GuestRam;
+
+/// How vCPU 0 starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry {
+    /// 32-bit protected mode, as the PVH note of the kernel asks.
+    Pvh {
+        /// First instruction.
+        address: GuestAddress,
+    },
+    /// Long mode, with boot parameters.
+    Linux64 {
+        /// First instruction.
+        address: GuestAddress,
+    },
+}
+
+/// A kernel in guest memory.
+#[derive(Debug)]
+pub(super) struct Kernel {
+    pub(super) entry: Entry,
+    /// First address that it leaves alone.
+    pub(super) end: u64,
+    /// Where its initrd must end.
+    pub(super) initrd_end: u64,
+    /// The longest command line that it takes, without the final zero byte.
+    pub(super) command_line_max: usize,
+    /// What a bzImage says of itself.
+    pub(super) header: Option<setup_header>,
+}
+
+/// Loads the kernel of `files` below `low_end`.
+pub(super) fn load(memory: &GuestRam, files: &BootFiles<'_>, low_end: u64) -> Result<Kernel, BootError> {
+    let unreadable =
+        |source| BootError::Read { file: BootFile::Kernel, path: files.kernel.to_owned(), source };
+    let mut file = open(BootFile::Kernel, files.kernel)?;
+    let length = file.metadata().map_err(unreadable)?.len();
+    let mut head = Vec::with_capacity(bzimage::HEADER_END);
+    let wanted = u64::try_from(bzimage::HEADER_END).unwrap_or(0);
+    Read::by_ref(&mut file).take(wanted).read_to_end(&mut head).map_err(unreadable)?;
+    let image = mapped_kernel(memory, files, &file)?;
+    if head.starts_with(&elf::MAGIC) {
+        load_elf(memory, files, image, &head, length, low_end)
+    } else if bzimage::is_one(&head) {
+        load_bzimage(memory, files, image, &head, length, low_end)
+    } else {
+        Err(not_a_kernel(files, String::new()))
+    }
+}
+
+fn load_elf(
+    memory: &GuestRam,
+    files: &BootFiles<'_>,
+    mut image: MappedFile<'_>,
+    head: &[u8],
+    length: u64,
+    low_end: u64,
+) -> Result<Kernel, BootError> {
+    let faulty = |fault| not_a_kernel(files, format!(": {fault}"));
+    let place = elf::table(head).map_err(faulty)?;
+    if place.end > length {
+        return Err(faulty(elf::ElfFault::Short));
+    }
+    let mut table = vec![0; usize::try_from(place.end - place.start).unwrap_or(0)];
+    let read = image.seek(SeekFrom::Start(place.start)).and_then(|_| image.read_exact(&mut table));
+    read.map_err(|_| faulty(elf::ElfFault::Short))?;
+    let plan = elf::plan(&table, length).map_err(faulty)?;
+    if plan.end() > low_end {
+        return Err(does_not_fit(memory, files));
+    }
+    let loaded = Elf::load(memory, None, &mut image, Some(layout::HIGH_MEMORY))
+        .map_err(|error| not_a_kernel(files, format!(": {error}")))?;
+    let (entry, address) = match loaded.pvh_boot_cap {
+        PvhBootCapability::PvhEntryPresent(address) => (Entry::Pvh { address }, address),
+        _ => (Entry::Linux64 { address: loaded.kernel_load }, loaded.kernel_load),
+    };
+    plan.check_entry(address.0).map_err(faulty)?;
+    Ok(Kernel {
+        entry,
+        end: plan.end(),
+        initrd_end: low_end,
+        command_line_max: layout::COMMAND_LINE_MAX,
+        header: None,
+    })
+}
+
+fn load_bzimage(
+    memory: &GuestRam,
+    files: &BootFiles<'_>,
+    mut image: MappedFile<'_>,
+    head: &[u8],
+    length: u64,
+    low_end: u64,
+) -> Result<Kernel, BootError> {
+    let faulty = |fault| not_a_kernel(files, format!(": {fault}"));
+    let plan = bzimage::plan(head, length).map_err(faulty)?;
+    if plan.end > low_end {
+        return Err(does_not_fit(memory, files));
+    }
+    let bytes = usize::try_from(plan.length).unwrap_or(usize::MAX);
+    image
+        .seek(SeekFrom::Start(plan.offset))
+        .map_err(vm_memory::GuestMemoryError::IOError)
+        .and_then(|_| memory.read_exact_volatile_from(GuestAddress(plan.address), &mut image, bytes))
+        .map_err(|error| BootError::Read {
+            file: BootFile::Kernel,
+            path: files.kernel.to_owned(),
+            source: std::io::Error::other(error),
+        })?;
+    // Since protocol 2.6 the header tells it; it is never less than our own limit, and a kernel that says so is asked.
+    let limit = usize::try_from(plan.header.cmdline_size).unwrap_or(usize::MAX);
+    Ok(Kernel {
+        entry: Entry::Linux64 { address: GuestAddress(plan.entry()) },
+        end: plan.end,
+        initrd_end: plan.initrd_end(),
+        command_line_max: layout::COMMAND_LINE_MAX.min(limit),
+        header: Some(plan.header),
+    })
+}
+
+fn not_a_kernel(files: &BootFiles<'_>, detail: String) -> BootError {
+    BootError::NotAKernel {
+        path: files.kernel.to_owned(),
+        expected: "an x86_64 kernel (vmlinux, an ELF file, or bzImage)",
+        detail,
+    }
+}
+
+fn does_not_fit(memory: &GuestRam, files: &BootFiles<'_>) -> BootError {
+    BootError::DoesNotFit { what: format!("{}: the kernel", files.kernel.display()), mib: mib_of(memory) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use proptest::prelude::*;
+    use vmm_sys_util::tempfile::TempFile;
+
+    use super::*;
+
+    const RAM: u64 = 32 << 20;
+    /// Where the files below keep their code.
+    const CODE: usize = 0x1000;
+    const LOAD: u64 = 0x20_0000;
+
+    fn bytes_into(file: &mut [u8], at: usize, bytes: &[u8]) {
+        file[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+
+    /// A kernel with two segments and a PVH note.
+    fn vmlinux() -> Vec<u8> {
+        let mut file = vec![0x90; CODE + 0x2_0000];
+        file[..CODE].fill(0);
+        bytes_into(&mut file, 0, b"\x7fELF\x02\x01\x01");
+        bytes_into(&mut file, 18, &62u16.to_le_bytes());
+        bytes_into(&mut file, 24, &LOAD.to_le_bytes());
+        bytes_into(&mut file, 32, &64u64.to_le_bytes());
+        bytes_into(&mut file, 54, &56u16.to_le_bytes());
+        bytes_into(&mut file, 56, &3u16.to_le_bytes());
+        let segments: [(u32, [u64; 5]); 3] = [
+            (1, [CODE as u64, 0, LOAD, 0x1_8123, 0x1_8123]),
+            (1, [CODE as u64 + 0x1_9000, 0, LOAD + 0x10_0000, 0x7000, 0x9_0000]),
+            (4, [0x200, 0, 0, 20, 20]),
+        ];
+        for (index, (kind, words)) in segments.into_iter().enumerate() {
+            bytes_into(&mut file, 64 + index * 56, &kind.to_le_bytes());
+            for (word, value) in words.into_iter().enumerate() {
+                bytes_into(&mut file, 64 + index * 56 + 8 + word * 8, &value.to_le_bytes());
+            }
+        }
+        let entry = u32::try_from(LOAD + 0x40).unwrap();
+        for (index, word) in [4, 4, 18, u32::from_le_bytes(*b"Xen\0"), entry].into_iter().enumerate() {
+            bytes_into(&mut file, 0x200 + index * 4, &word.to_le_bytes());
+        }
+        file
+    }
+
+    fn bz_image(pref_address: u64, init_size: u32) -> Vec<u8> {
+        let mut file = vec![0x90; CODE + 0x2_0000];
+        file[..CODE].fill(0);
+        bytes_into(&mut file, 0x1f1, &[7]);
+        bytes_into(&mut file, 0x1f4, &0x2000u32.to_le_bytes());
+        bytes_into(&mut file, 0x1fe, &0xaa55u16.to_le_bytes());
+        bytes_into(&mut file, 0x202, b"HdrS");
+        bytes_into(&mut file, 0x206, &0x20fu16.to_le_bytes());
+        bytes_into(&mut file, 0x211, &[1]);
+        bytes_into(&mut file, 0x22c, &0x7fff_ffffu32.to_le_bytes());
+        bytes_into(&mut file, 0x236, &1u16.to_le_bytes());
+        bytes_into(&mut file, 0x238, &255u32.to_le_bytes());
+        bytes_into(&mut file, 0x258, &pref_address.to_le_bytes());
+        bytes_into(&mut file, 0x260, &init_size.to_le_bytes());
+        file
+    }
+
+    fn load_file(content: &[u8]) -> (GuestRam, Result<Kernel, BootError>) {
+        let file = TempFile::new().unwrap();
+        file.as_file().write_all(content).unwrap();
+        let memory = crate::memory::allocate(&[(GuestAddress(0), 32 << 20)]).unwrap();
+        let files = BootFiles { kernel: file.as_path(), initrd: None, cmdline: "" };
+        let loaded = load(&memory, &files, RAM);
+        (memory, loaded)
+    }
+
+    fn refusal(content: &[u8]) -> String {
+        load_file(content).1.unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_vmlinux_starts_at_its_pvh_note_and_without_one_at_its_entry() {
+        let (memory, kernel) = load_file(&vmlinux());
+        let kernel = kernel.unwrap();
+        assert_eq!(kernel.entry, Entry::Pvh { address: GuestAddress(LOAD + 0x40) });
+        assert_eq!(kernel.end, LOAD + 0x19_0000);
+        assert_eq!(memory.read_obj::<u16>(GuestAddress(LOAD + 0x1_8122)).unwrap(), 0x90);
+        let mut without = vmlinux();
+        without[64 + 2 * 56] = 0;
+        let kernel = load_file(&without).1.unwrap();
+        assert_eq!(kernel.entry, Entry::Linux64 { address: GuestAddress(LOAD) });
+    }
+
+    #[test]
+    fn a_bzimage_is_loaded_whole_where_it_prefers() {
+        let (memory, kernel) = load_file(&bz_image(LOAD, 0x40_0000));
+        let kernel = kernel.unwrap();
+        assert_eq!(kernel.entry, Entry::Linux64 { address: GuestAddress(LOAD + 0x200) });
+        assert_eq!((kernel.end, kernel.initrd_end), (LOAD + 0x40_0000, 0x8000_0000));
+        assert_eq!(kernel.command_line_max, 255);
+        assert_eq!(memory.read_obj::<u64>(GuestAddress(LOAD)).unwrap(), 0x9090_9090_9090_9090);
+        assert_eq!(memory.read_obj::<u8>(GuestAddress(LOAD + 0x1_ffff)).unwrap(), 0x90);
+        assert_eq!(memory.read_obj::<u8>(GuestAddress(LOAD + 0x2_0000)).unwrap(), 0);
+    }
+
+    #[test]
+    fn kernels_that_do_not_fit_say_so_and_others_name_both_forms() {
+        let room = refusal(&bz_image(LOAD, 31 << 20));
+        assert!(room.ends_with("the kernel does not fit into 32 MiB of guest memory"), "{room}");
+        let mut large = vmlinux();
+        bytes_into(&mut large, 64 + 56 + 40, &RAM.to_le_bytes());
+        assert!(refusal(&large).ends_with("the kernel does not fit into 32 MiB of guest memory"));
+        for content in [&b""[..], b"\x7f", b"#!/bin/sh\n", &[0; 0x1000]] {
+            let refused = refusal(content);
+            assert!(
+                refused.ends_with("not an x86_64 kernel (vmlinux, an ELF file, or bzImage)"),
+                "{refused}"
+            );
+        }
+        assert!(refusal(b"\x7fELF").ends_with(": cut short within its headers"));
+        let mut astray = vmlinux();
+        bytes_into(&mut astray, 0x200 + 16, &0x10_0000u32.to_le_bytes());
+        assert!(refusal(&astray).ends_with(": starts at 0x100000, where nothing is loaded"));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+        #[test]
+        fn whatever_the_headers_say_what_is_loaded_lies_below_the_end(
+            packed: bool,
+            changes in prop::collection::vec((0usize..0x280, any::<[u8; 4]>()), 1..6),
+            length in prop_oneof![4 => Just(usize::MAX), 1 => 0usize..0x2_2000],
+        ) {
+            let mut content = if packed { bz_image(LOAD, 0x40_0000) } else { vmlinux() };
+            for (at, bytes) in changes {
+                bytes_into(&mut content, at, &bytes);
+            }
+            content.truncate(length);
+            if let Ok(kernel) = load_file(&content).1 {
+                let (Entry::Pvh { address } | Entry::Linux64 { address }) = kernel.entry;
+                prop_assert!(kernel.end <= RAM);
+                prop_assert!(address.0 >= layout::HIGH_MEMORY.0 && address.0 < kernel.end);
+            }
+        }
+    }
+}
