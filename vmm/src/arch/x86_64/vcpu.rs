@@ -39,7 +39,9 @@ pub fn configure(
 ) -> Result<(), ChipsetError> {
     let refused = |what| move |error| ChipsetError::Kvm(what, error);
     let supported = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(refused("list CPU features"))?;
-    let adapted = cpuid::adapt(supported.as_slice(), index, vcpus);
+    // Not every KVM tells it; then guests measure, or ask kvm-clock.
+    let tsc_khz = vcpu.get_tsc_khz().ok();
+    let adapted = cpuid::adapt(supported.as_slice(), index, vcpus, tsc_khz);
     let cpuid = CpuId::from_entries(&adapted)
         .map_err(|_| ChipsetError::Lacks("no room for the guest's CPU features"))?;
     vcpu.set_cpuid2(&cpuid).map_err(refused("set CPU features"))?;
