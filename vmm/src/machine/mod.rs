@@ -218,7 +218,7 @@ impl Machine {
         let pages = if config.machine.huge_pages { Pages::Huge } else { Pages::Ordinary };
         let memory = memory::allocate_of(pages, &arch::ram_ranges(bytes))?;
         memory::register(&vm, &memory)?;
-        let mut chipset = Chipset::before_vcpus(&vm)?;
+        let mut chipset = Chipset::before_vcpus(&vm, config.machine.vcpus)?;
         let vcpus = (0..config.machine.vcpus)
             .map(|index| vm.create_vcpu(index.into()).map_err(refused("create a vCPU")))
             .collect::<Result<Vec<_>, _>>()?;

@@ -12,7 +12,7 @@ pub struct Chipset;
 
 impl Chipset {
     /// What must exist before the first vCPU: each vCPU gets its local APIC at birth.
-    pub fn before_vcpus(vm: &VmFd) -> Result<Self, ChipsetError> {
+    pub fn before_vcpus(vm: &VmFd, _vcpus: u8) -> Result<Self, ChipsetError> {
         let kvm = |what| move |error| ChipsetError::Kvm(what, error);
         vm.set_identity_map_address(layout::KVM_IDENTITY_MAP).map_err(kvm("place its identity map"))?;
         vm.set_tss_address(layout::KVM_TSS).map_err(kvm("place its task state"))?;
