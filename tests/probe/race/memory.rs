@@ -2,22 +2,25 @@
 
 use std::io;
 
-/// Private memory of process `pid` in KiB, without mappings at least as large as the guest.
+/// Private memory of process `pid` in KiB, without what is the guest's RAM.
 ///
-/// Every monitor maps the guest's RAM in one piece; what else it maps is far smaller.
+/// Every monitor maps that in one piece; what else it maps is far smaller. Ours maps the kernel and the initrd over
+/// parts of it, which makes pieces of the one; but all of them are left out of core dumps, and nothing else is.
 pub(crate) fn private_kib(pid: u32, guest_mib: u64) -> io::Result<u64> {
     Ok(sum(&std::fs::read_to_string(format!("/proc/{pid}/smaps"))?, guest_mib * 1024))
 }
 
 fn sum(smaps: &str, guest_kib: u64) -> u64 {
-    let (mut total, mut counts) = (0, true);
+    let (mut total, mut size, mut private) = (0, 0, 0);
     for line in smaps.lines() {
         let mut words = line.split_ascii_whitespace();
-        let (Some(key), Some(value)) = (words.next(), words.next()) else { continue };
-        let Ok(kib) = value.parse::<u64>() else { continue };
+        let Some(key) = words.next() else { continue };
+        let kib = |value: Option<&str>| value.and_then(|value| value.parse::<u64>().ok()).unwrap_or(0);
         match key {
-            "Size:" => counts = kib < guest_kib,
-            "Private_Clean:" | "Private_Dirty:" if counts => total += kib,
+            "Size:" => (size, private) = (kib(words.next()), 0),
+            "Private_Clean:" | "Private_Dirty:" => private += kib(words.next()),
+            // The last line of a mapping; "dd" is "do not dump".
+            "VmFlags:" if size < guest_kib && !words.any(|flag| flag == "dd") => total += private,
             _ => {}
         }
     }
@@ -35,14 +38,27 @@ mod tests {
 Size:               1024 kB
 Private_Clean:       100 kB
 Private_Dirty:         8 kB
+VmFlags: rd ex mr mw me
 7f00-7f01 rw-p 00000000 00:00 0
-Size:             131072 kB
+Size:             100000 kB
 Private_Clean:         0 kB
 Private_Dirty:     60000 kB
+VmFlags: rd wr mr mw me nr dd nh
+7f01-7f02 rw-p 00000000 00:02 13 /guest/kernel
+Size:              31072 kB
+Private_Clean:         0 kB
+Private_Dirty:      7000 kB
+VmFlags: rd wr mr mw me nr dd
+7f04-7f08 rw-p 00000000 00:00 0
+Size:             131072 kB
+Private_Clean:         0 kB
+Private_Dirty:     50000 kB
+VmFlags: rd wr mr mw me
 7fff-8000 rw-p 00000000 00:00 0 [stack]
 Size:                132 kB
 Private_Clean:         0 kB
 Private_Dirty:        12 kB
+VmFlags: rd wr mr mw me gd ac
 ";
         assert_eq!(sum(smaps, 128 * 1024), 120);
     }
