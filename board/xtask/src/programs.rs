@@ -83,7 +83,7 @@ pub(crate) fn build_static(
         command.args(["--package", package]);
     }
     let mut flags = "-C target-feature=+crt-static".to_owned();
-    if arch == Arch::X86_64 {
+    if arch == Arch::X86_64 && toolchain == Toolchain::Usual && has_own_linker(shop)? {
         flags.push_str(&compact_link());
     }
     let mut target_dir = shop.target();
@@ -106,7 +106,9 @@ pub(crate) fn build_static(
 }
 
 /// What makes a static program of x86_64 an eighth smaller: relocations as a bitmap, equal functions once, and no tables
-/// to unwind a stack that nobody unwinds, as a panic aborts. ARM64's linker (GNU ld) knows none of the three.
+/// to unwind a stack that nobody unwinds, as a panic aborts; its message is printed all the same, a backtrace is empty.
+/// These are words of the linker that rustup's compilers bring along and take for x86_64. GNU ld, which links for ARM64
+/// and with a distribution's compiler, knows none of them: there programs are larger, and that is all.
 fn compact_link() -> String {
     let words = ["--pack-dyn-relocs=relr", "--icf=all", "-O2", "--no-eh-frame-hdr"];
     let mut flags = " -C force-unwind-tables=no".to_owned();
@@ -135,9 +137,19 @@ pub(crate) fn toolchain(shop: &Workshop, arch: Arch) -> Result<Toolchain, Progra
 }
 
 fn has_target(shop: &Workshop, arch: Arch) -> Result<bool, ProgramsError> {
+    Ok(libraries(&own_sysroot(shop)?, arch).is_dir())
+}
+
+/// Whether the compiler brings its linker along.
+fn has_own_linker(shop: &Workshop) -> Result<bool, ProgramsError> {
+    let host = own_sysroot(shop)?.join("lib/rustlib").join(Arch::HOST.rust_target());
+    Ok(host.join("bin/rust-lld").is_file())
+}
+
+fn own_sysroot(shop: &Workshop) -> Result<PathBuf, ProgramsError> {
     let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let sysroot = command::ask(Command::new(rustc).args(["--print", "sysroot"]).current_dir(&shop.root))?;
-    Ok(libraries(Path::new(sysroot.trim()), arch).is_dir())
+    Ok(PathBuf::from(sysroot.trim()))
 }
 
 /// Whether rustup says that it added the target; a machine without rustup or network says no.
