@@ -13,6 +13,7 @@ use kvm_ioctls::{IoEventAddress, VmFd};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::alarm::Alarm;
+use super::pump::Pump;
 use super::sink::Sink;
 use super::vcpu::Buses;
 use super::{EndWatch, Ending, EventsError, Loop, MachineError, host, refused};
@@ -97,7 +98,7 @@ pub(super) struct Board<'a> {
     /// Where a device tells that its driver broke it.
     pub(super) alarm: Arc<Alarm>,
     /// The balloon, for whoever sets its target and asks for its statistics.
-    pub(super) balloon: Option<Arc<Transport<Balloon>>>,
+    pub(super) pump: Option<Pump>,
     /// Devices that have something to tell.
     pub(super) inspected: Vec<Arc<dyn Inspect>>,
     /// Where what the guest prints goes; emptied when the machine has ended.
@@ -122,7 +123,7 @@ impl<'a> Board<'a> {
             events,
             on_duty: Vec::new(),
             alarm: Arc::new(Alarm::new().map_err(host("make an event"))?),
-            balloon: None,
+            pump: None,
             inspected: Vec::new(),
             sinks: Vec::new(),
         })
@@ -230,7 +231,8 @@ impl<'a> Board<'a> {
             deflate_on_oom: balloon.deflate_on_oom,
             reporting: balloon.free_page_reporting,
         };
-        self.balloon = Some(self.plug("balloon", Balloon::new(lender, settings)?)?);
+        let transport = self.plug("balloon", Balloon::new(lender, settings)?)?;
+        self.pump = Some(Pump::new(transport).map_err(host("make an event"))?);
         Ok(())
     }
 

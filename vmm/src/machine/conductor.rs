@@ -22,12 +22,14 @@ use super::ending::Ending;
 use super::gate::Gate;
 use super::halt::{HaltWatch, Verdict as HaltVerdict};
 use super::life::{Action, End, Event, Life, News, Verdict};
+use super::pump::{Doings, Pump};
 use super::signals::StopSignals;
 use super::tally::Tally;
 use super::{EventsError, Loop, statistics};
 use crate::Outcome;
 use crate::control::{Server, Ticket};
 use crate::devices::power_button::PowerButton;
+use crate::memory::{self, GuestRam};
 
 /// What outlives a reboot.
 #[derive(Debug)]
@@ -73,6 +75,8 @@ pub(super) struct Conductor<'a> {
     pub(super) clock: Arc<MachineClock>,
     pub(super) halt: HaltWatch,
     pub(super) power_button: PowerButton,
+    pub(super) pump: Option<Pump>,
+    pub(super) memory: GuestRam,
     pub(super) agent: Option<Arc<Mutex<AgentCall>>>,
     pub(super) began: Instant,
 }
@@ -82,6 +86,9 @@ impl Conductor<'_> {
     pub(super) fn run(mut self) -> Result<End, EventsError> {
         self.events.add_subscriber(Box::new(Bell(BellOf::Gate(self.crew.gate().clone()))));
         self.events.add_subscriber(Box::new(Bell(BellOf::Alarm(self.alarm.clone()))));
+        if let Some(pump) = &self.pump {
+            self.events.add_subscriber(Box::new(Bell(BellOf::Pump(pump.doings().clone()))));
+        }
         self.events.add_subscriber(Box::new(self.surroundings.signals.clone()));
         if let Some(control) = &self.surroundings.control {
             self.events.add_subscriber(Box::new(control.clone()));
@@ -92,6 +99,8 @@ impl Conductor<'_> {
                 self.step(Event::Ended(outcome));
             }
             if let Some(end) = self.life.end() {
+                let waiting = self.pump.as_mut().map(Pump::give_up);
+                self.tell_balloon(&waiting.unwrap_or_default());
                 return Ok(end);
             }
             self.events.run_with_timeout(self.patience_ms()).map_err(EventsError)?;
@@ -102,7 +111,8 @@ impl Conductor<'_> {
     /// Milliseconds to the next deadline, as epoll takes them; rounded up, or it would wake just before.
     fn patience_ms(&self) -> i32 {
         let look = self.may_run().then(|| self.halt.due());
-        match self.life.deadline().into_iter().chain(look).min() {
+        let of_pump = self.pump.as_ref().and_then(Pump::deadline);
+        match self.life.deadline().into_iter().chain(look).chain(of_pump).min() {
             None => -1,
             Some(deadline) => {
                 let left = deadline.saturating_duration_since(Instant::now());
@@ -142,6 +152,12 @@ impl Conductor<'_> {
         }
         for device in self.alarm.take() {
             self.tell(control::Event::DeviceNeedsReset { device: &device });
+        }
+        if let Some(told) = self.pump.as_mut().map(|pump| pump.attend(Instant::now())) {
+            self.tell_balloon(&told.answered);
+            if let Some(mib) = told.size_mib {
+                self.tell(control::Event::BalloonChanged { mib });
+            }
         }
         if self.life.phase() == Phase::Pausing && self.is_quiet() {
             self.resting =
@@ -241,7 +257,15 @@ impl Conductor<'_> {
             Order::Stop { now: true } => self.step(Event::StopNow(ticket)),
             Order::Statistics => {
                 if let Some(mut control) = self.control() {
-                    statistics::tell(&mut control, ticket, &self.status(), &self.crew, &self.inspected);
+                    let in_use = memory::in_use(&self.memory).ok();
+                    statistics::tell(
+                        &mut control,
+                        ticket,
+                        &self.status(),
+                        &self.crew,
+                        &self.inspected,
+                        in_use,
+                    );
                 }
             }
             Order::SetLogLevel(level) => {
@@ -261,8 +285,34 @@ impl Conductor<'_> {
                 let answer = if self.press_button() { Answer::Done } else { unsupported };
                 self.answer(ticket, answer);
             }
-            Order::BalloonTarget { .. } | Order::BalloonStatistics => {
-                self.answer(ticket, unsupported);
+            Order::BalloonTarget { mib } => match self.pump.as_ref().map(|pump| pump.set_target(mib)) {
+                Some(Ok(())) => self.answer(ticket, Answer::Done),
+                Some(Err(error)) => {
+                    self.answer(
+                        ticket,
+                        Answer::Refused { code: Refusal::BadValue, text: &error.to_string() },
+                    );
+                }
+                None => self.answer(ticket, unsupported),
+            },
+            Order::BalloonStatistics => {
+                // A machine that rests has nobody who could answer, and its rings are left alone.
+                let awake = self.resting.is_empty();
+                match self.pump.as_mut().map(|pump| awake && pump.ask(ticket, Instant::now())) {
+                    // The answer follows, with the guest's.
+                    Some(true) => {}
+                    Some(false) => self.tell_balloon(&[ticket]),
+                    None => self.answer(ticket, unsupported),
+                }
+            }
+        }
+    }
+
+    /// Answers with what is known of the balloon.
+    fn tell_balloon(&self, tickets: &[Ticket]) {
+        if let (Some(pump), Some(mut control)) = (&self.pump, self.control()) {
+            for ticket in tickets {
+                statistics::tell_balloon(&mut control, *ticket, pump);
             }
         }
     }
@@ -338,6 +388,7 @@ struct Bell(BellOf);
 enum BellOf {
     Gate(Arc<Gate>),
     Alarm(Arc<Alarm>),
+    Pump(Arc<Doings>),
 }
 
 impl MutEventSubscriber for Bell {
@@ -351,6 +402,7 @@ impl MutEventSubscriber for Bell {
         let event = match &self.0 {
             BellOf::Gate(gate) => gate.full(),
             BellOf::Alarm(alarm) => alarm.event(),
+            BellOf::Pump(doings) => doings.event(),
         };
         if let Err(error) = ops.add(Events::new(event, EventSet::IN)) {
             log::error!("the event loop lacks an ear: {error}");

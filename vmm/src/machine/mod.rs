@@ -9,7 +9,7 @@
 //! | `mod.rs`, `board.rs`, `platform.rs`, `bus.rs` | assembly: everything up to the first instruction |
 //! | `vcpu.rs`, `crew.rs`, `kick.rs`, `gate.rs`, `tally.rs` | vCPU threads: what they do, and how they rest |
 //! | `life.rs` | running, paused, stopping, ended: every decision, pure |
-//! | `conductor.rs`, `agent_call.rs`, `statistics.rs` | the event loop, which carries decisions out |
+//! | `conductor.rs`, `agent_call.rs`, `pump.rs`, `statistics.rs` | the event loop, which carries decisions out |
 //! | `clock.rs` | time without the pauses |
 //! | `ending.rs`, `alarm.rs`, `signals.rs`, `reboots.rs` | what a machine ends by, or starts again after |
 //!
@@ -29,6 +29,7 @@ mod halt;
 mod kick;
 mod life;
 mod platform;
+mod pump;
 mod reboots;
 mod signals;
 mod sink;
@@ -55,6 +56,7 @@ use self::crew::Crew;
 pub use self::ending::Ending;
 use self::halt::HaltWatch;
 use self::life::{End, Life, Patience};
+use self::pump::Pump;
 use self::reboots::Reboots;
 use self::signals::StopSignals;
 use self::sink::Sink;
@@ -183,7 +185,7 @@ pub struct Machine {
     _vm: VmFd,
     _chipset: Chipset,
     /// Mapped for longer than a vCPU runs: the threads are gone before any field of this is.
-    _memory: GuestRam,
+    memory: GuestRam,
     buses: Arc<Buses>,
     events: Loop,
     on_duty: Vec<SubscriberId>,
@@ -192,6 +194,7 @@ pub struct Machine {
     alarm: Arc<Alarm>,
     clock: Arc<MachineClock>,
     power_button: PowerButton,
+    pump: Option<Pump>,
     /// Changed when a snapshot becomes another machine.
     _generation_id: GenerationId,
     inspected: Vec<Arc<dyn board::Inspect>>,
@@ -231,7 +234,7 @@ impl Machine {
         board.add_watchdog(config, &clock, &ending)?;
         let power_button = board.power_button()?;
         let generation_id = board.generation_id()?;
-        let Board { slots, buses, events, on_duty, inspected, sinks, alarm, .. } = board;
+        let Board { slots, buses, events, on_duty, inspected, sinks, alarm, pump, .. } = board;
 
         let files = BootFiles {
             kernel: &config.boot.kernel,
@@ -250,7 +253,7 @@ impl Machine {
             vcpus,
             _vm: vm,
             _chipset: chipset,
-            _memory: memory,
+            memory,
             buses: Arc::new(buses),
             events,
             on_duty,
@@ -259,6 +262,7 @@ impl Machine {
             alarm,
             clock,
             power_button,
+            pump,
             _generation_id: generation_id,
             inspected,
             make: Make {
@@ -291,6 +295,8 @@ impl Machine {
             clock: self.clock,
             power_button: self.power_button,
             halt: HaltWatch::new(Instant::now()),
+            pump: self.pump,
+            memory: self.memory.clone(),
             agent: None,
             began: Instant::now(),
         };

@@ -3,12 +3,14 @@
 //! Duty: gather them when somebody asks, and not before. Names are part of the interface.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use hearth_wire::control::{Answer, Figure, Figures, LogLevel, Status};
 use log::LevelFilter;
 
 use super::board::Inspect;
 use super::crew::Crew;
+use super::pump::Pump;
 use crate::control::{Server, Ticket};
 
 /// Answers with the numbers of each vCPU, each device and, last, the machine.
@@ -18,6 +20,7 @@ pub(super) fn tell(
     status: &Status,
     crew: &Crew,
     devices: &[Arc<dyn Inspect>],
+    memory_in_use: Option<u64>,
 ) {
     let mut exits = 0u64;
     for (index, tally) in crew.tallies().enumerate() {
@@ -41,7 +44,17 @@ pub(super) fn tell(
     add(&mut figures, "reboots", status.reboots.into());
     add(&mut figures, "exits", exits);
     add(&mut figures, "memory_bytes", u64::from(status.memory_mib) << 20);
+    if let Some(bytes) = memory_in_use {
+        add(&mut figures, "memory_in_use_bytes", bytes);
+    }
     control.answer(ticket, Answer::Figures { of: "machine", figures, more: false });
+}
+
+/// Answers with the balloon's size and what the guest says of its memory.
+pub(super) fn tell_balloon(control: &mut Server, ticket: Ticket, pump: &Pump) {
+    let mut figures = Figures::new();
+    pump.figures(Instant::now(), &mut |name, value| add(&mut figures, name, value));
+    control.answer(ticket, Answer::Figures { of: "balloon", figures, more: false });
 }
 
 /// As many as fit; no device has more.

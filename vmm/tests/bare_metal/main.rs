@@ -18,6 +18,7 @@ macro_rules! need_kvm {
 mod client;
 mod guest;
 mod life;
+mod memory;
 mod monitor;
 
 mod platform;
