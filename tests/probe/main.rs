@@ -18,6 +18,8 @@ mod work;
 
 use std::process::ExitCode;
 
+use trials::Clock;
+
 const HELP: &str = "\
 hearth-probe: runs inside a board and its guests; `cargo xtask bench` and `cargo xtask board try` start it
 
@@ -26,8 +28,10 @@ USAGE
                                  run NAME ready_ns private_kib
     hearth-probe vmm PLAN        The same, and then the work race of the workers in PLAN:
                                  result NAME WORK operations bytes ns, memory NAME private_kib threads
-    hearth-probe try [FILTER]    Runs the trials of the monitor whose names contain FILTER and prints a line
+    hearth-probe try [--counted] [FILTER]
+                                 Runs the trials of the monitor whose names contain FILTER and prints a line
                                  for each: trial NAME: held | trial NAME: FAILED: why
+                                 --counted says that the board's clock counts instructions
     hearth-probe guest VERB ...  What a guest does in a trial or a benchmark
 ";
 
@@ -43,8 +47,10 @@ fn main() -> ExitCode {
             Ok(plan) => all_races(&plan),
             Err(error) => complain(&error.to_string(), 1),
         },
-        ["try"] => trials::run(""),
-        ["try", filter] => trials::run(filter),
+        ["try"] => trials::run("", Clock::Wall),
+        ["try", "--counted"] => trials::run("", Clock::Counted),
+        ["try", "--counted", filter] => trials::run(filter, Clock::Counted),
+        ["try", filter] => trials::run(filter, Clock::Wall),
         ["guest", words @ ..] => match guest::run(words) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => complain(&error.to_string(), 1),

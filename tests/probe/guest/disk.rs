@@ -2,7 +2,10 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::time::Instant;
+
+use nix::libc::O_DIRECT;
 
 use super::{GuestError, io, say};
 use crate::pattern::{self, Pattern};
@@ -71,6 +74,37 @@ pub(super) fn pace(device: &str, bytes: u64) -> Result<(), GuestError> {
     pattern::receive(&mut disk, bytes).map_err(io(device))?;
     say(&format!("pace {bytes} {}", began.elapsed().as_nanos()));
     Ok(())
+}
+
+/// The same with reads of one block each, past the page cache.
+pub(super) fn pace_direct(device: &str, bytes: u64) -> Result<(), GuestError> {
+    let mut options = OpenOptions::new();
+    let disk = options.read(true).custom_flags(O_DIRECT).open(device).map_err(io(device))?;
+    let mut buffer = Aligned::new(BLOCK);
+    let began = Instant::now();
+    for index in 0..blocks_of(bytes) {
+        disk.read_exact_at(buffer.slice(BLOCK), offset_of(index)).map_err(io(device))?;
+    }
+    say(&format!("pace {bytes} {}", began.elapsed().as_nanos()));
+    Ok(())
+}
+
+/// A buffer as direct I/O wants it: at a multiple of the block size.
+pub(super) struct Aligned {
+    bytes: Vec<u8>,
+    start: usize,
+}
+
+impl Aligned {
+    pub(super) fn new(length: usize) -> Self {
+        let bytes = vec![0; length + BLOCK];
+        let start = bytes.as_ptr().align_offset(BLOCK);
+        Self { bytes, start }
+    }
+
+    pub(super) fn slice(&mut self, length: usize) -> &mut [u8] {
+        &mut self.bytes[self.start..self.start + length]
+    }
 }
 
 fn open(device: &str) -> Result<File, GuestError> {

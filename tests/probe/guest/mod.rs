@@ -53,6 +53,7 @@ pub(crate) fn run(words: &[&str]) -> Result<(), GuestError> {
         ["disk", device, bytes, seed] => disk::fill_and_check(device, number(bytes)?, number(seed)?),
         ["read", device, bytes] => disk::read(device, number(bytes)?),
         ["pace", device, bytes] => disk::pace(device, number(bytes)?),
+        ["pace-direct", device, bytes] => disk::pace_direct(device, number(bytes)?),
         ["stream", "tcp", address, bytes, seed] => stream::tcp(address, number(bytes)?, number(seed)?),
         ["stream", "vsock", port, bytes, seed] => {
             let port = u32::try_from(number(port)?).map_err(|_| GuestError::Usage("a port has 32 bits"))?;

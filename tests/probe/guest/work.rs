@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use nix::libc::O_DIRECT;
 
+use super::disk::Aligned;
 use super::{GuestError, io, say, stream};
 use crate::pattern::Pattern;
 
@@ -50,24 +51,6 @@ pub(super) fn run() -> Result<(), GuestError> {
 
 fn tell(name: &str, operations: u64, bytes: u64, began: Instant) {
     say(&format!("result {name} {operations} {bytes} {}", began.elapsed().as_nanos()));
-}
-
-/// A buffer as direct I/O wants it: at a multiple of the block size.
-struct Aligned {
-    bytes: Vec<u8>,
-    start: usize,
-}
-
-impl Aligned {
-    fn new(length: usize) -> Self {
-        let bytes = vec![0; length + SMALL];
-        let start = bytes.as_ptr().align_offset(SMALL);
-        Self { bytes, start }
-    }
-
-    fn slice(&mut self, length: usize) -> &mut [u8] {
-        &mut self.bytes[self.start..self.start + length]
-    }
 }
 
 fn disk(device: &str) -> Result<(), GuestError> {

@@ -42,6 +42,14 @@ pub(super) fn blank_disk(plan: &Plan, bytes: u64) -> Result<PathBuf, Failure> {
     Ok(path)
 }
 
+/// A file of the pattern in the machine's folder, and its checksum.
+pub(super) fn filled_disk(plan: &Plan, seed: u64, bytes: u64) -> Result<(PathBuf, u64), Failure> {
+    let path = plan.fresh_folder()?.join("disk.img");
+    let failed = |error| Failure::host("disk.img", &error);
+    let sum = pattern::send(&mut File::create(&path).map_err(failed)?, seed, bytes).map_err(failed)?;
+    Ok((path, sum))
+}
+
 fn disk() -> Result<(), Failure> {
     const BYTES: u64 = 16 * MIB;
     const SEED: u64 = 11;
@@ -70,14 +78,13 @@ fn disk_read_only() -> Result<(), Failure> {
     );
     let plan = Plan::shell("disk_read_only", &line)
         .with("[[block]]\nid = \"data\"\npath = \"disk.img\"\nread_only = true");
-    let path = plan.fresh_folder()?.join("disk.img");
-    let failed = |error| Failure::host("disk.img", &error);
-    let sum = pattern::send(&mut File::create(&path).map_err(failed)?, SEED, BYTES).map_err(failed)?;
+    let (path, sum) = filled_disk(&plan, SEED, BYTES)?;
     let mut vm = plan.start()?;
     same("the guest's checksum", &vm.told("read ")?.join(""), &format!("{sum:016x}"))?;
     vm.next("guest: tried")?;
     vm.ends_with(0)?;
-    let after = pattern::receive(&mut File::open(&path).map_err(failed)?, BYTES).map_err(failed)?;
+    let after = File::open(&path).and_then(|mut file| pattern::receive(&mut file, BYTES));
+    let after = after.map_err(|error| Failure::host("disk.img", &error))?;
     same("the file's checksum afterwards", &after, &sum)
 }
 
@@ -85,9 +92,8 @@ fn disk_discard() -> Result<(), Failure> {
     const BYTES: u64 = 8 * MIB;
     let plan = Plan::shell("disk_discard", "/bin/busybox blkdiscard /dev/vda && echo guest: discarded")
         .with("[[block]]\nid = \"data\"\npath = \"disk.img\"");
-    let path = plan.fresh_folder()?.join("disk.img");
+    let (path, _) = filled_disk(&plan, 13, BYTES)?;
     let failed = |error| Failure::host("disk.img", &error);
-    pattern::send(&mut File::create(&path).map_err(failed)?, 13, BYTES).map_err(failed)?;
     let mut vm = plan.start()?;
     vm.next("guest: discarded")?;
     vm.ends_with(0)?;
@@ -139,10 +145,10 @@ fn host_command(program: &str, words: &[&str]) -> Result<(), Failure> {
 }
 
 /// A TAP interface of the host for as long as it is held.
-struct Tap(&'static str);
+pub(super) struct Tap(&'static str);
 
 impl Tap {
-    fn new(name: &'static str, address: &str) -> Result<Self, Failure> {
+    pub(super) fn new(name: &'static str, address: &str) -> Result<Self, Failure> {
         let ip = |words: &[&str]| host_command("/probe/busybox", &[&["ip"], words].concat());
         host_command("/probe/busybox", &["tunctl", "-t", name])?;
         let tap = Self(name);

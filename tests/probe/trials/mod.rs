@@ -3,8 +3,11 @@
 //! Duty: one function per trial, run one after the other; a line for each that says whether it held.
 //! Invariant: a trial that fails does not keep the next from running.
 
+mod client;
 mod data;
 mod ends;
+mod life;
+mod rates;
 mod vm;
 
 use std::fmt;
@@ -30,10 +33,20 @@ impl fmt::Display for Failure {
 
 type Trial = (&'static str, fn() -> Result<(), Failure>);
 
+/// What makes time pass on the board.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Clock {
+    /// The host's own: how long something takes says nothing.
+    Wall,
+    /// The number of instructions: rates can be looked at.
+    Counted,
+}
+
 /// Runs the trials whose names contain `filter`.
-pub(crate) fn run(filter: &str) -> ExitCode {
+pub(crate) fn run(filter: &str, clock: Clock) -> ExitCode {
     let (mut held, mut failed) = (0, 0);
-    for (name, trial) in [ends::TRIALS, data::TRIALS].into_iter().flatten() {
+    let of_rates = if clock == Clock::Counted { rates::TRIALS } else { &[] };
+    for (name, trial) in [ends::TRIALS, data::TRIALS, life::TRIALS, of_rates].into_iter().flatten() {
         if !name.contains(filter) {
             continue;
         }

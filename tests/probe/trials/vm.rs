@@ -3,7 +3,7 @@
 //! Invariant: nothing waits without a deadline, and a dropped VM is killed.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -31,6 +31,8 @@ const FOLDER: &str = "/run/probe";
 pub(super) enum Speaks {
     /// The virtio console.
     Hvc0,
+    /// The virtio console, with a limit.
+    LimitedHvc0(&'static str),
     /// The 16550 port.
     Serial,
 }
@@ -46,7 +48,6 @@ pub(super) struct Plan {
     command: String,
     machine: String,
     sections: String,
-    kernel: PathBuf,
 }
 
 impl Plan {
@@ -61,7 +62,6 @@ impl Plan {
             command: command.to_owned(),
             machine: String::new(),
             sections: String::new(),
-            kernel: KERNEL.into(),
         }
     }
 
@@ -104,10 +104,6 @@ impl Plan {
         self
     }
 
-    pub(super) fn kernel(self, kernel: impl Into<PathBuf>) -> Self {
-        Self { kernel: kernel.into(), ..self }
-    }
-
     /// Where its files are.
     pub(super) fn folder(&self) -> PathBuf {
         Path::new(FOLDER).join(self.name)
@@ -122,19 +118,17 @@ impl Plan {
     }
 
     fn to_toml(&self) -> String {
+        const VIRTIO: &str = "[serial]\noutput = \"off\"\n[console]\noutput = \"stdout\"";
         let (console, section) = match self.speaks {
-            Speaks::Hvc0 => ("hvc0", "[serial]\noutput = \"off\"\n[console]\noutput = \"stdout\""),
-            Speaks::Serial => ("ttyS0", "[serial]\noutput = \"stdout\""),
+            Speaks::Hvc0 => ("hvc0", VIRTIO.to_owned()),
+            Speaks::LimitedHvc0(limit) => ("hvc0", format!("{VIRTIO}\nlimit = {{ {limit} }}")),
+            Speaks::Serial => ("ttyS0", "[serial]\noutput = \"stdout\"".to_owned()),
         };
         let cmdline = format!("console={console} quiet panic=-1 {} -- {}", self.cmdline, self.command);
         format!(
-            "[machine]\nvcpus = {}\nmemory_mib = {}\n{}\n[boot]\nkernel = {:?}\ninitrd = {INITRD:?}\ncmdline = {cmdline:?}\n\
+            "[machine]\nvcpus = {}\nmemory_mib = {}\n{}\n[boot]\nkernel = {KERNEL:?}\ninitrd = {INITRD:?}\ncmdline = {cmdline:?}\n\
              {section}\n[control]\nsocket = \"control.sock\"\n{}",
-            self.vcpus,
-            self.memory_mib,
-            self.machine,
-            self.kernel.display().to_string(),
-            self.sections,
+            self.vcpus, self.memory_mib, self.machine, self.sections,
         )
     }
 
@@ -148,27 +142,45 @@ impl Plan {
         fs::write(&file, self.to_toml()).map_err(|error| Failure::host("vm.toml", &error))?;
         Vm::spawn(folder, &["run".as_ref(), file.as_os_str()])
     }
+
+    /// Starts it with its configuration on standard input. Its control socket is where this program runs.
+    pub(super) fn start_from_standard_input(self) -> Result<Vm, Failure> {
+        let folder = self.fresh_folder()?;
+        let socket = folder.join("control.sock").display().to_string();
+        let text = self.to_toml().replace("control.sock", &socket);
+        let mut vm = Vm::spawn_with(folder, &["run".as_ref(), "-".as_ref()], Stdio::piped())?;
+        if let Some(mut input) = vm.child.stdin.take() {
+            input.write_all(text.as_bytes()).map_err(|error| Failure::host("standard input", &error))?;
+        }
+        Ok(vm)
+    }
 }
 
 /// A running monitor.
 #[derive(Debug)]
 pub(super) struct Vm {
     child: Child,
-    lines: Receiver<String>,
+    lines: Receiver<(Instant, String)>,
     said: Vec<String>,
+    /// When each line of `said` arrived.
+    heard: Vec<Instant>,
     folder: PathBuf,
 }
 
 impl Vm {
     /// Starts the monitor with these words.
     pub(super) fn spawn(folder: PathBuf, words: &[&std::ffi::OsStr]) -> Result<Self, Failure> {
+        Self::spawn_with(folder, words, Stdio::null())
+    }
+
+    fn spawn_with(folder: PathBuf, words: &[&std::ffi::OsStr], input: Stdio) -> Result<Self, Failure> {
         let mut command = Command::new(MONITOR);
-        command.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.args(words).stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|error| Failure::host(MONITOR, &error))?;
         let (sender, lines) = mpsc::channel();
         relay(child.stdout.take(), sender.clone());
         relay(child.stderr.take(), sender);
-        Ok(Self { child, lines, said: Vec::new(), folder })
+        Ok(Self { child, lines, said: Vec::new(), heard: Vec::new(), folder })
     }
 
     /// Its folder.
@@ -185,7 +197,8 @@ impl Vm {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(line) => {
+                Ok((when, line)) => {
+                    self.heard.push(when);
                     self.said.push(line.clone());
                     if line.starts_with(text) {
                         return Ok(line);
@@ -193,6 +206,27 @@ impl Vm {
                 }
                 Err(why) => return Err(self.failure(&format!("no line starts with `{text}` ({why})"))),
             }
+        }
+    }
+
+    /// Takes the lines that have come by now; how many.
+    pub(super) fn swallow(&mut self) -> usize {
+        let lines: Vec<_> = self.lines.try_iter().collect();
+        let count = lines.len();
+        for (when, line) in lines {
+            self.heard.push(when);
+            self.said.push(line);
+        }
+        count
+    }
+
+    /// From the first to the last line of `length` bytes.
+    pub(super) fn between_lines(&self, length: usize) -> Result<Duration, Failure> {
+        let mut times =
+            self.said.iter().zip(&self.heard).filter(|(line, _)| line.len() == length).map(|(_, when)| *when);
+        match (times.next(), times.next_back()) {
+            (Some(first), Some(last)) => Ok(last - first),
+            _ => Err(self.failure("there are no such lines")),
         }
     }
 
@@ -214,7 +248,10 @@ impl Vm {
         // Both pipes close when the process is gone.
         loop {
             match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(line) => self.said.push(line),
+                Ok((when, line)) => {
+                    self.heard.push(when);
+                    self.said.push(line);
+                }
                 Err(mpsc::RecvTimeoutError::Disconnected) => break,
                 Err(mpsc::RecvTimeoutError::Timeout) => return Err(self.failure("the monitor does not end")),
             }
@@ -257,11 +294,12 @@ impl Drop for Vm {
     }
 }
 
-fn relay(pipe: Option<impl Read + Send + 'static>, sender: Sender<String>) {
+fn relay(pipe: Option<impl Read + Send + 'static>, sender: Sender<(Instant, String)>) {
     let Some(pipe) = pipe else { return };
     thread::spawn(move || {
         for line in BufReader::new(pipe).split(b'\n').map_while(Result::ok) {
-            if sender.send(String::from_utf8_lossy(&line).trim_end().to_owned()).is_err() {
+            let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+            if sender.send((Instant::now(), text)).is_err() {
                 break;
             }
         }

@@ -79,8 +79,11 @@ fn try_out(
 ) -> Result<ExitCode, BoardError> {
     packages::require(shop, &[Need::Board(board.arch())])?;
     let image = probe::image(shop, board.arch(), guest_kernel)?;
-    let program = [probe::PROGRAM.to_owned(), "try".to_owned()].into_iter().chain(filter.map(str::to_owned));
-    let program: Vec<String> = program.collect();
+    let mut program = vec![probe::PROGRAM.to_owned(), "try".to_owned()];
+    if pace == Pace::Counted {
+        program.push("--counted".to_owned());
+    }
+    program.extend(filter.map(str::to_owned));
     let mut started = start(board, &image, pace, doctor::measure(shop)?, &program)?;
     let mut held = false;
     loop {
