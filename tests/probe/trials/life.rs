@@ -109,7 +109,7 @@ fn statistics() -> Result<(), Failure> {
     let mut client = Client::connect(vm.folder())?;
     let figures = client.figures(Order::Statistics)?;
     let figure = |name: &str| figures.get(name).copied().unwrap_or(0);
-    let used = figure("machine.memory_used_bytes");
+    let used = figure("machine.memory_in_use_bytes");
     for (what, right) in [
         ("exits", figure("machine.exits") > 100),
         ("vCPU time", figure("vcpu0.cpu_time_ns") > 0),
@@ -149,7 +149,7 @@ const MIB: u64 = 1 << 20;
 fn memory_in_use(client: &mut Client) -> Result<u64, Failure> {
     let figures = client.figures(Order::Statistics)?;
     figures
-        .get("machine.memory_used_bytes")
+        .get("machine.memory_in_use_bytes")
         .copied()
         .ok_or_else(|| Failure("no figure of memory in use".into()))
 }

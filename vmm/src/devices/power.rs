@@ -63,9 +63,55 @@ impl BusDevice for Power {
     }
 }
 
+/// The reset line that PCs have on their keyboard controller, and nothing else of one: no keyboard is announced and
+/// none answers. Kernels told `reboot=k`, as most command lines made for microVMs do, pulse it.
+#[derive(Debug)]
+pub struct ResetLine {
+    ending: Arc<Ending>,
+}
+
+/// Number of its registers.
+pub const RESET_LINE_LENGTH: u64 = 1;
+/// "Pulse output port bit 0", which is the line.
+const PULSE_RESET: u8 = 0xfe;
+
+impl ResetLine {
+    /// A line that ends the machine through `ending`.
+    pub fn new(ending: Arc<Ending>) -> Self {
+        Self { ending }
+    }
+}
+
+impl BusDevice for ResetLine {
+    /// Ready for a command. The void's ones would be "busy", and a kernel waits a second for that to change.
+    fn read(&self, _offset: u64, data: &mut [u8]) {
+        data.fill(0);
+    }
+
+    fn write(&self, _offset: u64, data: &[u8]) {
+        if data == [PULSE_RESET] {
+            self.ending.end(Outcome::Reboot);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_reset_line_is_always_ready_and_takes_one_command() {
+        let ending = Arc::new(Ending::new().unwrap());
+        let line = ResetLine::new(ending.clone());
+        let mut status = [0xff];
+        line.read(0, &mut status);
+        assert_eq!(status, [0]);
+        line.write(0, &[0xd1]);
+        line.write(0, &[PULSE_RESET, PULSE_RESET]);
+        assert_eq!(ending.outcome(), None);
+        line.write(0, &[PULSE_RESET]);
+        assert_eq!(ending.outcome(), Some(Outcome::Reboot));
+    }
 
     #[test]
     fn only_soft_off_and_the_reset_value_end_the_machine() {

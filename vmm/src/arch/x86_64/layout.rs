@@ -78,6 +78,8 @@ pub const POWER_BUTTON_GSI: u32 = 1;
 pub const GENERATION_GSI: u32 = 3;
 /// Sleep control, sleep status, reset: one byte each (`devices::power`).
 pub const POWER_PORT: u16 = 0x600;
+/// The keyboard controller's command register, for the reset line on it.
+pub const RESET_LINE_PORT: u16 = 0x64;
 /// Registers of the watchdog that the WDAT describes (`devices::watchdog::wdat`).
 pub const WDAT_PORT: u16 = 0x620;
 /// Where QEMU has it; drivers learn it from ACPI.

@@ -23,7 +23,7 @@ use event_manager::MutEventSubscriber;
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::arch::PlatformError;
-use crate::devices::power::{self, Power};
+use crate::devices::power::{self, Power, ResetLine};
 use crate::devices::pvpanic::{self, Pvpanic};
 use crate::devices::serial::Serial;
 use crate::devices::watchdog::ib700::{self, Ib700};
@@ -35,6 +35,8 @@ use crate::output::Output;
 /// Puts the platform's own registers on the buses.
 pub fn add_platform(pio: &mut Bus, _mmio: &mut Bus, ending: &Arc<Ending>) -> Result<(), Overlap> {
     pio.claim(layout::POWER_PORT.into(), power::LENGTH, Arc::new(Power::new(ending.clone())))?;
+    let reset_line = Arc::new(ResetLine::new(ending.clone()));
+    pio.claim(layout::RESET_LINE_PORT.into(), power::RESET_LINE_LENGTH, reset_line)?;
     pio.claim(layout::PANIC_PORT.into(), pvpanic::LENGTH, Arc::new(Pvpanic::new(ending.clone())))
 }
 
