@@ -166,3 +166,102 @@ fn write_page_tables(memory: &GuestRam) -> Result<(), GuestMemoryError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use linux_loader::loader::bootparam::boot_e820_entry;
+    use vmm_sys_util::tempfile::TempFile;
+
+    use super::super::testing::{LOAD, bz_image, vmlinux};
+    use super::*;
+
+    const RAM: u64 = 32 << 20;
+
+    fn file(content: &[u8]) -> TempFile {
+        let file = TempFile::new().unwrap();
+        file.as_file().write_all(content).unwrap();
+        file
+    }
+
+    fn start(
+        kernel: &[u8],
+        initrd: Option<&TempFile>,
+        cmdline: &str,
+    ) -> (GuestRam, Result<Entry, BootError>) {
+        let kernel = file(kernel);
+        let memory = crate::memory::allocate(&[(GuestAddress(0), 32 << 20)]).unwrap();
+        let initrd = initrd.map(TempFile::as_path);
+        let files = BootFiles { kernel: kernel.as_path(), initrd, cmdline };
+        let fittings = Fittings { vcpus: 1, slots: &[], serial: true, watchdog: false };
+        let entry = load(&memory, &files, &Chipset, &fittings);
+        (memory, entry)
+    }
+
+    fn refusal(initrd: Option<&TempFile>, cmdline: &str) -> String {
+        start(&vmlinux(), initrd, cmdline).1.unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_packed_kernel_gets_its_own_header_back_with_what_the_loader_fills_in() {
+        let initrd = file(&[7; 0x1_2345]);
+        let (memory, entry) = start(&bz_image(LOAD, 0x40_0000), Some(&initrd), "quiet");
+        assert_eq!(entry.unwrap(), Entry::Linux64 { address: GuestAddress(LOAD + 0x200) });
+        let parameters: boot_params = memory.read_obj(layout::BOOT_PARAMS).unwrap();
+        let header = parameters.hdr;
+        let (version, room, loader) = (header.version, header.init_size, header.type_of_loader);
+        assert_eq!((version, room, loader), (0x20f, 0x40_0000, LOADER_UNDEFINED));
+        let (line, image, size) = (header.cmd_line_ptr, header.ramdisk_image, header.ramdisk_size);
+        assert_eq!((u64::from(line), size), (layout::COMMAND_LINE.0, 0x1_2345));
+        assert_eq!(memory.read_obj::<[u8; 6]>(layout::COMMAND_LINE).unwrap(), *b"quiet\0");
+        assert_eq!(memory.read_obj::<u16>(GuestAddress(u64::from(image) + 0x1_2344)).unwrap(), 7);
+        assert!(u64::from(image) >= LOAD + 0x40_0000, "not where the kernel unpacks itself");
+    }
+
+    #[test]
+    fn the_memory_map_of_both_protocols_is_all_ram_but_what_firmware_keeps() {
+        let expected = [(0, 0x9_fc00, 1), (0xe_0000, 0x2_0000, 2), (0x10_0000, RAM - 0x10_0000, 1)];
+        let (memory, _) = start(&bz_image(LOAD, 0x40_0000), None, "");
+        let parameters: boot_params = memory.read_obj(layout::BOOT_PARAMS).unwrap();
+        let table: [boot_e820_entry; 128] = parameters.e820_table;
+        let told = table.map(|entry| (entry.addr, entry.size, entry.r#type));
+        assert_eq!(told[..usize::from(parameters.e820_entries)], expected);
+
+        let (memory, _) = start(&vmlinux(), None, "");
+        let info: hvm_start_info = memory.read_obj(layout::PVH_START_INFO).unwrap();
+        assert_eq!((info.magic, info.memmap_entries, info.nr_modules), (PVH_MAGIC, 3, 0));
+        for (index, expected) in (0u64..).zip(expected) {
+            let place = layout::PVH_MEMORY_MAP.unchecked_add(index * 24);
+            let entry: hvm_memmap_table_entry = memory.read_obj(place).unwrap();
+            assert_eq!((entry.addr, entry.size, entry.type_), expected);
+        }
+    }
+
+    #[test]
+    fn the_gdt_has_code_and_data_where_the_protocol_names_them() {
+        let (memory, _) = start(&bz_image(LOAD, 0x40_0000), None, "");
+        let gdt: [u64; 4] = memory.read_obj(layout::GDT).unwrap();
+        assert_eq!(gdt, [0, 0, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff]);
+    }
+
+    #[test]
+    fn an_initrd_larger_than_ram_is_refused() {
+        let sparse = TempFile::new().unwrap();
+        for length in [RAM, RAM + 1, 1 << 40] {
+            sparse.as_file().set_len(length).unwrap();
+            let refused = refusal(Some(&sparse), "");
+            assert!(refused.ends_with("the initrd does not fit into 32 MiB of guest memory"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_command_line_is_as_long_as_the_kernel_takes_and_no_longer() {
+        assert!(start(&vmlinux(), None, &"x".repeat(2047)).1.is_ok());
+        let refused = refusal(None, &"x".repeat(2048));
+        assert_eq!(refused, "kernel command line has 2048 bytes, expected at most 2047");
+        let packed = |length| start(&bz_image(LOAD, 0x40_0000), None, &"x".repeat(length)).1;
+        assert!(packed(255).is_ok());
+        assert!(packed(256).unwrap_err().to_string().ends_with("expected at most 255"));
+    }
+}

@@ -8,6 +8,8 @@ mod cpuid;
 mod elf;
 mod kernel;
 pub mod layout;
+#[cfg(test)]
+mod testing;
 mod vcpu;
 mod wdat;
 
