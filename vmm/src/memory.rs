@@ -224,7 +224,7 @@ pub fn register(vm: &VmFd, ram: &GuestRam) -> Result<(), MemoryError> {
 ///
 /// The host is asked page by page (`mincore`), which it answers from the page tables: no text to make and to read as
 /// `/proc/self/smaps` has it, an eighth of what `pagemap` copies, and no file to open in a jail. A GiB of 4 KiB pages
-/// takes 256 Ki bytes of answers, in pieces of 64 KiB, and about a millisecond where it is in use.
+/// takes 256 Ki bytes of answers, in pieces of 64 KiB, and about half a millisecond.
 ///
 /// A page that was only read counts, although all such pages are the host's one page of zeroes; a page of a file
 /// that is mapped as RAM counts while the host has it in its cache, for whomever. Pages in swap do not count.

@@ -196,7 +196,8 @@ impl<L: Lend> BalloonDevice<L> {
         if lane.ring.wants_interrupt()? {
             active.interrupt.used(queue);
         }
-        // A list that came unasked has waited in the ring, and nobody will notify of it again.
+        // A list that came unasked has waited in the ring, and nobody will notify of it again; where there is none,
+        // this look is what has the driver notify of its next.
         self.hear_statistics(queue, now)?;
         Ok(Asked::Now)
     }
@@ -212,10 +213,6 @@ impl<L: Lend> BalloonDevice<L> {
         self.statistics = Some(Statistics::read(chain.reader(&active.memory), now));
         self.answers = self.answers.saturating_add(1);
         active.held = Some(chain);
-        // Looked at once more: only a ring that was found empty notifies of its next list.
-        if let Some(unasked) = lane.ring.pop()? {
-            lane.ring.put_back(unasked);
-        }
         self.tell(News::Statistics);
         Ok(())
     }

@@ -65,12 +65,13 @@ fn a_full_ring_of_lists_shares_its_turns() {
 #[test]
 fn a_report_of_gigabytes_costs_a_bounded_turn_at_a_time_and_ends() {
     let mut rig = Rig::new();
-    // The same blocks, over and over: 120 MiB of them.
-    let head = rig.report(&[(2 << 20, 2 << 20); 60]);
+    // The same blocks, over and over: 64 MiB of one and 56 of another.
+    let blocks = [[(2 << 20, 2 << 20); 32].as_slice(), [(UPPER, 2 << 20); 28].as_slice()].concat();
+    let head = rig.report(&blocks);
     assert_eq!(rig.notify(REPORTING), Ok(Backlog::More));
     assert_eq!((rig.taken(), rig.queues[REPORTING].used()), (vec![(2 << 20, 4 << 20)], vec![]));
     assert_eq!(rig.notify(REPORTING), Ok(Backlog::Done));
-    assert_eq!(rig.taken(), [(2 << 20, 4 << 20)]);
+    assert_eq!(rig.taken(), [(UPPER, SEAM), (SEAM, testing::END)]);
     assert_eq!(rig.queues[REPORTING].used(), [Used { head, written: 0 }]);
     assert_eq!(rig.count("reported_bytes"), 120 << 20);
     const { assert!(TURN_BYTES < 120 << 20) };

@@ -27,6 +27,18 @@ fn pages_in_falling_order_are_one_run() {
 }
 
 #[test]
+fn a_list_longer_than_a_turn_goes_on_where_it_was() {
+    let mut rig = Rig::new();
+    let all = (0..1024).chain(number(UPPER)..number(testing::END)).collect::<Vec<_>>();
+    let head = rig.list(INFLATE, all);
+    assert_eq!(rig.notify(INFLATE), Ok(Backlog::More));
+    assert_eq!((rig.taken(), rig.queues[INFLATE].used()), (vec![(0, 4 << 20)], vec![]));
+    assert_eq!(rig.notify(INFLATE), Ok(Backlog::Done));
+    assert_eq!(rig.taken(), [(UPPER, SEAM), (SEAM, testing::END)]);
+    assert_eq!(rig.queues[INFLATE].used(), [Used { head, written: 0 }]);
+}
+
+#[test]
 fn everything_has_gone_back_before_the_driver_may_use_it_again() {
     let mut rig = Rig::new();
     // Three turns for one chain.
