@@ -45,7 +45,7 @@ fn watchdog_expiry() -> Result<(), Failure> {
 }
 
 fn watchdog_petted() -> Result<(), Failure> {
-    let keeper = "/bin/busybox watchdog -T 4 -t 1 -F /dev/watchdog & sleep 12; echo guest: alive; /bin/busybox poweroff -f";
+    let keeper = "/bin/busybox watchdog -T 8 -t 1 -F /dev/watchdog & sleep 14; echo guest: alive; /bin/busybox poweroff -f";
     let mut vm = Plan::shell("watchdog_petted", keeper).with("[watchdog]").start()?;
     vm.next("guest: alive")?;
     vm.ends_with(POWER_OFF)

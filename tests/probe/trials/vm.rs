@@ -204,7 +204,15 @@ impl Vm {
                         return Ok(line);
                     }
                 }
-                Err(why) => return Err(self.failure(&format!("no line starts with `{text}` ({why})"))),
+                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    let status = self.child.wait().map_or("?".to_owned(), |status| status.to_string());
+                    return Err(
+                        self.failure(&format!("no line starts with `{text}`, and the end was {status}"))
+                    );
+                }
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    return Err(self.failure(&format!("no line starts with `{text}` in time")));
+                }
             }
         }
     }
