@@ -31,8 +31,6 @@ const FOLDER: &str = "/run/probe";
 pub(super) enum Speaks {
     /// The virtio console.
     Hvc0,
-    /// The virtio console, with a limit.
-    LimitedHvc0(&'static str),
     /// The 16550 port.
     Serial,
 }
@@ -121,7 +119,6 @@ impl Plan {
         const VIRTIO: &str = "[serial]\noutput = \"off\"\n[console]\noutput = \"stdout\"";
         let (console, section) = match self.speaks {
             Speaks::Hvc0 => ("hvc0", VIRTIO.to_owned()),
-            Speaks::LimitedHvc0(limit) => ("hvc0", format!("{VIRTIO}\nlimit = {{ {limit} }}")),
             Speaks::Serial => ("ttyS0", "[serial]\noutput = \"stdout\"".to_owned()),
         };
         let cmdline = format!("console={console} quiet panic=-1 {} -- {}", self.cmdline, self.command);
@@ -160,10 +157,8 @@ impl Plan {
 #[derive(Debug)]
 pub(super) struct Vm {
     child: Child,
-    lines: Receiver<(Instant, String)>,
+    lines: Receiver<String>,
     said: Vec<String>,
-    /// When each line of `said` arrived.
-    heard: Vec<Instant>,
     folder: PathBuf,
 }
 
@@ -180,7 +175,7 @@ impl Vm {
         let (sender, lines) = mpsc::channel();
         relay(child.stdout.take(), sender.clone());
         relay(child.stderr.take(), sender);
-        Ok(Self { child, lines, said: Vec::new(), heard: Vec::new(), folder })
+        Ok(Self { child, lines, said: Vec::new(), folder })
     }
 
     /// Its folder.
@@ -197,8 +192,7 @@ impl Vm {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok((when, line)) => {
-                    self.heard.push(when);
+                Ok(line) => {
                     self.said.push(line.clone());
                     if line.starts_with(text) {
                         return Ok(line);
@@ -219,23 +213,9 @@ impl Vm {
 
     /// Takes the lines that have come by now; how many.
     pub(super) fn swallow(&mut self) -> usize {
-        let lines: Vec<_> = self.lines.try_iter().collect();
-        let count = lines.len();
-        for (when, line) in lines {
-            self.heard.push(when);
-            self.said.push(line);
-        }
-        count
-    }
-
-    /// From the first to the last line of `length` bytes.
-    pub(super) fn between_lines(&self, length: usize) -> Result<Duration, Failure> {
-        let mut times =
-            self.said.iter().zip(&self.heard).filter(|(line, _)| line.len() == length).map(|(_, when)| *when);
-        match (times.next(), times.next_back()) {
-            (Some(first), Some(last)) => Ok(last - first),
-            _ => Err(self.failure("there are no such lines")),
-        }
+        let before = self.said.len();
+        self.said.extend(self.lines.try_iter());
+        self.said.len() - before
     }
 
     /// The words behind `guest: KEY` of the next such line.
@@ -256,10 +236,7 @@ impl Vm {
         // Both pipes close when the process is gone.
         loop {
             match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok((when, line)) => {
-                    self.heard.push(when);
-                    self.said.push(line);
-                }
+                Ok(line) => self.said.push(line),
                 Err(mpsc::RecvTimeoutError::Disconnected) => break,
                 Err(mpsc::RecvTimeoutError::Timeout) => return Err(self.failure("the monitor does not end")),
             }
@@ -302,12 +279,12 @@ impl Drop for Vm {
     }
 }
 
-fn relay(pipe: Option<impl Read + Send + 'static>, sender: Sender<(Instant, String)>) {
+fn relay(pipe: Option<impl Read + Send + 'static>, sender: Sender<String>) {
     let Some(pipe) = pipe else { return };
     thread::spawn(move || {
         for line in BufReader::new(pipe).split(b'\n').map_while(Result::ok) {
             let text = String::from_utf8_lossy(&line).trim_end().to_owned();
-            if sender.send((Instant::now(), text)).is_err() {
+            if sender.send(text).is_err() {
                 break;
             }
         }
