@@ -5,14 +5,14 @@
 use std::path::Path;
 
 use hearth_config::device::Paths;
-use hearth_config::vm::{Block, Boot, Limit, Serial, Stop, VmConfig, Vsock};
+use hearth_config::vm::{Block, Boot, Console, Limit, Rng, Serial, Stop, VmConfig, Vsock};
 use hearth_config::workload::WorkloadConfig;
 
 use crate::setup::vsock_socket;
 
 /// What every guest kernel is told: where to print, to end at once when it panics (the monitor reports it), and
 /// where the workload's image is.
-const CMDLINE: &str = "console=ttyS0 quiet panic=-1 hearth.root=/dev/vda";
+const CMDLINE: &str = "console=hvc0 quiet panic=-1 hearth.root=/dev/vda";
 
 /// The guest's vsock address. Every machine has a vsock of its own, so one number serves all.
 const GUEST_CID: u32 = 3;
@@ -24,8 +24,9 @@ pub fn machine_of(workload: &WorkloadConfig, paths: &Paths, folder: &Path) -> Vm
     VmConfig {
         machine: workload.resources,
         boot: Boot { kernel: paths.kernel.clone(), initrd: Some(paths.initrd.clone()), cmdline },
-        serial: Serial::default(),
-        console: None,
+        // The guest's driver takes a page at a time; a serial port would stop it for each byte.
+        serial: Serial { output: None, ..Serial::default() },
+        console: Some(Console::default()),
         block: vec![Block {
             id: "root".to_owned(),
             path: workload.image_in(&paths.images),
@@ -34,7 +35,7 @@ pub fn machine_of(workload: &WorkloadConfig, paths: &Paths, folder: &Path) -> Vm
         }],
         net: Vec::new(),
         vsock: Some(Vsock { cid: GUEST_CID, socket: vsock_socket(folder) }),
-        rng: None,
+        rng: Some(Rng::default()),
         balloon: None,
         watchdog: None,
         control: None,

@@ -26,8 +26,10 @@ use crate::{
 use Weight::{Optional, Required};
 
 /// What a guest needs beyond what is built in. Some are built in on one architecture only.
-const GUEST_MODULES: [(Weight, &str); 17] = [
+const GUEST_MODULES: [(Weight, &str); 18] = [
     (Required, "virtio_mmio"),
+    // Early: what goes wrong after it is seen.
+    (Required, "virtio_console"),
     (Required, "virtio_blk"),
     (Required, "vmw_vsock_virtio_transport"),
     (Required, "squashfs"),
