@@ -29,7 +29,8 @@ USAGE
     hearth-probe vmm PLAN        The same, and then the work race of the workers in PLAN:
                                  result NAME WORK operations bytes ns, memory NAME private_kib threads
     hearth-probe try [--counted] [FILTER]
-                                 Runs the trials of the monitor whose names contain FILTER and prints a line
+                                 Runs the trials of the monitor whose names contain FILTER (or a word of
+                                 it, with commas between) and prints a line
                                  for each: trial NAME: held | trial NAME: FAILED: why
                                  --counted says that the board's clock counts instructions
     hearth-probe guest VERB ...  What a guest does in a trial or a benchmark

@@ -141,7 +141,7 @@ pub(crate) enum BoardVerb {
         /// Let the board's clock count instructions: slower, and times are exact.
         #[arg(long)]
         counted: bool,
-        /// Only trials with this in their name.
+        /// Only trials with this in their name; or with one of several words, commas between them.
         #[arg(value_name = "FILTER")]
         filter: Option<String>,
     },
