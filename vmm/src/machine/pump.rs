@@ -63,6 +63,8 @@ pub(super) struct Pump<L = Lender> {
     doings: Arc<Doings>,
     waiting: Vec<Ticket>,
     deadline: Option<Instant>,
+    /// The size that was told last, in MiB.
+    size_mib: u32,
 }
 
 /// What is to be told.
@@ -70,7 +72,7 @@ pub(super) struct Pump<L = Lender> {
 pub(super) struct Told {
     /// These have their answer now.
     pub(super) answered: Vec<Ticket>,
-    /// The balloon has so many MiB now.
+    /// The balloon has so many MiB now, and had not before.
     pub(super) size_mib: Option<u32>,
 }
 
@@ -83,7 +85,7 @@ impl<L: Lend + 'static> Pump<L> {
         });
         let ear = doings.clone();
         device.model(|balloon| balloon.listen(move |news| ear.note(news)));
-        Ok(Self { device, doings, waiting: Vec::new(), deadline: None })
+        Ok(Self { device, doings, waiting: Vec::new(), deadline: None, size_mib: 0 })
     }
 
     pub(super) const fn doings(&self) -> &Arc<Doings> {
@@ -130,7 +132,8 @@ impl<L: Lend + 'static> Pump<L> {
         }
         if self.doings.size.swap(false, Ordering::SeqCst) {
             let bytes = self.device.model(|balloon| balloon.actual_bytes());
-            told.size_mib = u32::try_from(bytes >> 20).ok();
+            let mib = u32::try_from(bytes >> 20).unwrap_or(u32::MAX);
+            told.size_mib = (std::mem::replace(&mut self.size_mib, mib) != mib).then_some(mib);
         }
         told
     }

@@ -152,6 +152,8 @@ fn a_balloon_that_changes_all_the_time_is_told_of_once_a_turn() {
     }
     let told = house.pump.attend(Instant::now());
     assert_eq!(told, Told { answered: vec![], size_mib: Some(999 / 256) });
+    // Less than a MiB makes no difference.
+    house.transport.write(reg::CONFIG + 4, &800u32.to_le_bytes());
     assert_eq!(house.pump.attend(Instant::now()), Told::default());
 }
 
