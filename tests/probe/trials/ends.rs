@@ -40,7 +40,7 @@ fn reboot() -> Result<(), Failure> {
 /// With a second processor, which the kernel stops before its own.
 #[cfg(target_arch = "x86_64")]
 fn halt() -> Result<(), Failure> {
-    Plan::shell("halt", "/bin/busybox halt -f").vcpus(2).start()?.ends_with(HALT)
+    Plan::shell("halt", "/bin/busybox halt -f").machine("vcpus = 2").start()?.ends_with(HALT)
 }
 
 fn panic() -> Result<(), Failure> {
