@@ -92,6 +92,13 @@ fn random(bytes: u64) -> Result<(), GuestError> {
     Ok(())
 }
 
+/// 64 letters.
+pub(crate) fn text_line(pattern: &mut pattern::Pattern) -> String {
+    let mut line = [0; 64];
+    pattern.fill(&mut line);
+    line.iter().map(|byte| char::from(b'a' + byte % 26)).collect()
+}
+
 /// Text that the host knows, as lines of 64 letters, straight to the console: what goes through the agent is its to
 /// drop where the console is slow.
 fn print(bytes: u64, seed: u64) -> Result<(), GuestError> {
@@ -100,10 +107,7 @@ fn print(bytes: u64, seed: u64) -> Result<(), GuestError> {
     let mut out = OpenOptions::new().write(true).open(CONSOLE).map_err(io(CONSOLE))?;
     let mut left = bytes;
     while left > 0 {
-        let mut line = [0; 64];
-        pattern.fill(&mut line);
-        let text: String = line.iter().map(|byte| char::from(b'a' + byte % 26)).collect();
-        writeln!(out, "{text}").map_err(io(CONSOLE))?;
+        writeln!(out, "{}", text_line(&mut pattern)).map_err(io(CONSOLE))?;
         left = left.saturating_sub(64);
     }
     say("printed");

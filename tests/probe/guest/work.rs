@@ -24,17 +24,17 @@ pub(crate) const ECHO_PORT: u16 = 7102;
 pub(crate) const SOURCE_PORT: u16 = 7103;
 
 /// The disk's size in bytes.
-pub(crate) const DISK_BYTES: u64 = 64 << 20;
+pub(crate) const DISK_BYTES: u64 = 32 << 20;
 const SMALL: usize = 4096;
 const LARGE: usize = 128 * 1024;
 /// Random requests of each kind.
-const REQUESTS: u64 = 2000;
+const REQUESTS: u64 = 1000;
 /// Bytes of each stream.
-const STREAM_BYTES: usize = 32 << 20;
+const STREAM_BYTES: usize = 8 << 20;
 /// Bytes per write of a stream.
 const PIECE: usize = 64 * 1024;
 /// Rounds of a small question and a small answer.
-const ROUND_TRIPS: u64 = 2000;
+const ROUND_TRIPS: u64 = 500;
 const PING_BYTES: usize = 64;
 
 /// Does all of it and tells of each: `result NAME operations bytes nanoseconds`.

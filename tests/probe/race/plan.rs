@@ -4,6 +4,7 @@
 //! rounds 5
 //! guest_mib 128
 //! contender hearth-vmm
+//! control /run/control.sock
 //! word /usr/bin/hearth-vmm
 //! word run
 //! word /bench/vm.toml
@@ -11,13 +12,15 @@
 //! word /usr/bin/hearth-vmm
 //! ```
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// One monitor and how to start it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Contender {
     pub(crate) name: String,
     pub(crate) command: Vec<String>,
+    /// Its control socket, if it speaks our language there.
+    pub(crate) control: Option<PathBuf>,
 }
 
 /// A race.
@@ -32,13 +35,27 @@ pub(crate) struct Plan {
     pub(crate) workers: Vec<Contender>,
 }
 
+impl Contender {
+    fn named(name: &str) -> Self {
+        Self { name: name.to_owned(), ..Self::default() }
+    }
+}
+
+impl Plan {
+    /// Whoever was named last, whom what follows belongs to; workers come behind all others.
+    fn last(&mut self) -> Option<&mut Contender> {
+        self.workers.last_mut().or(self.contenders.last_mut())
+    }
+}
+
 /// Why there is no race.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PlanError {
     #[error("{path}: {source}")]
     Read { path: String, source: std::io::Error },
     #[error(
-        "{path}:{line}: expected `rounds N`, `guest_mib N`, `contender NAME`, `worker NAME` or `word TEXT`"
+        "{path}:{line}: expected `rounds N`, `guest_mib N`, `contender NAME`, `worker NAME`, `control PATH` or \
+         `word TEXT`"
     )]
     Line { path: String, line: usize },
     #[error("contender {name}: {what}")]
@@ -60,13 +77,10 @@ fn parse(text: &str) -> Result<Plan, usize> {
         match key {
             "rounds" => plan.rounds = value.parse().map_err(|_| number)?,
             "guest_mib" => plan.guest_mib = value.parse().map_err(|_| number)?,
-            "contender" => plan.contenders.push(Contender { name: value.to_owned(), command: Vec::new() }),
-            "worker" => plan.workers.push(Contender { name: value.to_owned(), command: Vec::new() }),
-            // Words belong to whoever was named last; workers come behind all others.
-            "word" => {
-                let last = plan.workers.last_mut().or(plan.contenders.last_mut());
-                last.ok_or(number)?.command.push(value.to_owned());
-            }
+            "contender" => plan.contenders.push(Contender::named(value)),
+            "worker" => plan.workers.push(Contender::named(value)),
+            "control" => plan.last().ok_or(number)?.control = Some(value.into()),
+            "word" => plan.last().ok_or(number)?.command.push(value.to_owned()),
             _ => return Err(number),
         }
     }
@@ -80,10 +94,15 @@ mod tests {
     #[test]
     fn words_belong_to_the_contender_before_them() {
         let plan =
-            parse("rounds 3\nguest_mib 64\ncontender a\nword x\nword y z\ncontender b\nword w\n").unwrap();
+            parse("rounds 3\nguest_mib 64\ncontender a\nword x\nword y z\ncontender b\ncontrol c\nword w\n")
+                .unwrap();
         assert_eq!((plan.rounds, plan.guest_mib), (3, 64));
         assert_eq!(plan.contenders[0].command, ["x", "y z"]);
         assert_eq!(plan.contenders[1].command, ["w"]);
+        assert_eq!(
+            (&plan.contenders[0].control, plan.contenders[1].control.as_deref()),
+            (&None, Some("c".as_ref()))
+        );
         assert_eq!(parse("rounds many\n"), Err(1));
         assert_eq!(parse("rounds 1\nword x\n"), Err(2));
     }

@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// An answer without what it borrows from its frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Answered {
+pub(crate) enum Answered {
     Done,
     Refused(String),
     Ended(End),
@@ -26,27 +26,31 @@ pub(super) enum Answered {
 }
 
 /// A connection.
-pub(super) struct Client {
+pub(crate) struct Client {
     stream: UnixStream,
     decoder: Decoder,
     next_id: u32,
 }
 
 impl Client {
-    pub(super) fn connect(folder: &Path) -> Result<Self, Failure> {
-        let path = folder.join("control.sock");
-        let stream = UnixStream::connect(&path).map_err(|error| Failure::host("control.sock", &error))?;
+    /// To the machine whose folder this is.
+    pub(crate) fn connect(folder: &Path) -> Result<Self, Failure> {
+        Self::at(&folder.join("control.sock"))
+    }
+
+    pub(crate) fn at(socket: &Path) -> Result<Self, Failure> {
+        let stream = UnixStream::connect(socket).map_err(|error| Failure::host("control.sock", &error))?;
         stream.set_read_timeout(Some(PATIENCE)).map_err(|error| Failure::host("control.sock", &error))?;
         Ok(Self { stream, decoder: Decoder::new(), next_id: 1 })
     }
 
     /// Asks, and waits for the whole answer. Events that come between are passed over.
-    pub(super) fn ask(&mut self, order: Order) -> Result<Answered, Failure> {
+    pub(crate) fn ask(&mut self, order: Order) -> Result<Answered, Failure> {
         let id = self.next_id;
         self.next_id += 1;
         let mut buffer = [0; MAX_FRAME];
         let frame = encode_request(&Request { id, order }, &mut buffer)
-            .map_err(|_| Failure("the request does not fit a frame".into()))?;
+            .map_err(|_| Failure::Wrong("the request does not fit a frame".into()))?;
         self.stream.write_all(frame).map_err(|error| Failure::host("control.sock", &error))?;
         let mut all = BTreeMap::new();
         loop {
@@ -74,23 +78,23 @@ impl Client {
     }
 
     /// Asks for what is simply done.
-    pub(super) fn order(&mut self, order: Order) -> Result<(), Failure> {
+    pub(crate) fn order(&mut self, order: Order) -> Result<(), Failure> {
         match self.ask(order)? {
             Answered::Done => Ok(()),
-            other => Err(Failure(format!("{order:?} was answered with {other:?}"))),
+            other => Err(Failure::Wrong(format!("{order:?} was answered with {other:?}"))),
         }
     }
 
     /// Every number of the machine.
-    pub(super) fn figures(&mut self, order: Order) -> Result<BTreeMap<String, u64>, Failure> {
+    pub(crate) fn figures(&mut self, order: Order) -> Result<BTreeMap<String, u64>, Failure> {
         match self.ask(order)? {
             Answered::Figures(figures) => Ok(figures),
-            other => Err(Failure(format!("{order:?} was answered with {other:?}"))),
+            other => Err(Failure::Wrong(format!("{order:?} was answered with {other:?}"))),
         }
     }
 
     /// Waits for an event; the connection must have subscribed.
-    pub(super) fn event(&mut self, mut wanted: impl FnMut(&Event<'_>) -> bool) -> Result<(), Failure> {
+    pub(crate) fn event(&mut self, mut wanted: impl FnMut(&Event<'_>) -> bool) -> Result<(), Failure> {
         loop {
             let found = self.reply(|reply| match reply {
                 Reply::Event(event) => Some(wanted(&event)),
@@ -105,7 +109,7 @@ impl Client {
     /// The next frame.
     fn reply<T>(&mut self, look: impl FnOnce(Reply<'_>) -> T) -> Result<T, Failure> {
         loop {
-            let broken = |what: &str| Failure(format!("control.sock: {what}"));
+            let broken = |what: &str| Failure::Wrong(format!("control.sock: {what}"));
             if let Some(payload) = self.decoder.pop_payload().map_err(|fault| broken(&fault.to_string()))? {
                 let reply = decode_reply(payload).ok_or_else(|| broken("a reply that is not known"))?;
                 return Ok(look(reply));

@@ -62,7 +62,7 @@ fn disk() -> Result<(), Failure> {
     let content = fs::read(&path).map_err(|error| Failure::host("disk.img", &error))?;
     for (index, found) in (0u64..).zip(content.chunks(4096)) {
         if found != block_of_disk(SEED, index) {
-            return Err(Failure(format!("block {index} of the file is not what the guest wrote")));
+            return Err(Failure::Wrong(format!("block {index} of the file is not what the guest wrote")));
         }
     }
     Ok(())
@@ -100,7 +100,7 @@ fn disk_discard() -> Result<(), Failure> {
     let left = fs::metadata(&path).map_err(failed)?;
     same("size of the file", &left.len(), &BYTES)?;
     if left.blocks() * 512 > BYTES / 8 {
-        return Err(Failure(format!("{} of {BYTES} bytes are still allocated", left.blocks() * 512)));
+        return Err(Failure::Wrong(format!("{} of {BYTES} bytes are still allocated", left.blocks() * 512)));
     }
     let mut content = Vec::new();
     File::open(&path).and_then(|mut file| file.read_to_end(&mut content)).map_err(failed)?;
@@ -141,7 +141,11 @@ fn host_command(program: &str, words: &[&str]) -> Result<(), Failure> {
     if output.status.success() {
         return Ok(());
     }
-    Err(Failure(format!("{program} {}: {}", words.join(" "), String::from_utf8_lossy(&output.stderr).trim())))
+    Err(Failure::Wrong(format!(
+        "{program} {}: {}",
+        words.join(" "),
+        String::from_utf8_lossy(&output.stderr).trim()
+    )))
 }
 
 /// A TAP interface of the host for as long as it is held.
@@ -215,10 +219,7 @@ fn console_flood() -> Result<(), Failure> {
     let mut pattern = pattern::Pattern::new(16);
     let mut found = vm.said().iter().filter(|line| line.len() == 64);
     for number in 0..LINES {
-        let mut bytes = [0; 64];
-        pattern.fill(&mut bytes);
-        let expected: String = bytes.iter().map(|byte| char::from(b'a' + byte % 26)).collect();
-        if found.next() != Some(&expected) {
+        if found.next() != Some(&crate::guest::text_line(&mut pattern)) {
             return Err(vm.failure(&format!("line {number} is missing or wrong")));
         }
     }

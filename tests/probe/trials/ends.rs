@@ -8,6 +8,9 @@ use super::{Failure, Trial};
 pub(super) const TRIALS: &[Trial] = &[
     ("power_off", power_off),
     ("reboot", reboot),
+    // Linux on ARM64 halts by running in circles, which nobody can tell from work.
+    #[cfg(target_arch = "x86_64")]
+    ("halt", halt),
     ("panic", panic),
     ("watchdog_expiry", watchdog_expiry),
     ("watchdog_petted", watchdog_petted),
@@ -20,6 +23,8 @@ pub(super) const TRIALS: &[Trial] = &[
 
 const POWER_OFF: i32 = 0;
 const REBOOT: i32 = 10;
+#[cfg(target_arch = "x86_64")]
+const HALT: i32 = 11;
 const PANIC: i32 = 12;
 const WATCHDOG: i32 = 13;
 const HOST_STOP: i32 = 16;
@@ -30,6 +35,12 @@ fn power_off() -> Result<(), Failure> {
 
 fn reboot() -> Result<(), Failure> {
     Plan::shell("reboot", "/bin/busybox reboot -f").start()?.ends_with(REBOOT)
+}
+
+/// With a second processor, which the kernel stops before its own.
+#[cfg(target_arch = "x86_64")]
+fn halt() -> Result<(), Failure> {
+    Plan::shell("halt", "/bin/busybox halt -f").vcpus(2).start()?.ends_with(HALT)
 }
 
 fn panic() -> Result<(), Failure> {

@@ -74,7 +74,7 @@ fn pause_and_clock() -> Result<(), Failure> {
     )?;
     vm.ends_with(16)?;
     let lockup = vm.said().iter().find(|line| line.contains("lockup") || line.contains("stall"));
-    lockup.map_or(Ok(()), |line| Err(Failure(format!("the guest complains: {line}"))))
+    lockup.map_or(Ok(()), |line| Err(Failure::Wrong(format!("the guest complains: {line}"))))
 }
 
 fn stop_is_answered() -> Result<(), Failure> {
@@ -123,7 +123,7 @@ fn statistics() -> Result<(), Failure> {
         ),
     ] {
         if !right {
-            return Err(Failure(format!("{what}: {figures:?}")));
+            return Err(Failure::Wrong(format!("{what}: {figures:?}")));
         }
     }
     client.ask(Order::Stop { now: true })?;
@@ -151,7 +151,7 @@ fn memory_in_use(client: &mut Client) -> Result<u64, Failure> {
     figures
         .get("machine.memory_in_use_bytes")
         .copied()
-        .ok_or_else(|| Failure("no figure of memory in use".into()))
+        .ok_or_else(|| Failure::Wrong("no figure of memory in use".into()))
 }
 
 /// Asks with each line of the guest until `right`; a guest that never gets there runs out of patience by itself.
@@ -178,14 +178,17 @@ fn balloon_gives_memory_back() -> Result<(), Failure> {
     let mut client = Client::connect(vm.folder())?;
     let before = memory_in_use(&mut client)?;
     if before < 128 * MIB {
-        return Err(Failure(format!("the guest touched 128 MiB, and {} MiB are in use", before / MIB)));
+        return Err(Failure::Wrong(format!(
+            "the guest touched 128 MiB, and {} MiB are in use",
+            before / MIB
+        )));
     }
     client.order(Order::BalloonTarget { mib: 160 })?;
     let after = until(&mut vm, &mut client, |used| used + 100 * MIB < before, "the balloon does not fill")?;
     println!("balloon: {} MiB in use, {} MiB with a balloon of 160 MiB", before / MIB, after / MIB);
     let statistics = client.figures(Order::BalloonStatistics)?;
     if !statistics.keys().any(|name| name.contains("free")) {
-        return Err(Failure(format!("the guest's statistics: {statistics:?}")));
+        return Err(Failure::Wrong(format!("the guest's statistics: {statistics:?}")));
     }
     client.order(Order::BalloonTarget { mib: 0 })?;
     client.ask(Order::Stop { now: true })?;

@@ -3,7 +3,7 @@
 //! Duty: one function per trial, run one after the other; a line for each that says whether it held.
 //! Invariant: a trial that fails does not keep the next from running.
 
-mod client;
+pub(crate) mod client;
 mod data;
 mod ends;
 mod life;
@@ -15,19 +15,26 @@ use std::io;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use crate::race::STARTS;
+
 /// Why a trial did not hold.
 #[derive(Debug)]
-pub(crate) struct Failure(String);
+pub(crate) enum Failure {
+    Wrong(String),
+    /// What was waited for did not come.
+    StoodStill(String),
+}
 
 impl Failure {
     fn host(what: &str, error: &io::Error) -> Self {
-        Self(format!("{what}: {error}"))
+        Self::Wrong(format!("{what}: {error}"))
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        let (Self::Wrong(text) | Self::StoodStill(text)) = self;
+        f.write_str(text)
     }
 }
 
@@ -51,7 +58,15 @@ pub(crate) fn run(filter: &str, clock: Clock) -> ExitCode {
             continue;
         }
         let began = Instant::now();
-        match trial() {
+        // Guests of boards that count instructions stand still now and then (`race::entrant` says why).
+        let mut again = if clock == Clock::Counted { STARTS - 1 } else { 0 };
+        let mut outcome = trial();
+        while let (Err(failure @ Failure::StoodStill(_)), 1..) = (&outcome, again) {
+            println!("trial {name}: once more after: {failure}");
+            again -= 1;
+            outcome = trial();
+        }
+        match outcome {
             Ok(()) => {
                 held += 1;
                 println!("trial {name}: held after {} ms", began.elapsed().as_millis());
@@ -71,6 +86,6 @@ fn same<T: PartialEq + fmt::Debug>(what: &str, found: &T, expected: &T) -> Resul
     if found == expected {
         Ok(())
     } else {
-        Err(Failure(format!("{what}: found {found:?}, expected {expected:?}")))
+        Err(Failure::Wrong(format!("{what}: found {found:?}, expected {expected:?}")))
     }
 }

@@ -1,8 +1,7 @@
 //! Rate limits over a second of time, on boards whose clock counts instructions.
 //!
 //! Each limit lets a burst through at once and the rest at its rate, so that what is moved takes one second. On a board
-//! with a clock of its own kind of time nothing could be said; there these trials are left out. Entropy and console move
-//! a few bytes per request, which under counted time takes minutes; their limits are shown in memory.
+//! with a clock of its own kind of time nothing could be said; there these trials are left out.
 
 use std::io::Read;
 use std::net::TcpListener;
@@ -10,15 +9,20 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::data::{Tap, blank_disk, filled_disk};
-use super::vm::{Plan, Vm};
+use super::vm::{Plan, Speaks, Vm};
 use super::{Failure, Trial};
+use crate::pattern::Pattern;
 
 pub(super) const TRIALS: &[Trial] = &[
     ("rate_of_disk_bytes", disk_bytes),
     ("rate_of_disk_operations", disk_operations),
     ("rate_of_network_sending", network_sending),
+    ("rate_of_entropy", entropy),
+    ("rate_of_virtio_console", virtio_console),
+    ("rate_of_serial_port", serial_port),
 ];
 
+const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 
 /// Within five of a hundred of one second.
@@ -28,7 +32,7 @@ fn about_a_second(what: &str, took: Duration) -> Result<(), Failure> {
     if right.contains(&took) {
         Ok(())
     } else {
-        Err(Failure(format!("{what} took {took:?}, expected one second")))
+        Err(Failure::Wrong(format!("{what} took {took:?}, expected one second")))
     }
 }
 
@@ -97,4 +101,40 @@ fn network_sending() -> Result<(), Failure> {
     };
     vm.end()?;
     about_a_second("4 MiB at 4 MiB/s", took)
+}
+
+/// The kernel asks for 64 bytes at a time, and for a few of its own.
+fn entropy() -> Result<(), Failure> {
+    let mut vm = Plan::verb("rate_of_entropy", &format!("pace /dev/hwrng {}", 18 * KIB))
+        .with("[rng]\nlimit = { bytes_per_second = 16384, bytes_burst = 2048 }")
+        .start()?;
+    let took = told_pace(&mut vm)?;
+    vm.ends_with(0)?;
+    about_a_second("16 KiB of entropy at 16 KiB/s", took)
+}
+
+fn virtio_console() -> Result<(), Failure> {
+    output("rate_of_virtio_console", Speaks::Hvc0)
+}
+
+fn serial_port() -> Result<(), Failure> {
+    output("rate_of_serial_port", Speaks::Serial)
+}
+
+/// Measured where it arrives, from the first line to the last.
+fn output(name: &'static str, speaks: Speaks) -> Result<(), Failure> {
+    const LINE_BYTES: u64 = 65;
+    const LINES: u64 = 18 * KIB / LINE_BYTES;
+    let mut vm = Plan::verb(name, &format!("print {} 41", LINES * (LINE_BYTES - 1)))
+        .speaks(speaks)
+        .console("limit = { bytes_per_second = 16384, bytes_burst = 2048 }")
+        .start()?;
+    // The kernel and the agent have said less than a burst, and the guest's own start has filled the bucket again.
+    let first = crate::guest::text_line(&mut Pattern::new(41));
+    vm.next(&first)?;
+    let began = Instant::now();
+    vm.next("guest: printed")?;
+    let took = began.elapsed();
+    vm.ends_with(0)?;
+    about_a_second("16 KiB of text at 16 KiB/s", took)
 }

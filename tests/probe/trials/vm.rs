@@ -45,6 +45,7 @@ pub(super) struct Plan {
     cmdline: String,
     command: String,
     machine: String,
+    console: String,
     sections: String,
 }
 
@@ -59,6 +60,7 @@ impl Plan {
             cmdline: String::new(),
             command: command.to_owned(),
             machine: String::new(),
+            console: String::new(),
             sections: String::new(),
         }
     }
@@ -95,6 +97,11 @@ impl Plan {
         Self { machine: machine.to_owned(), ..self }
     }
 
+    /// Further keys of the console that it speaks through.
+    pub(super) fn console(self, console: &str) -> Self {
+        Self { console: console.to_owned(), ..self }
+    }
+
     /// Further sections; relative paths lie in the machine's folder.
     pub(super) fn with(mut self, sections: &str) -> Self {
         self.sections.push_str(sections);
@@ -124,8 +131,8 @@ impl Plan {
         let cmdline = format!("console={console} quiet panic=-1 {} -- {}", self.cmdline, self.command);
         format!(
             "[machine]\nvcpus = {}\nmemory_mib = {}\n{}\n[boot]\nkernel = {KERNEL:?}\ninitrd = {INITRD:?}\ncmdline = {cmdline:?}\n\
-             {section}\n[control]\nsocket = \"control.sock\"\n{}",
-            self.vcpus, self.memory_mib, self.machine, self.sections,
+             {section}\n{}\n[control]\nsocket = \"control.sock\"\n{}",
+            self.vcpus, self.memory_mib, self.machine, self.console, self.sections,
         )
     }
 
@@ -205,7 +212,7 @@ impl Vm {
                     );
                 }
                 Err(mpsc::RecvTimeoutError::Timeout) => {
-                    return Err(self.failure(&format!("no line starts with `{text}` in time")));
+                    return Err(self.stood_still(&format!("no line starts with `{text}` in time")));
                 }
             }
         }
@@ -238,7 +245,9 @@ impl Vm {
             match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(line) => self.said.push(line),
                 Err(mpsc::RecvTimeoutError::Disconnected) => break,
-                Err(mpsc::RecvTimeoutError::Timeout) => return Err(self.failure("the monitor does not end")),
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    return Err(self.stood_still("the monitor does not end"));
+                }
             }
         }
         let status = self.child.wait().map_err(|error| Failure::host("wait", &error))?;
@@ -262,8 +271,16 @@ impl Vm {
 
     /// A failure with the last lines of the console.
     pub(super) fn failure(&self, why: &str) -> Failure {
+        Failure::Wrong(self.explain(why))
+    }
+
+    fn stood_still(&self, why: &str) -> Failure {
+        Failure::StoodStill(self.explain(why))
+    }
+
+    fn explain(&self, why: &str) -> String {
         let from = self.said.len().saturating_sub(TAIL);
-        Failure(format!("{why}; it said: {}", self.said[from..].join(" / ")))
+        format!("{why}; it said: {}", self.said[from..].join(" / "))
     }
 
     /// Every line so far.

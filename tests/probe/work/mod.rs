@@ -6,13 +6,15 @@
 mod listeners;
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use crate::guest::work::DISK_BYTES;
-use crate::race::memory;
+use crate::race::entrant::{Entrant, Silence};
 use crate::race::plan::{Contender, Plan};
+use crate::race::{again_if_it_stands_still, memory};
 
 /// Where a contender finds its disk, and makes its sockets.
 const FOLDER: &str = "/run/work";
@@ -21,8 +23,8 @@ const TAP: &str = "tap-work";
 const HOST_ADDRESS: &str = "10.78.0.1/24";
 /// What the guest says when all is done.
 const DONE: &str = "guest: done";
-/// Lines of a guest's console that are kept to explain a failure.
-const TAIL: usize = 12;
+/// Counted time without a line after which a guest stands still: the longest work takes a second.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Why there is no work race.
 #[derive(Debug, thiserror::Error)]
@@ -38,53 +40,54 @@ fn host(what: &str) -> impl FnOnce(std::io::Error) -> WorkError {
     |source| WorkError::Host { what, source }
 }
 
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// What came of one contender.
+struct Done {
+    results: Vec<String>,
+    private_kib: u64,
+    threads: usize,
 }
 
 pub(crate) fn run(plan: &Plan) -> Result<(), WorkError> {
     for contender in &plan.workers {
-        once(contender, plan.guest_mib)?;
+        let _ = std::fs::remove_dir_all(FOLDER);
+        std::fs::create_dir_all(FOLDER).map_err(host(FOLDER))?;
+        fill(&Path::new(FOLDER).join("disk.img")).map_err(host("disk.img"))?;
+        listeners::open(FOLDER.as_ref()).map_err(host("listeners"))?;
+        let _tap = Tap::new()?;
+        let done = again_if_it_stands_still(&contender.name, || once(contender, plan.guest_mib)).map_err(
+            |silence| WorkError::Contender { name: contender.name.clone(), why: silence.to_string() },
+        )?;
+        for result in done.results {
+            println!("result {} {result}", contender.name);
+        }
+        println!("memory {} {} {}", contender.name, done.private_kib, done.threads);
     }
     Ok(())
 }
 
-fn once(contender: &Contender, guest_mib: u64) -> Result<(), WorkError> {
-    let failed = |why: String| WorkError::Contender { name: contender.name.clone(), why };
-    let _ = std::fs::remove_dir_all(FOLDER);
-    std::fs::create_dir_all(FOLDER).map_err(host(FOLDER))?;
-    let disk = Path::new(FOLDER).join("disk.img");
-    fill(&disk).map_err(host("disk.img"))?;
-    let _tap = Tap::new()?;
-    listeners::open(FOLDER.as_ref()).map_err(host("listeners"))?;
-    let (program, arguments) =
-        contender.command.split_first().ok_or_else(|| failed("has no command".into()))?;
-    let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
-    let mut running = Running(command.spawn().map_err(|error| failed(format!("{program}: {error}")))?);
-    let console = running.0.stdout.take().ok_or_else(|| failed("has no console".into()))?;
-    let mut tail: Vec<String> = Vec::new();
-    for line in BufReader::new(console).split(b'\n').map_while(Result::ok) {
-        let line = String::from_utf8_lossy(&line).trim().to_owned();
+fn once(contender: &Contender, guest_mib: u64) -> Result<Done, Silence> {
+    let mut entrant = Entrant::start(contender)?;
+    let mut results = Vec::new();
+    loop {
+        let line = entrant.line(PATIENCE)?;
         if let Some(result) = line.strip_prefix("guest: result ") {
-            println!("result {} {result}", contender.name);
+            results.push(result.to_owned());
         }
         if line == DONE {
-            let pid = running.0.id();
-            let private = memory::private_kib(pid, guest_mib).map_err(|error| failed(error.to_string()))?;
-            let threads = std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
-            println!("memory {} {private} {threads}", contender.name);
-            return Ok(());
+            let private_kib = memory::private_kib(entrant.pid(), guest_mib)?;
+            return Ok(Done { results, private_kib, threads: threads(entrant.pid())? });
         }
-        tail.push(line);
-        tail.drain(..tail.len().saturating_sub(TAIL));
     }
-    Err(failed(format!("ended without `{DONE}`; its console: {}", tail.join(" / "))))
+}
+
+/// Threads that a monitor started; those that the kernel lends to an io_uring are listed beside them.
+fn threads(pid: u32) -> std::io::Result<usize> {
+    let mut count = 0;
+    for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        let name = std::fs::read_to_string(task?.path().join("comm"))?;
+        count += usize::from(!name.starts_with("iou-"));
+    }
+    Ok(count)
 }
 
 /// No holes: reading one would cost less than reading data.

@@ -27,6 +27,7 @@ pub(super) fn tell(
         let mut figures = Figures::new();
         let nanos = tally.cpu_time().map_or(0, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
         add(&mut figures, "cpu_time_ns", nanos);
+        add(&mut figures, "first_entry_monotonic_ns", tally.first_entry_ns());
         tally.report(&mut |name, count| {
             exits = exits.saturating_add(count);
             add(&mut figures, name, count);

@@ -34,12 +34,16 @@ pub(super) struct Tally {
     exits: [AtomicU64; NAMES.len()],
     /// The number of the thread; zero before it runs.
     thread: AtomicI32,
+    /// When it was about to enter the guest for the first time, in nanoseconds of the host's monotonic clock.
+    first_entry: AtomicU64,
 }
 
 impl Tally {
-    /// This thread is the vCPU's.
+    /// This thread is the vCPU's, and enters the guest now.
     pub(super) fn adopt_thread(&self) {
         self.thread.store(nix::unistd::gettid().as_raw(), Ordering::Relaxed);
+        let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |time| Duration::from(time).as_nanos());
+        self.first_entry.store(u64::try_from(now).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// One more exit.
@@ -47,6 +51,11 @@ impl Tally {
         if let Some(count) = self.exits.get(reason as usize) {
             count.store(count.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
         }
+    }
+
+    /// When the guest was entered first, in nanoseconds of the host's monotonic clock; zero before.
+    pub(super) fn first_entry_ns(&self) -> u64 {
+        self.first_entry.load(Ordering::Relaxed)
     }
 
     /// Names and numbers.

@@ -29,6 +29,7 @@ pub(crate) const OURS: &str = "hearth-vmm";
 pub(crate) const DEFAULT: &str = "hearth-default";
 /// Our monitor's configuration with its own defaults, and at work.
 pub(crate) const DEFAULT_CONFIG: &str = "/bench/default.toml";
+pub(crate) const DEFAULT_CONTROL: &str = "/run/control.sock";
 pub(crate) const WORK_CONFIG: &str = "/bench/work.toml";
 /// The initramfs with the probe.
 pub(crate) const PROBE_INITRD: &str = "/probe/initrd";
@@ -66,12 +67,14 @@ pub(crate) struct Contender {
     pub(crate) program: PathBuf,
     /// Files of this machine that the board gets under the same path.
     pub(crate) files: Vec<PathBuf>,
+    /// Where it answers questions, on the board.
+    pub(crate) control: Option<&'static str>,
 }
 
 /// Our own monitor; the board has it anyway.
 pub(crate) fn hearth(program: PathBuf) -> Contender {
     let words = ["/usr/bin/hearth-vmm", "run", CONFIG].map(str::to_owned).to_vec();
-    Contender { name: OURS.into(), words, program, files: Vec::new() }
+    Contender { name: OURS.into(), words, program, files: Vec::new(), control: None }
 }
 
 /// QEMU's own small machine, without the PC devices that it can do without.
@@ -86,16 +89,17 @@ pub(crate) fn qemu_microvm() -> Result<Contender, ContendersError> {
     Ok(qemu)
 }
 
-/// Our monitor with what it does when nobody says otherwise: a virtio console, and no serial port.
+/// Our monitor with what it does when nobody says otherwise: a virtio console, and no serial port. It has the control
+/// socket that a supervisor asks for.
 pub(crate) fn hearth_default(program: PathBuf) -> Contender {
     let words = ["/usr/bin/hearth-vmm", "run", DEFAULT_CONFIG].map(str::to_owned).to_vec();
-    Contender { name: DEFAULT.into(), words, program, files: Vec::new() }
+    Contender { name: DEFAULT.into(), words, program, files: Vec::new(), control: Some(DEFAULT_CONTROL) }
 }
 
 /// Ours at work.
 pub(crate) fn hearth_worker(program: PathBuf) -> Contender {
     let words = ["/usr/bin/hearth-vmm", "run", WORK_CONFIG].map(str::to_owned).to_vec();
-    Contender { name: OURS.into(), words, program, files: Vec::new() }
+    Contender { name: OURS.into(), words, program, files: Vec::new(), control: None }
 }
 
 /// QEMU at work: the same disk, the same TAP interface, and vsock in the host's kernel, as it knows no other.
@@ -150,7 +154,7 @@ pub(crate) fn peer(text: &str) -> Result<Contender, ContendersError> {
     files.extend(named.map(Path::to_owned));
     files.sort();
     files.dedup();
-    Ok(Contender { name: name.to_owned(), words, program, files })
+    Ok(Contender { name: name.to_owned(), words, program, files, control: None })
 }
 
 /// All contenders of a race, ours first.

@@ -9,6 +9,7 @@ pub(crate) struct Row {
     /// Bytes of its program on this machine.
     pub(crate) program_bytes: u64,
     ready_ns: Vec<u64>,
+    entry_ns: Vec<u64>,
     private_kib: Vec<u64>,
 }
 
@@ -25,6 +26,7 @@ impl Results {
             name,
             program_bytes,
             ready_ns: Vec::new(),
+            entry_ns: Vec::new(),
             private_kib: Vec::new(),
         };
         Self { rows: contenders.into_iter().map(row).collect() }
@@ -32,19 +34,22 @@ impl Results {
 
     /// Takes a line of the console and says whether it was a run; all others are somebody else's.
     pub(crate) fn read(&mut self, line: &str) -> bool {
-        let mut words = line.split_ascii_whitespace();
-        let (Some("run"), Some(name), Some(ready), Some(kib), None) =
-            (words.next(), words.next(), words.next(), words.next(), words.next())
-        else {
-            return false;
-        };
-        let row = self.rows.iter_mut().find(|row| row.name == name);
-        if let (Some(row), Ok(ready), Ok(kib)) = (row, ready.parse(), kib.parse()) {
-            row.ready_ns.push(ready);
-            row.private_kib.push(kib);
-            return true;
+        let words: Vec<_> = line.split_ascii_whitespace().collect();
+        let [kind, name, numbers @ ..] = words.as_slice() else { return false };
+        let Some(row) = self.rows.iter_mut().find(|row| row.name == *name) else { return false };
+        let numbers: Result<Vec<u64>, _> = numbers.iter().map(|number| number.parse()).collect();
+        match (*kind, numbers.as_deref()) {
+            ("run", Ok([ready, kib])) => {
+                row.ready_ns.push(*ready);
+                row.private_kib.push(*kib);
+                true
+            }
+            ("entry", Ok([entry])) => {
+                row.entry_ns.push(*entry);
+                true
+            }
+            _ => false,
         }
-        false
     }
 
     /// Whether every contender has all its runs.
@@ -65,6 +70,12 @@ impl Results {
         (!row.ready_ns.is_empty()).then(|| median(&row.ready_ns))
     }
 
+    /// The median time to the first instruction of the guest, in nanoseconds, of contender `name`.
+    pub(crate) fn entry_ns(&self, name: &str) -> Option<u64> {
+        let row = self.rows.iter().find(|row| row.name == name)?;
+        (!row.entry_ns.is_empty()).then(|| median(&row.entry_ns))
+    }
+
     /// One JSON object.
     pub(crate) fn to_json(&self) -> String {
         let rows: Vec<_> = self
@@ -72,8 +83,8 @@ impl Results {
             .iter()
             .map(|row| {
                 format!(
-                    "{{\"name\":{:?},\"ready_ns\":{:?},\"private_kib\":{:?},\"program_bytes\":{}}}",
-                    row.name, row.ready_ns, row.private_kib, row.program_bytes
+                    "{{\"name\":{:?},\"ready_ns\":{:?},\"entry_ns\":{:?},\"private_kib\":{:?},\"program_bytes\":{}}}",
+                    row.name, row.ready_ns, row.entry_ns, row.private_kib, row.program_bytes
                 )
             })
             .collect();
@@ -151,13 +162,15 @@ mod tests {
         }
         assert_eq!(results.awaited(), Some((2, "ours")));
         assert!(results.complete(1) && !results.complete(2));
+        assert!(results.read("entry ours 2000000") && !results.read("entry ours"));
+        assert_eq!((results.entry_ns("ours"), results.entry_ns("peer")), (Some(2_000_000), None));
         let table = results.to_string();
         let lines: Vec<_> = table.lines().collect();
         let words = |line: &str| line.split_ascii_whitespace().map(str::to_owned).collect::<Vec<_>>();
         assert_eq!(words(lines[1]), ["ours", "100.0", "100.0", "100.0", "1.00", "900", "1024"]);
         assert_eq!(words(lines[2]), ["peer", "250.0", "250.0", "250.0", "2.50", "5000", "2048"]);
         assert!(results.to_json().starts_with(
-            r#"{"boot":[{"name":"ours","ready_ns":[100000000],"private_kib":[900],"program_bytes":1048576}"#
+            r#"{"boot":[{"name":"ours","ready_ns":[100000000],"entry_ns":[2000000],"private_kib":[900],"program_bytes":1048576}"#
         ));
     }
 }

@@ -18,8 +18,8 @@ use crate::{
     arch::Arch,
     bench::{
         contenders::{
-            self, COMMAND_LINE, CONFIG, Contender, ContendersError, DEFAULT, DEFAULT_CONFIG, GUEST_MIB,
-            INITRD, KERNEL, OURS, PROBE_INITRD, WORK_CONFIG, WORK_DISK, WORK_SOCKET, WORK_TAP,
+            self, COMMAND_LINE, CONFIG, Contender, ContendersError, DEFAULT, DEFAULT_CONFIG, DEFAULT_CONTROL,
+            GUEST_MIB, INITRD, KERNEL, OURS, PROBE_INITRD, WORK_CONFIG, WORK_DISK, WORK_SOCKET, WORK_TAP,
         },
         promises::{Promise, Promises},
         results::Results,
@@ -135,6 +135,12 @@ fn promises(figures: &Figures, program_bytes: u64) -> Promises {
     let ready = |name| figures.boot.ready_ns(name).map(hundredth_ms);
     let footprint = figures.work.footprint(OURS);
     let mut list = vec![
+        Promise {
+            what: "exec to the guest's first instruction, our defaults".into(),
+            unit: "ms",
+            measured: figures.boot.entry_ns(DEFAULT).map(hundredth_ms),
+            at_most: 2 * 100,
+        },
         Promise {
             what: "exec to READY, serial console; 0.7 of the leading peer".into(),
             unit: "ms",
@@ -261,7 +267,9 @@ fn add_race(tree: &mut Tree, initrd: &Path, field: &Field) -> Result<(), TreeFau
     let default = config(
         INITRD,
         &COMMAND_LINE.replace("ttyS0", "hvc0"),
-        "[serial]\noutput = \"off\"\n[console]\noutput = \"stdout\"\n",
+        &format!(
+            "[serial]\noutput = \"off\"\n[console]\noutput = \"stdout\"\n[control]\nsocket = {DEFAULT_CONTROL:?}\n"
+        ),
     );
     tree.data(&below(Path::new(DEFAULT_CONFIG)), default.as_str())?;
     let work = config(
@@ -278,6 +286,9 @@ fn add_race(tree: &mut Tree, initrd: &Path, field: &Field) -> Result<(), TreeFau
     let workers = field.workers.iter().map(|worker| ("worker", worker));
     for (role, contender) in contenders.chain(workers) {
         plan.push_str(&format!("{role} {}\n", contender.name));
+        if let Some(control) = contender.control {
+            plan.push_str(&format!("control {control}\n"));
+        }
         for word in &contender.words {
             plan.push_str(&format!("word {word}\n"));
         }
