@@ -94,8 +94,7 @@ fn network() -> Result<(), GuestError> {
         stream.set_nodelay(true).map_err(io("nodelay"))?;
         Ok::<_, GuestError>(stream)
     };
-    push("net-send", connect(SINK_PORT)?)?;
-    pull("net-receive", connect(SOURCE_PORT)?)?;
+    streams("net", connect)?;
     let mut echo = connect(ECHO_PORT)?;
     let began = Instant::now();
     for _ in 0..ROUND_TRIPS {
@@ -108,34 +107,49 @@ fn network() -> Result<(), GuestError> {
 
 fn sockets() -> Result<(), GuestError> {
     let connect = |port: u16| stream::connect_vsock(port.into()).map(File::from);
-    push("vsock-send", connect(SINK_PORT)?)?;
-    pull("vsock-receive", connect(SOURCE_PORT)?)
+    streams("vsock", connect)
 }
 
-/// Until the host has it all: its last byte is answered with one.
-fn push(name: &str, mut stream: impl Read + Write) -> Result<(), GuestError> {
-    let piece = vec![7; PIECE];
+/// There and back, each once before its cost is told: memory that a stream touches for the first time is not its price.
+fn streams<S: Read + Write>(
+    name: &str,
+    connect: impl Fn(u16) -> Result<S, GuestError>,
+) -> Result<(), GuestError> {
+    push(connect(SINK_PORT)?)?;
     let began = Instant::now();
-    stream.write_all(&(STREAM_BYTES as u64).to_le_bytes()).map_err(io(name))?;
-    for _ in 0..STREAM_BYTES / PIECE {
-        stream.write_all(&piece).map_err(io(name))?;
-    }
-    stream.read_exact(&mut [0]).map_err(io(name))?;
-    tell(name, (STREAM_BYTES / PIECE) as u64, STREAM_BYTES as u64, began);
+    push(connect(SINK_PORT)?)?;
+    tell_stream(&format!("{name}-send"), began);
+    pull(connect(SOURCE_PORT)?)?;
+    let began = Instant::now();
+    pull(connect(SOURCE_PORT)?)?;
+    tell_stream(&format!("{name}-receive"), began);
     Ok(())
 }
 
-fn pull(name: &str, mut stream: impl Read) -> Result<(), GuestError> {
+fn tell_stream(name: &str, began: Instant) {
+    tell(name, (STREAM_BYTES / PIECE) as u64, STREAM_BYTES as u64, began);
+}
+
+/// Until the host has it all: its last byte is answered with one.
+fn push(mut stream: impl Read + Write) -> Result<(), GuestError> {
+    let piece = vec![7; PIECE];
+    stream.write_all(&(STREAM_BYTES as u64).to_le_bytes()).map_err(io("sending"))?;
+    for _ in 0..STREAM_BYTES / PIECE {
+        stream.write_all(&piece).map_err(io("sending"))?;
+    }
+    stream.read_exact(&mut [0]).map_err(io("sending"))?;
+    Ok(())
+}
+
+fn pull(mut stream: impl Read) -> Result<(), GuestError> {
     let mut piece = vec![0; PIECE];
-    let began = Instant::now();
     let mut left = STREAM_BYTES;
     while left > 0 {
-        let count = stream.read(&mut piece).map_err(io(name))?;
+        let count = stream.read(&mut piece).map_err(io("receiving"))?;
         if count == 0 {
             return Err(GuestError::Usage("the host's source ended"));
         }
         left = left.saturating_sub(count);
     }
-    tell(name, (STREAM_BYTES / PIECE) as u64, STREAM_BYTES as u64, began);
     Ok(())
 }
