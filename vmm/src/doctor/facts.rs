@@ -83,7 +83,8 @@ fn page_size() -> Fact {
 
 fn cgroups() -> Fact {
     if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
-        return fact("cgroup v2", State::Present, "mounted on /sys/fs/cgroup");
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        return fact("cgroup v2", State::Present, cgroup_note(&mounts));
     }
     let known = fs::read_to_string("/proc/filesystems").unwrap_or_default();
     let v1 = Path::new("/sys/fs/cgroup/memory").exists();
@@ -94,6 +95,20 @@ fn cgroups() -> Fact {
         (false, false) => "no limits of memory, CPU or processes for a microVM",
     };
     fact("cgroup v2", State::Absent, note)
+}
+
+/// KVM moves a thread of its own between cgroups when it makes a VM, and waits for every processor to have passed a quiet
+/// moment, unless the mount asked for quick moves.
+fn cgroup_note(mounts: &str) -> &'static str {
+    let options = mounts.lines().find_map(|line| {
+        let words: Vec<_> = line.split(' ').collect();
+        matches!(words.as_slice(), [_, "/sys/fs/cgroup", "cgroup2", ..]).then(|| words.get(3).copied()).flatten()
+    });
+    if options.is_some_and(|options| options.split(',').any(|option| option == "favordynmods")) {
+        "mounted on /sys/fs/cgroup, with favordynmods"
+    } else {
+        "mounted on /sys/fs/cgroup; mounted with favordynmods, a microVM would start some milliseconds sooner"
+    }
 }
 
 fn landlock() -> Fact {
