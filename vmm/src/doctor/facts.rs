@@ -102,7 +102,9 @@ fn cgroups() -> Fact {
 fn cgroup_note(mounts: &str) -> &'static str {
     let options = mounts.lines().find_map(|line| {
         let words: Vec<_> = line.split(' ').collect();
-        matches!(words.as_slice(), [_, "/sys/fs/cgroup", "cgroup2", ..]).then(|| words.get(3).copied()).flatten()
+        matches!(words.as_slice(), [_, "/sys/fs/cgroup", "cgroup2", ..])
+            .then(|| words.get(3).copied())
+            .flatten()
     });
     if options.is_some_and(|options| options.split(',').any(|option| option == "favordynmods")) {
         "mounted on /sys/fs/cgroup, with favordynmods"

@@ -99,9 +99,12 @@ pub trait VirtioDevice: Send {
         Ok(())
     }
 
-    /// Forgets everything since `activate`, rings included. When it returns, nothing that the device or the host
-    /// still does touches guest memory.
+    /// Forgets everything since `activate`, rings included, and waits for nothing. What the host still does with guest
+    /// memory is [`under_way`](Self::under_way): the driver is told that the reset is over when there is no more.
     fn reset(&mut self);
+
+    /// Takes back what the host has finished for a driver that is gone, without waiting for more.
+    fn drain(&mut self) {}
 
     /// Names and values of what the device did so far. A name never changes its meaning: statistics are read by
     /// programs.

@@ -14,8 +14,7 @@
 //! ```
 //!
 //! Invariants: a read-only device never asks its disk for a change, whatever features the driver claims. After
-//! [`reset`](VirtioDevice::reset) nothing of the driver's is under way, so nothing is written to memory that it
-//! may use for something else by then.
+//! [`reset`](VirtioDevice::reset) nothing more is started for the driver, and what is under way answers nobody.
 
 use std::io;
 use std::time::Instant;
@@ -39,6 +38,9 @@ pub(super) const QUEUE_SIZE: u16 = 256;
 /// Bytes that one turn may move. Buffers may overlap, so a bound on chains alone is none on work: the event
 /// loop would not come back while a guest reads its whole disk into one page, over and over.
 const TURN_BYTES: u64 = 4 << 20;
+/// Bytes under way at which the next request waits in the queue. A reset, a pause and the end of the machine wait for
+/// what is under way, and a ring full of the largest requests, 4 GiB, would keep a slow disk busy for a minute.
+const MAX_UNDER_WAY: u64 = 64 << 20;
 /// Bytes of the answer to GET_ID (5.2.6).
 const ID_BYTES: usize = 20;
 
@@ -65,9 +67,18 @@ pub struct BlockDevice<D> {
 struct Active {
     activation: Activation,
     under_way: UnderWay,
+    /// The queue waits for room under way.
+    crowded: bool,
 }
 
 impl Active {
+    /// Whether the queue waited for room and has it now.
+    const fn goes_on(&mut self) -> bool {
+        let goes_on = self.crowded && self.under_way.bytes() < MAX_UNDER_WAY;
+        self.crowded &= !goes_on;
+        goes_on
+    }
+
     fn ring(&mut self) -> Option<&mut Ring> {
         self.activation.rings.get_mut(QUEUE).and_then(Option::as_mut)
     }
@@ -107,9 +118,14 @@ impl<D: Disk> BlockDevice<D> {
         self.active.as_ref().map_or(0, |active| active.under_way.len())
     }
 
-    /// Answers what the disk has finished. To be called when it has something to tell.
-    pub fn settle(&mut self) -> Result<(), RingFault> {
-        self.with_active(Self::settle_active).unwrap_or(Ok(()))
+    /// Answers what the disk has finished. To be called when it has something to tell. There is a backlog where the
+    /// queue waited for that.
+    pub fn settle(&mut self) -> Result<Backlog, RingFault> {
+        let settled = self.with_active(|device, active| {
+            device.settle_active(active)?;
+            Ok(if active.goes_on() { Backlog::More } else { Backlog::Done })
+        });
+        settled.unwrap_or(Ok(Backlog::Done))
     }
 
     /// Lends what is active to `work`. A ring that broke stays gone: its chains with it, and whatever the disk
@@ -139,6 +155,11 @@ impl<D: Disk> BlockDevice<D> {
             if moved >= TURN_BYTES {
                 break;
             }
+            if active.under_way.bytes() >= MAX_UNDER_WAY {
+                active.crowded = true;
+                backlog = Backlog::Done;
+                break;
+            }
             let Some(chain) = active.ring().map_or(Ok(None), Ring::pop)? else {
                 backlog = Backlog::Done;
                 break;
@@ -164,7 +185,7 @@ impl<D: Disk> BlockDevice<D> {
             }
         }
         self.settle_active(active)?;
-        Ok(backlog)
+        Ok(if active.goes_on() { Backlog::More } else { backlog })
     }
 
     fn begin(&mut self, active: &mut Active, chain: Chain, request: Request) -> Result<(), RingFault> {
@@ -348,7 +369,7 @@ impl<D: Disk> VirtioDevice for BlockDevice<D> {
     fn activate(&mut self, activation: Activation) {
         let size = activation.rings.get(QUEUE).and_then(Option::as_ref).map_or(0, Ring::size);
         self.generation = self.generation.wrapping_add(1);
-        self.active = Some(Active { activation, under_way: UnderWay::new(size) });
+        self.active = Some(Active { activation, under_way: UnderWay::new(size), crowded: false });
     }
 
     fn notify(&mut self, queue: usize, now: Instant) -> Result<Backlog, RingFault> {
@@ -365,18 +386,21 @@ impl<D: Disk> VirtioDevice for BlockDevice<D> {
     fn quiesce(&mut self) -> Result<(), RingFault> {
         while self.in_flight() > 0 && self.disk.pending() > 0 {
             self.disk.wait();
-            self.settle()?;
+            let _ = self.settle()?;
         }
         Ok(())
     }
 
     fn reset(&mut self) {
         self.active = None;
-        while self.disk.pending() > 0 {
-            self.disk.submit();
-            self.disk.wait();
-            while self.disk.finished().is_some() {}
-        }
+        self.drain();
+    }
+
+    fn drain(&mut self) {
+        // What a turn left unsent when its ring broke, first; then the rest of what ended in parts.
+        self.disk.submit();
+        while self.disk.finished().is_some() {}
+        self.disk.submit();
     }
 
     fn counters(&self, report: &mut dyn FnMut(&'static str, u64)) {

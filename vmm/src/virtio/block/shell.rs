@@ -7,7 +7,6 @@ use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::Block;
-use crate::virtio::device::Backlog;
 use crate::virtio::mmio::Transport;
 
 /// Listens for completions.
@@ -29,7 +28,7 @@ impl MutEventSubscriber for Completions {
     fn process(&mut self, _events: Events, _ops: &mut EventOps<'_>) {
         // Emptied before the work: a completion during the work must be heard.
         let _ = self.event.read();
-        let _ = self.transport.work(|model| model.settle().map(|()| Backlog::Done));
+        self.transport.settle(Block::settle);
     }
 
     fn init(&mut self, ops: &mut EventOps<'_>) {

@@ -28,6 +28,8 @@ pub(super) struct UnderWay {
     pending: usize,
     /// How many of the pending jobs change the disk.
     changes: usize,
+    /// How many bytes the pending jobs move.
+    bytes: u64,
     /// Flushes that wait for changes, in order.
     held: VecDeque<Job>,
     next_order: u64,
@@ -37,7 +39,7 @@ impl UnderWay {
     /// Nothing is under way on a queue of `size` descriptors.
     pub(super) fn new(size: u16) -> Self {
         let jobs = (0..size).map(|_| None).collect();
-        Self { jobs, pending: 0, changes: 0, held: VecDeque::new(), next_order: 0 }
+        Self { jobs, pending: 0, changes: 0, bytes: 0, held: VecDeque::new(), next_order: 0 }
     }
 
     /// Gives a request its place in the order.
@@ -50,6 +52,11 @@ impl UnderWay {
     /// Pending jobs, and flushes that are held back.
     pub(super) fn len(&self) -> usize {
         self.pending.saturating_add(self.held.len())
+    }
+
+    /// Bytes that pending jobs move.
+    pub(super) const fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Whether `request` has to wait for others that came before it.
@@ -67,6 +74,7 @@ impl UnderWay {
         if let Some(place) = self.jobs.get_mut(usize::from(job.chain.head())) {
             self.pending = self.pending.saturating_add(1);
             self.changes = self.changes.saturating_add(usize::from(job.request.modifies()));
+            self.bytes = self.bytes.saturating_add(job.request.bytes());
             *place = Some(job);
         }
     }
@@ -76,6 +84,7 @@ impl UnderWay {
         let job = self.jobs.get_mut(usize::from(head))?.take()?;
         self.pending = self.pending.saturating_sub(1);
         self.changes = self.changes.saturating_sub(usize::from(job.request.modifies()));
+        self.bytes = self.bytes.saturating_sub(job.request.bytes());
         Some(job)
     }
 

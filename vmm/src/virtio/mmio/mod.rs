@@ -7,9 +7,13 @@
 //!            ACKNOWLEDGE, DRIVER        FEATURES_OK            DRIVER_OK
 //!   Reset ──────────────────────▶ Negotiating ─────▶ Configuring ─────▶ Active
 //!     ▲                                                   │               │ broken ring
-//!     │                                                   ▼               ▼
-//!     └──────────── status = 0 ◀───────────────────────────────── NeedsReset
+//!     │ nothing is under way                              ▼               ▼
+//!     └─────── Draining ◀── status = 0 ◀────────────────────────── NeedsReset
 //! ```
+//!
+//! A reset takes the rings away at once. What the host then still does with guest memory is waited for by the vCPU
+//! that asked for the reset, and by nobody else: it does not hold the device's lock meanwhile, so neither the event
+//! loop nor another vCPU waits with it.
 //!
 //! Invariant: queue addresses and sizes exist in [`Phase::Configuring`] only. Entering `Active` moves them
 //! into rings that have no setters, so a driver that rewrites them afterwards writes to nothing.
@@ -20,6 +24,7 @@ mod shell;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use vmm_sys_util::eventfd::EventFd;
 
@@ -44,7 +49,13 @@ enum Phase {
     Active { ready: Vec<bool> },
     /// The driver must reset the device before it works again.
     NeedsReset,
+    /// The driver did, and the host is not done with its memory yet. The status reads as it was until then.
+    Draining,
 }
+
+/// How often a vCPU that waits for the end of its reset looks whether it has come. Drivers reset what is idle, as a
+/// rule, and then nobody waits.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 struct State<D: ?Sized> {
     phase: Phase,
@@ -170,6 +181,18 @@ impl<D: VirtioDevice + ?Sized> Transport<D> {
         }
     }
 
+    /// As [`work`](Self::work), when the host finished something. Where the driver that asked for it is gone, the model
+    /// takes it back without a word.
+    pub fn settle(&self, work: impl FnOnce(&mut D) -> Result<Backlog, RingFault>) {
+        if self.work(work) == Backlog::More {
+            self.ring_all();
+        }
+        let mut state = self.lock();
+        if !matches!(state.phase, Phase::Active { .. }) {
+            self.drain(&mut state);
+        }
+    }
+
     /// Waits until nothing that the device began is still under way, see [`VirtioDevice::quiesce`]. Once the
     /// device has no turns any more, guest memory then stays as it is.
     pub fn quiesce(&self) {
@@ -230,7 +253,7 @@ impl<D: VirtioDevice + ?Sized> Transport<D> {
             reg::QUEUE_READY => u32::from(match &state.phase {
                 Phase::Configuring { queues, .. } => queues.get(select).is_some_and(QueueSetup::is_ready),
                 Phase::Active { ready } => ready.get(select).copied().unwrap_or(false),
-                Phase::Negotiating { .. } | Phase::NeedsReset => false,
+                Phase::Negotiating { .. } | Phase::NeedsReset | Phase::Draining => false,
             }),
             reg::STATUS => state.status,
             offset if offset == reg::SHM_LEN.0 || offset == reg::SHM_LEN.1 => u32::MAX,
@@ -254,6 +277,7 @@ impl<D: VirtioDevice + ?Sized> Transport<D> {
                 }
             }
             reg::QUEUE_SEL => state.queue_select = value,
+            reg::STATUS if value == 0 => self.reset(guard),
             reg::STATUS => self.write_status(state, value),
             _ => {
                 let select = state.queue_select as usize;
@@ -266,18 +290,40 @@ impl<D: VirtioDevice + ?Sized> Transport<D> {
         }
     }
 
-    /// Virtio 1.2, 2.1.1: bits are only ever added, in order, until a write of zero resets the device.
-    fn write_status(&self, state: &mut State<D>, value: u32) {
-        if value == 0 {
-            if !matches!(state.phase, Phase::NeedsReset) {
-                state.model.reset();
-            }
+    /// Takes the rings away, and comes back when the host has let go of what was in them: Linux takes a reset for done
+    /// when the write returns, and uses that memory for something else.
+    fn reset<'a>(&'a self, mut state: MutexGuard<'a, State<D>>) {
+        if !matches!(state.phase, Phase::NeedsReset | Phase::Draining) {
+            state.model.reset();
+        }
+        state.phase = Phase::Draining;
+        self.drain(&mut state);
+        while matches!(state.phase, Phase::Draining) {
+            drop(state);
+            // The event loop drains, too, but it may have ended with the machine.
+            std::thread::sleep(LOOK_AGAIN);
+            state = self.lock();
+            self.drain(&mut state);
+        }
+    }
+
+    /// Has the model take back what the host is done with. The last of it ends a reset.
+    fn drain(&self, state: &mut State<D>) {
+        state.model.drain();
+        if matches!(state.phase, Phase::Draining) && state.model.under_way() == 0 {
             state.phase = Phase::Negotiating { accepted: 0 };
             state.status = 0;
             state.queue_select = 0;
             state.device_features_select = 0;
             state.driver_features_select = 0;
             self.line.reasons.store(0, Ordering::SeqCst);
+        }
+    }
+
+    /// Virtio 1.2, 2.1.1: bits are only ever added, in order, until a write of zero resets the device.
+    fn write_status(&self, state: &mut State<D>, value: u32) {
+        if matches!(state.phase, Phase::Draining) {
+            self.complain(format_args!("the driver did not wait for the end of its reset; ignored"));
             return;
         }
         let added = value & !state.status;
@@ -329,16 +375,23 @@ impl<D: VirtioDevice + ?Sized> Transport<D> {
                     features: accepted,
                     interrupt: self.line.clone(),
                 });
-                for bell in self.bells.get().into_iter().flat_map(|bells| bells.iter()) {
-                    if let Err(error) = bell.write(1) {
-                        log::error!("{}: cannot ring its own doorbell: {error}", self.name);
-                    }
-                }
+                self.ring_all();
             }
             Err(fault) => {
                 // The bit is set so that the driver sees a device that started and then failed.
                 state.status |= status::DRIVER_OK;
                 self.stop(state, &fault);
+            }
+        }
+    }
+}
+
+impl<D: VirtioDevice + ?Sized> Transport<D> {
+    /// Gives every queue a turn.
+    fn ring_all(&self) {
+        for bell in self.bells.get().into_iter().flat_map(|bells| bells.iter()) {
+            if let Err(error) = bell.write(1) {
+                log::error!("{}: cannot ring its own doorbell: {error}", self.name);
             }
         }
     }

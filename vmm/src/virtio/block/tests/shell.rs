@@ -12,6 +12,33 @@ use crate::virtio::mmio::{Doorbells, Transport};
 /// Milliseconds after which a test has failed.
 const DEADLINE: i32 = 10_000;
 
+const NEGOTIATED: u32 = status::ACKNOWLEDGE | status::DRIVER | status::FEATURES_OK;
+const RUNNING: u32 = NEGOTIATED | status::DRIVER_OK;
+
+/// What a driver does up to DRIVER_OK, with a new queue.
+fn start_driver<D: Disk>(transport: &Transport<BlockDevice<D>>, ram: &GuestRam) -> GuestQueue {
+    let queue = GuestQueue::new(ram, GuestAddress(0x1_0000), 64);
+    let address = |place: GuestAddress| u32::try_from(place.0).unwrap();
+    for (offset, value) in [
+        (reg::STATUS, status::ACKNOWLEDGE),
+        (reg::STATUS, status::ACKNOWLEDGE | status::DRIVER),
+        (reg::DRIVER_FEATURES_SEL, 0),
+        (reg::DRIVER_FEATURES, 1 << 9),
+        (reg::DRIVER_FEATURES_SEL, 1),
+        (reg::DRIVER_FEATURES, u32::try_from(VERSION_1 >> 32).unwrap()),
+        (reg::STATUS, NEGOTIATED),
+        (reg::QUEUE_SIZE, 64),
+        (reg::QUEUE_DESC.0, address(queue.descriptors())),
+        (reg::QUEUE_DRIVER.0, address(queue.available())),
+        (reg::QUEUE_DEVICE.0, address(queue.used_ring())),
+        (reg::QUEUE_READY, 1),
+        (reg::STATUS, RUNNING),
+    ] {
+        transport.write(offset, &value.to_le_bytes());
+    }
+    queue
+}
+
 struct Machine {
     ram: GuestRam,
     queue: GuestQueue,
@@ -46,27 +73,7 @@ impl Machine {
     }
 
     fn start_driver(&mut self) {
-        self.queue = GuestQueue::new(&self.ram, GuestAddress(0x1_0000), 64);
-        let write = |offset, value: u32| self.transport.write(offset, &value.to_le_bytes());
-        let address = |place: GuestAddress| u32::try_from(place.0).unwrap();
-        let negotiated = status::ACKNOWLEDGE | status::DRIVER | status::FEATURES_OK;
-        for (offset, value) in [
-            (reg::STATUS, status::ACKNOWLEDGE),
-            (reg::STATUS, status::ACKNOWLEDGE | status::DRIVER),
-            (reg::DRIVER_FEATURES_SEL, 0),
-            (reg::DRIVER_FEATURES, 1 << 9),
-            (reg::DRIVER_FEATURES_SEL, 1),
-            (reg::DRIVER_FEATURES, u32::try_from(VERSION_1 >> 32).unwrap()),
-            (reg::STATUS, negotiated),
-            (reg::QUEUE_SIZE, 64),
-            (reg::QUEUE_DESC.0, address(self.queue.descriptors())),
-            (reg::QUEUE_DRIVER.0, address(self.queue.available())),
-            (reg::QUEUE_DEVICE.0, address(self.queue.used_ring())),
-            (reg::QUEUE_READY, 1),
-            (reg::STATUS, negotiated | status::DRIVER_OK),
-        ] {
-            write(offset, value);
-        }
+        self.queue = start_driver(&self.transport, &self.ram);
     }
 
     fn offer(&mut self, kind: u32, sector: u32, data: Option<Buffer>) {
@@ -141,4 +148,87 @@ fn a_machine_that_pauses_has_nothing_under_way() {
     machine.transport.quiesce();
     assert_eq!(machine.transport.model(|model| model.in_flight()), 0);
     assert_eq!(machine.queue.used().len(), 11);
+}
+
+/// A driver that asked a slow disk for something.
+struct Slow {
+    ram: GuestRam,
+    queue: GuestQueue,
+    transport: Arc<Transport<BlockDevice<MemoryDisk>>>,
+}
+
+impl Slow {
+    fn new() -> Self {
+        let ram = testing::ram();
+        let model = BlockDevice::new(MemoryDisk::later(16), "root", false, Limit::default());
+        let interrupt = EventFd::new(EFD_NONBLOCK).unwrap();
+        let transport = Arc::new(Transport::new("disk", model, ram.clone(), interrupt));
+        let queue = start_driver(&transport, &ram);
+        let mut slow = Self { ram, queue, transport };
+        slow.ask();
+        slow
+    }
+
+    fn ask(&mut self) {
+        self.ram.write_obj([IN, 0, 0, 0], GuestAddress(HEADER_AT)).unwrap();
+        let (header, data) = (Buffer::readable(HEADER_AT, 16), Buffer::writable(DATA_AT, 512));
+        self.queue.offer(&[header, data, Buffer::writable(STATUS_AT, 1)]);
+        self.turn();
+    }
+
+    fn turn(&self) {
+        let _ = self.transport.work(|model| model.notify(0, Instant::now()));
+    }
+
+    fn status(&self) -> u32 {
+        let mut word = [0; 4];
+        self.transport.read(reg::STATUS, &mut word);
+        u32::from_le_bytes(word)
+    }
+
+    fn finish(&self) {
+        self.transport.model(|model| model.disk_mut().finish(0));
+    }
+}
+
+#[test]
+fn a_reset_waits_for_the_disk_on_the_vcpu_that_asked_for_it_and_holds_nobody_else() {
+    let mut slow = Slow::new();
+    let vcpu = {
+        let transport = slow.transport.clone();
+        std::thread::spawn(move || transport.write(reg::STATUS, &0u32.to_le_bytes()))
+    };
+    while slow.transport.model(|model| model.in_flight()) > 0 {
+        std::thread::yield_now();
+    }
+    // This thread is the event loop, and another vCPU.
+    slow.transport.counters(&mut |_, _| ());
+    slow.transport.settle(BlockDevice::settle);
+    assert_eq!(slow.transport.model(|model| model.under_way()), 1);
+    assert_eq!(slow.status(), RUNNING, "the reset is not over");
+    slow.transport.write(reg::STATUS, &status::ACKNOWLEDGE.to_le_bytes());
+    assert_eq!(slow.status(), RUNNING, "and nothing starts before it is");
+    assert!(!vcpu.is_finished());
+    slow.finish();
+    vcpu.join().unwrap();
+    assert_eq!((slow.status(), slow.queue.used().len()), (0, 0));
+    slow.queue = start_driver(&slow.transport, &slow.ram);
+    slow.ask();
+    slow.finish();
+    slow.transport.settle(BlockDevice::settle);
+    assert_eq!(slow.queue.used().len(), 1);
+}
+
+#[test]
+fn a_ring_that_breaks_needs_reset_at_once_however_slow_the_disk_is() {
+    let mut slow = Slow::new();
+    slow.queue.make_available(99);
+    slow.turn();
+    assert_eq!(slow.status(), RUNNING | status::DEVICE_NEEDS_RESET);
+    assert_eq!(slow.transport.model(|model| model.under_way()), 1);
+    slow.finish();
+    slow.transport.settle(BlockDevice::settle);
+    assert_eq!(slow.transport.model(|model| model.under_way()), 0, "a pause need not wait for a driver");
+    slow.transport.write(reg::STATUS, &0u32.to_le_bytes());
+    assert_eq!((slow.status(), slow.queue.used().len()), (0, 0));
 }
