@@ -103,8 +103,9 @@ impl Machine<'_> {
     fn accelerator(&self) -> Vec<&'static str> {
         match (self.accelerator, self.pace, self.board) {
             (Accelerator::Kvm, ..) => vec!["-accel", "kvm", "-smp", "2"],
-            // With two processors on two threads, about one boot in fifteen ended in a soft lockup of the board's
-            // kernel while a VM went away; QEMU 7.2's SVM is the suspect. With one there is nobody to wait for.
+            // With two processors on two threads, about one boot in fifteen ended in a soft lockup. QEMU's VMRUN keeps
+            // the vector of an interrupt that it injected; when the other processor makes it leave the guest before the guest's
+            // next exit, it delivers that interrupt again, whether the guest takes interrupts or not.
             (Accelerator::Emulation, Pace::Real, Board::QemuX86_64) => vec!["-accel", "tcg", "-smp", "1"],
             (Accelerator::Emulation, Pace::Real, _) => vec!["-accel", "tcg,thread=multi", "-smp", "2"],
             (Accelerator::Emulation, Pace::Counted, _) => {
