@@ -20,6 +20,8 @@ pub const STOP_TIMEOUT_S: std::ops::RangeInclusive<u64> = 1..=3600;
 pub struct GuestConfig {
     /// Program and arguments. Empty: the kernel command line has to name one.
     pub command: Vec<String>,
+    /// Run once beside the command; when it has ended well, the guest is warm. Empty: warm at once.
+    pub warm_up: Vec<String>,
     pub working_dir: String,
     pub env: BTreeMap<String, String>,
     pub when_done: WhenDone,
@@ -61,6 +63,7 @@ impl Default for GuestConfig {
     fn default() -> GuestConfig {
         GuestConfig {
             command: Vec::new(),
+            warm_up: Vec::new(),
             working_dir: "/".to_owned(),
             env: BTreeMap::new(),
             when_done: WhenDone::default(),
@@ -84,6 +87,7 @@ fn shape(table: &mut Table<'_>) -> GuestConfig {
     let default = GuestConfig::default();
     GuestConfig {
         command: command(&table.entry("command"), MAX_ARGUMENTS, |_| Ok(())),
+        warm_up: command(&table.entry("warm_up"), MAX_ARGUMENTS, |_| Ok(())),
         working_dir: table
             .entry("working_dir")
             .text_as("an absolute path", |text| absolute(text).then(|| text.to_owned()))

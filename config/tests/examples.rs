@@ -73,10 +73,14 @@ fn the_machine_example_uses_every_key_and_lies_beside_its_files() {
 }
 
 #[test]
-fn the_guest_example_states_the_defaults_but_command_and_environment() {
+fn the_guest_example_states_the_defaults_but_commands_and_environment() {
     let guest = GuestConfig::load(&folder().join("workload.toml")).unwrap();
-    let expected =
-        GuestConfig { command: guest.command.clone(), env: guest.env.clone(), ..GuestConfig::default() };
+    let expected = GuestConfig {
+        command: guest.command.clone(),
+        warm_up: guest.warm_up.clone(),
+        env: guest.env.clone(),
+        ..GuestConfig::default()
+    };
     assert_eq!(guest, expected);
     assert_eq!(guest.stop_signal.number(), 15);
 }

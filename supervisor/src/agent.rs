@@ -181,6 +181,8 @@ impl Talk<'_> {
                 self.reporter.line(&format!("({bytes} bytes of output lost in the guest)"));
                 return Ok(());
             }
+            // Between an agent and whoever takes or wakes a snapshot.
+            FromAgent::Warm { .. } | FromAgent::Held | FromAgent::Identified => return Ok(()),
             FromAgent::Exited { status } => What::WorkloadEnded(match status {
                 ExitStatus::Code(code) => WorkloadEnd::Code(code),
                 ExitStatus::Signal(signal) => WorkloadEnd::Signal(signal),

@@ -7,20 +7,23 @@
 
 use crate::{
     boot::Plan,
+    call_port::CallPort,
     clock::Uptime,
     console::Console,
+    copies::Copies,
+    entropy, identity,
     intake::Intake,
     lifecycle::{Action, Ending, Event, Lifecycle},
     link::{Link, Route},
     outbox::{Notice, Outbox},
+    session::Wishes,
     signals::{Signals, Told},
-    stop_port::StopPort,
     vsock::Vsock,
-    workload::{Workload, describe, reap},
+    workload::{Workload, describe, hold_all, reap, release_all},
 };
 use hearth_buttons::Buttons;
 use hearth_config::guest::GuestConfig;
-use hearth_wire::ExitStatus;
+use hearth_wire::{ExitStatus, FromAgent};
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
@@ -60,9 +63,14 @@ pub(crate) struct Agent {
     signals: Signals,
     buttons: Buttons,
     link: Link<Vsock>,
-    stop_port: StopPort,
+    call_port: CallPort,
+    copies: Copies,
     /// Kept after its end, for what its orphans still write.
     workload: Option<Workload>,
+    /// The same of what warms it up.
+    warm_up: Option<Workload>,
+    /// How the warm-up ended, for a host that comes late.
+    warmth: Option<Notice>,
     /// For a host that comes late. Before the first start there is nothing to tell.
     present: Option<Notice>,
     /// How the workload ended, for the console, behind all that it wrote.
@@ -84,8 +92,11 @@ impl Agent {
             signals: Signals::block().map_err(AgentFault::Signals)?,
             buttons: Buttons::default(),
             link: Link::new(Vsock, Uptime::now()),
-            stop_port: StopPort::open(),
+            call_port: CallPort::open(),
+            copies: Copies::default(),
             workload: None,
+            warm_up: None,
+            warmth: None,
             present: None,
             last_line: None,
         })
@@ -103,8 +114,12 @@ impl Agent {
                 self.farewell()?;
                 return Ok(ending);
             }
-            self.wait(self.lifecycle.deadline())?;
+            self.wait([self.lifecycle.deadline(), self.copies.deadline()].into_iter().flatten().min())?;
             finished = self.apply(Event::Tick);
+            if self.copies.is_late(Uptime::now()) {
+                self.console.line("nobody says who this copy is; it goes on as it was");
+                self.release();
+            }
         }
     }
 
@@ -113,42 +128,86 @@ impl Agent {
         while let Some(told) = self.signals.next() {
             let finished = match told {
                 Told::Child => self.reap(),
-                Told::Stop => self.apply(Event::StopAsked { grace: self.config.stop_timeout }),
+                Told::Stop => self.stop(self.config.stop_timeout),
             };
             if finished.is_some() {
                 return finished;
             }
         }
-        if let Some(grace) = self.stop_port.turn() {
-            let finished = self.apply(Event::StopAsked { grace });
+        if let Some(message) = self.call_port.turn() {
+            let mut wishes = Wishes::default();
+            wishes.add(message);
+            let (answer, finished) = self.grant(wishes);
+            self.call_port.answer(answer.map(FromAgent::from).as_ref());
             if finished.is_some() {
                 return finished;
             }
         }
         if self.buttons.pressed() {
             self.console.line("the power button was pressed");
-            let finished = self.apply(Event::StopAsked { grace: self.config.stop_timeout });
+            let finished = self.stop(self.config.stop_timeout);
             if finished.is_some() {
                 return finished;
             }
         }
         let open = self.intake.is_open(Uptime::now(), self.outbox.waiting());
-        if let Some(workload) = &mut self.workload
-            && open
-        {
-            workload.read(&mut self.outbox);
+        if open {
+            for workload in self.workload.iter_mut().chain(&mut self.warm_up) {
+                workload.read(&mut self.outbox);
+            }
         }
-        let stop = self.deliver();
-        stop.and_then(|grace| self.apply(Event::StopAsked { grace }))
+        let wishes = self.deliver();
+        let (answer, finished) = self.grant(wishes);
+        if let Some(answer) = answer {
+            self.outbox.notice(answer);
+        }
+        finished
     }
 
-    /// Brings output on its way. Returns the grace of a stop that the host asked for.
-    fn deliver(&mut self) -> Option<Duration> {
-        let news = self.link.turn(Uptime::now(), &mut self.outbox);
+    /// Does what the host wants, and says what it is to be answered.
+    fn grant(&mut self, wishes: Wishes) -> (Option<Notice>, Option<Ending>) {
+        let mut answer = None;
+        if wishes.hold {
+            hold_all();
+            self.copies.hold();
+            answer = Some(Notice::Held);
+        }
+        if let Some(identity) = wishes.identity {
+            for fault in identity::take_on(&identity) {
+                self.console.line(&fault);
+            }
+            self.release();
+            answer = Some(Notice::Identified);
+        }
+        (answer, wishes.stop.and_then(|grace| self.stop(grace)))
+    }
+
+    /// Whoever is to end has to go on first.
+    fn stop(&mut self, grace: Duration) -> Option<Ending> {
+        self.release();
+        self.apply(Event::StopAsked { grace })
+    }
+
+    fn release(&mut self) {
+        if self.copies.release() {
+            release_all();
+        }
+    }
+
+    /// Brings output on its way. Returns what the host wants.
+    fn deliver(&mut self) -> Wishes {
+        let now = Uptime::now();
+        let news = self.link.turn(now, &mut self.outbox);
+        if news.lost {
+            self.copies.host_gone(now);
+            // Perhaps this is a copy now, and nobody will say so. Where there is no such device, nothing is lost.
+            let _ = entropy::stir_from_device();
+        }
         if let Some(present) = self.present
             && news.welcomed
         {
             self.outbox.introduce(present);
+            self.warmth.into_iter().for_each(|warmth| self.outbox.notice(warmth));
         }
         if let Some(note) = news.note {
             self.console.line(&note);
@@ -161,7 +220,7 @@ impl Agent {
             self.print_last_line();
         }
         self.console.turn();
-        news.stop
+        news.wishes
     }
 
     fn print(&mut self) {
@@ -193,11 +252,12 @@ impl Agent {
 
     fn start(&mut self) -> Event {
         // What the last run left behind would share ports and files with the next one.
-        self.workload.iter().for_each(Workload::kill);
+        self.workload.iter().chain(&self.warm_up).for_each(Workload::kill);
         match Workload::start(&self.config) {
             Ok(workload) => {
                 self.tell(Notice::Started { pid: workload.pid() });
                 self.workload = Some(workload);
+                self.start_warm_up();
                 Event::Started
             }
             Err(errno) => {
@@ -208,6 +268,25 @@ impl Agent {
         }
     }
 
+    fn start_warm_up(&mut self) {
+        self.warm_up = None;
+        if self.config.warm_up.is_empty() {
+            return self.warmed_up(ExitStatus::Code(0));
+        }
+        match Workload::start_command(&self.config, &self.config.warm_up) {
+            Ok(warm_up) => self.warm_up = Some(warm_up),
+            Err(errno) => self.warmed_up(ExitStatus::NotStarted(errno as i32)),
+        }
+    }
+
+    fn warmed_up(&mut self, status: ExitStatus) {
+        if status != ExitStatus::Code(0) {
+            self.console.line(&format!("the warm-up failed: {}", describe(status)));
+        }
+        self.warmth = Some(Notice::Warm(status));
+        self.outbox.notice(Notice::Warm(status));
+    }
+
     fn signal(&self, number: i32) {
         if let Some(workload) = &self.workload {
             workload.signal(number);
@@ -215,7 +294,12 @@ impl Agent {
     }
 
     fn reap(&mut self) -> Option<Ending> {
-        let status = reap(self.workload.as_mut())?;
+        let [ended, warmed_up] = reap([self.workload.as_mut(), self.warm_up.as_mut()]);
+        if let Some(status) = warmed_up {
+            self.warm_up.iter_mut().for_each(|warm_up| warm_up.read(&mut self.outbox));
+            self.warmed_up(status);
+        }
+        let status = ended?;
         if let Some(workload) = &mut self.workload {
             workload.read(&mut self.outbox);
         }
@@ -240,8 +324,9 @@ impl Agent {
         self.link.leave();
         // Nothing more is read, so nothing must wake the loop for it.
         self.workload = None;
+        self.warm_up = None;
         self.intake = Intake::new();
-        self.stop_port = StopPort::default();
+        self.call_port = CallPort::default();
         loop {
             while self.signals.next().is_some() {}
             self.buttons.pressed();
@@ -281,12 +366,11 @@ impl Agent {
     fn wait(&self, deadline: Option<Uptime>) -> Result<(), AgentFault> {
         let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
         fds.extend(self.buttons.descriptors().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
-        if let Some(workload) = &self.workload
-            && self.intake.deadline().is_none()
-        {
-            fds.extend(workload.fds().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        if self.intake.deadline().is_none() {
+            let workloads = self.workload.iter().chain(&self.warm_up);
+            fds.extend(workloads.flat_map(Workload::fds).map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         }
-        fds.extend(self.stop_port.fds().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        fds.extend(self.call_port.fds().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         fds.extend(self.link.interest(&self.outbox).map(|(fd, flags)| PollFd::new(fd, flags)));
         if !self.console.is_empty() {
             fds.push(PollFd::new(self.console.fd(), PollFlags::POLLOUT));

@@ -7,7 +7,7 @@
 
 use crate::{
     cmdline::KernelArgs,
-    loopback,
+    interfaces,
     mounts::{self, MountFault},
     root::{self, Layer, RootFault},
 };
@@ -69,7 +69,7 @@ pub(crate) fn boot() -> Result<Plan, BootFault> {
             remarks.push(reason(&fault.to_string(), fault.errno()));
         }
     }
-    if let Err(errno) = loopback::bring_up() {
+    if let Err(errno) = interfaces::bring_loopback_up() {
         remarks.push(reason("cannot bring up the loopback interface", errno));
     }
     // Ctrl-Alt-Del becomes a signal, so that it stops the workload in good order.

@@ -20,9 +20,9 @@ impl Host {
         (Self { socket, decoder: Decoder::new() }, agent)
     }
 
-    pub(crate) fn say(&mut self, message: ToAgent) {
+    pub(crate) fn say(&mut self, message: &ToAgent) {
         let mut buf = [0; MAX_FRAME];
-        self.say_raw(encode(&message, &mut buf).expect("fits"));
+        self.say_raw(encode(message, &mut buf).expect("fits"));
     }
 
     pub(crate) fn say_raw(&mut self, bytes: &[u8]) {
@@ -30,7 +30,7 @@ impl Host {
     }
 
     pub(crate) fn welcome(&mut self) {
-        self.say(ToAgent::Welcome { protocol: PROTOCOL_VERSION, heartbeat_ms: 1000 });
+        self.say(&ToAgent::Welcome { protocol: PROTOCOL_VERSION, heartbeat_ms: 1000 });
     }
 
     /// All that has come, and whether the agent hung up.

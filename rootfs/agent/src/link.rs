@@ -16,7 +16,7 @@
 use crate::{
     clock::Uptime,
     outbox::Outbox,
-    session::{Session, SessionFault},
+    session::{Session, SessionFault, Wishes},
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::{
@@ -71,7 +71,9 @@ pub(crate) enum Route {
 pub(crate) struct News {
     /// A host listens now and knows nothing yet.
     pub(crate) welcomed: bool,
-    pub(crate) stop: Option<Duration>,
+    pub(crate) wishes: Wishes,
+    /// The host that was there is not any more.
+    pub(crate) lost: bool,
     /// Something a person may want to know.
     pub(crate) note: Option<String>,
 }
@@ -197,9 +199,10 @@ impl<D: Dial> Link<D> {
         match session.turn(now, outbox) {
             Ok(heard) => {
                 news.welcomed = heard.welcomed;
-                news.stop = heard.stop;
+                news.wishes = heard.wishes;
             }
             Err(fault) => {
+                news.lost = session.is_open();
                 // A host that hangs up before it welcomed anybody is just not ready yet.
                 if session.is_open() || matches!(fault, SessionFault::Protocol { .. }) {
                     news.note = Some(lost(&fault));

@@ -197,7 +197,7 @@ fn another_protocol_is_told_and_tried_again() {
     let mut link = Link::new(script, AT(0));
     let mut outbox = Outbox::default();
     link.turn(AT(0), &mut outbox);
-    host.say(hearth_wire::ToAgent::Welcome { protocol: 9, heartbeat_ms: 1 });
+    host.say(&hearth_wire::ToAgent::Welcome { protocol: 9, heartbeat_ms: 1 });
     let news = link.turn(AT(0), &mut outbox);
     let note = news.note.expect("worth a line");
     assert_eq!(note, "lost the host: it speaks protocol 9, this agent speaks 1");

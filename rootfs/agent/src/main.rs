@@ -5,28 +5,31 @@
 //! Invariant: PID 1 never ends. Whatever goes wrong is told in one line on the console, and then the guest
 //! powers off; a kernel panic would tell the host less.
 //!
-//! One thread, one loop around `poll` (`agent`). What decides (`lifecycle`, `outbox`, `intake`, `session`, `cmdline`) makes
+//! One thread, one loop around `poll` (`agent`). What decides (`lifecycle`, `copies`, `outbox`, `intake`, `session`, `cmdline`) makes
 //! no system call; what makes system calls (`boot`, `workload`, `console`, `power`) decides little.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod agent;
 mod boot;
+mod call_port;
 mod clock;
 mod cmdline;
 mod console;
+mod copies;
+mod entropy;
 #[cfg(test)]
 mod fake_host;
+mod identity;
 mod intake;
+mod interfaces;
 mod lifecycle;
 mod link;
-mod loopback;
 mod mounts;
 mod outbox;
 mod power;
 mod root;
 mod session;
 mod signals;
-mod stop_port;
 mod vsock;
 mod workload;
 

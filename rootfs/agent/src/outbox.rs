@@ -24,6 +24,9 @@ const MAX_NOTICES: usize = 16;
 pub(crate) enum Notice {
     Started { pid: u32 },
     Exited(ExitStatus),
+    Warm(ExitStatus),
+    Held,
+    Identified,
 }
 
 impl From<Notice> for FromAgent {
@@ -31,6 +34,9 @@ impl From<Notice> for FromAgent {
         match notice {
             Notice::Started { pid } => Self::Started { pid },
             Notice::Exited(status) => Self::Exited { status },
+            Notice::Warm(status) => Self::Warm { status },
+            Notice::Held => Self::Held,
+            Notice::Identified => Self::Identified,
         }
     }
 }

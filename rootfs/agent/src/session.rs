@@ -10,7 +10,9 @@
 //! ```
 
 use crate::{clock::Uptime, outbox::Outbox};
-use hearth_wire::{Decoder, FrameFault, FromAgent, MAX_FRAME, PROTOCOL_VERSION, ToAgent, Version, encode};
+use hearth_wire::{
+    Decoder, FrameFault, FromAgent, Identity, MAX_FRAME, PROTOCOL_VERSION, ToAgent, Version, encode,
+};
 use std::{
     io::{self, ErrorKind, Read, Write},
     ops::Range,
@@ -48,7 +50,33 @@ pub(crate) enum SessionFault {
 pub(crate) struct Heard {
     /// The session is open since this turn.
     pub(crate) welcomed: bool,
+    /// The newest of each kind counts.
+    pub(crate) wishes: Wishes,
+}
+
+/// What the host wants of the guest.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wishes {
+    /// An end, after this grace.
     pub(crate) stop: Option<Duration>,
+    /// Every process to stand still.
+    pub(crate) hold: bool,
+    pub(crate) identity: Option<Box<Identity>>,
+}
+
+impl Wishes {
+    /// One more. `Welcome` is none.
+    pub(crate) fn add(&mut self, message: ToAgent) {
+        match message {
+            ToAgent::Welcome { .. } => {}
+            ToAgent::Shutdown { grace_ms } => {
+                let grace = Duration::from_millis(grace_ms.into());
+                self.stop = Some(self.stop.map_or(grace, |earlier| earlier.min(grace)));
+            }
+            ToAgent::Hold => self.hold = true,
+            ToAgent::Identify(identity) => self.identity = Some(Box::new(identity)),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -152,10 +180,7 @@ impl<S: Read + Write> Session<S> {
                 };
                 self.phase = Phase::Open { every, next_beat: now, seq };
             }
-            ToAgent::Shutdown { grace_ms } => {
-                let grace = Duration::from_millis(grace_ms.into());
-                heard.stop = Some(heard.stop.map_or(grace, |earlier| earlier.min(grace)));
-            }
+            wish => heard.wishes.add(wish),
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{fake_host::Host, outbox::Notice};
-use hearth_wire::{ExitStatus, Output, Stream};
+use hearth_wire::{ExitStatus, Hostname, Identity, Output, Seed, Stream};
 use std::os::unix::net::UnixStream;
 
 const AT: fn(u64) -> Uptime = Uptime::at_millis;
@@ -79,7 +79,7 @@ fn heartbeats_keep_the_hosts_pace_and_never_come_in_bursts() {
 fn an_absurd_pace_is_bounded() {
     let (mut host, mut session, mut outbox) = open();
     for (asked, given) in [(0, 100), (u32::MAX, 60_000)] {
-        host.say(ToAgent::Welcome { protocol: PROTOCOL_VERSION, heartbeat_ms: asked });
+        host.say(&ToAgent::Welcome { protocol: PROTOCOL_VERSION, heartbeat_ms: asked });
         assert!(!session.turn(AT(0), &mut outbox).expect("open").welcomed, "only the first one opens");
         assert_eq!(session.next_beat(), Some(AT(given)));
     }
@@ -88,11 +88,17 @@ fn an_absurd_pace_is_bounded() {
 #[test]
 fn shutdown_is_heard_and_the_shortest_grace_counts() {
     let (mut host, mut session, mut outbox) = open();
-    host.say(ToAgent::Shutdown { grace_ms: 900 });
-    host.say(ToAgent::Shutdown { grace_ms: 200 });
-    host.say(ToAgent::Shutdown { grace_ms: 500 });
+    host.say(&ToAgent::Shutdown { grace_ms: 900 });
+    host.say(&ToAgent::Shutdown { grace_ms: 200 });
+    host.say(&ToAgent::Shutdown { grace_ms: 500 });
     let heard = session.turn(AT(1), &mut outbox).expect("open");
-    assert_eq!(heard, Heard { welcomed: false, stop: Some(Duration::from_millis(200)) });
+    assert_eq!(
+        heard,
+        Heard {
+            welcomed: false,
+            wishes: Wishes { stop: Some(Duration::from_millis(200)), ..Wishes::default() }
+        }
+    );
 }
 
 #[test]
@@ -192,10 +198,32 @@ fn faults_of_the_host_end_the_session() {
     assert!(matches!(session.turn(AT(1), &mut outbox), Err(SessionFault::Frame(_))));
 
     let (mut host, mut session, mut outbox) = open();
-    host.say(ToAgent::Welcome { protocol: 2, heartbeat_ms: 1000 });
+    host.say(&ToAgent::Welcome { protocol: 2, heartbeat_ms: 1000 });
     assert!(matches!(session.turn(AT(1), &mut outbox), Err(SessionFault::Protocol { theirs: 2 })));
 
     let (host, mut session, mut outbox) = open();
     drop(host);
     assert!(matches!(session.turn(AT(1), &mut outbox), Err(SessionFault::HungUp)));
+}
+
+#[test]
+fn what_a_snapshot_asks_for_is_heard_and_answered_in_order() {
+    let (mut host, mut session, mut outbox) = open();
+    host.say(&ToAgent::Hold);
+    let heard = session.turn(AT(10), &mut outbox).expect("open");
+    assert_eq!(heard.wishes, Wishes { hold: true, ..Wishes::default() });
+    outbox.notice(Notice::Held);
+    host.say(&ToAgent::Identify(Identity {
+        seed: Seed([1; 32]),
+        wall_clock_ns: 0,
+        hostname: Hostname::default(),
+        machine_id: [2; 16],
+        macs: std::iter::once([3; 6]).collect(),
+    }));
+    let heard = session.turn(AT(20), &mut outbox).expect("open");
+    let identity = heard.wishes.identity.expect("heard");
+    assert_eq!((identity.machine_id, identity.macs.as_slice()), ([2; 16], [[3; 6]].as_slice()));
+    outbox.notice(Notice::Identified);
+    session.turn(AT(30), &mut outbox).expect("open");
+    assert_eq!(host.hear().0, [FromAgent::Held, FromAgent::Identified]);
 }

@@ -50,9 +50,14 @@ const STREAMS: [Stream; 2] = [Stream::Stdout, Stream::Stderr];
 
 impl Workload {
     pub(crate) fn start(config: &GuestConfig) -> Result<Self, Errno> {
-        // Inherited by the child. There is one workload only, so PID 1 can lend it its own working directory.
+        Self::start_command(config, &config.command)
+    }
+
+    /// A command with the workload's environment and folder, and a process group of its own.
+    pub(crate) fn start_command(config: &GuestConfig, command: &[String]) -> Result<Self, Errno> {
+        // Inherited by the child. PID 1 starts one at a time, so it can lend it its own working directory.
         chdir(config.working_dir.as_str())?;
-        let started = spawn(config);
+        let started = spawn(config, command);
         // "/" always is.
         let _ = chdir("/");
         started
@@ -108,32 +113,46 @@ impl Workload {
     }
 }
 
-/// Takes the exit status of every dead child, orphans included, and returns the workload's if it was among them.
-pub(crate) fn reap(mut workload: Option<&mut Workload>) -> Option<ExitStatus> {
-    let mut own = None;
+/// Has every process but this one stand still; a process that was started by another one's order is included.
+pub(crate) fn hold_all() {
+    // As PID 1 says it, "everybody" is everybody else. Fails only where there is nobody.
+    let _ = kill(Pid::from_raw(-1), Signal::SIGSTOP);
+}
+
+/// And has them go on.
+pub(crate) fn release_all() {
+    let _ = kill(Pid::from_raw(-1), Signal::SIGCONT);
+}
+
+/// Takes the exit status of every dead child, orphans included, and returns the ends of `own` that were among them, each
+/// in its place.
+pub(crate) fn reap<const N: usize>(mut own: [Option<&mut Workload>; N]) -> [Option<ExitStatus>; N] {
+    let mut ends = [None; N];
     loop {
         let (child, status) = match waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::Exited(pid, code)) => (pid, ExitStatus::Code(code)),
             Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, ExitStatus::Signal(signal as i32)),
             // A child that died of a real-time signal is reaped, but nix has no name for that; whose death it
             // was shows by who is gone.
-            Err(Errno::EINVAL) => match workload.as_ref().filter(|workload| workload.is_gone()) {
+            Err(Errno::EINVAL) => match own.iter().flatten().find(|workload| workload.is_gone()) {
                 Some(workload) => (workload.pid, ExitStatus::Signal(SOME_REALTIME_SIGNAL)),
                 None => continue,
             },
-            Ok(WaitStatus::StillAlive) => return own,
+            Ok(WaitStatus::StillAlive) => return ends,
             Ok(_) | Err(Errno::EINTR) => continue,
-            Err(_) => return own,
+            Err(_) => return ends,
         };
-        if let Some(workload) = &mut workload {
-            own = own.or(workload.ended(child, status));
+        for (workload, end) in own.iter_mut().zip(&mut ends) {
+            if let Some(workload) = workload {
+                *end = end.or(workload.ended(child, status));
+            }
         }
     }
 }
 
-fn spawn(config: &GuestConfig) -> Result<Workload, Errno> {
-    let program = find(config)?;
-    let args = texts(config.command.iter().cloned())?;
+fn spawn(config: &GuestConfig, command: &[String]) -> Result<Workload, Errno> {
+    let program = find(config, command)?;
+    let args = texts(command.iter().cloned())?;
     let env = texts(environment(config))?;
 
     let input = OpenOptions::new().read(true).open("/dev/null").map_err(|error| errno(&error))?;
@@ -169,8 +188,8 @@ fn environment(config: &GuestConfig) -> impl Iterator<Item = String> {
 }
 
 /// The program's file: as it is if it names a place, else the first in the workload's own `PATH`.
-fn find(config: &GuestConfig) -> Result<CString, Errno> {
-    let name = config.command.first().ok_or(Errno::ENOENT)?;
+fn find(config: &GuestConfig, command: &[String]) -> Result<CString, Errno> {
+    let name = command.first().ok_or(Errno::ENOENT)?;
     if name.contains('/') {
         return text(name.clone());
     }

@@ -19,9 +19,10 @@ use crate::frame::{TooBig, encode_payload};
 /// Raised when a message changes its meaning. [`Status`] carries it.
 pub const CONTROL_PROTOCOL: u16 = 1;
 
-/// The port of a guest (vsock) on which its agent takes one [`crate::ToAgent::Shutdown`] from the monitor, for
-/// machines that no supervisor talks to. The host's CID alone is let in.
-pub const AGENT_STOP_PORT: u32 = 1025;
+/// The port of a guest (vsock) on which its agent takes single messages from the monitor: a
+/// [`crate::ToAgent::Shutdown`] for machines that no supervisor talks to, and what a snapshot asks for before and after
+/// ([`crate::ToAgent::Hold`], [`crate::ToAgent::Identify`]). The host's CID alone is let in.
+pub const AGENT_CALL_PORT: u32 = 1025;
 
 /// Numbers in one answer, at most. With names of 24 bytes they fill two thirds of a frame.
 pub const MAX_FIGURES: usize = 64;

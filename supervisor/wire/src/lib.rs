@@ -27,7 +27,8 @@ mod stream;
 pub use decoder::Decoder;
 pub use frame::{FrameFault, HEADER_LEN, MAX_FRAME, MAX_PAYLOAD, TooBig, encode};
 pub use message::{
-    ExitStatus, FromAgent, MAX_OUTPUT, MAX_VERSION, Message, Output, Stream, ToAgent, Version,
+    ExitStatus, FromAgent, Hostname, Identity, MAX_CARDS, MAX_HOSTNAME, MAX_OUTPUT, MAX_VERSION, Message,
+    Output, Seed, Stream, ToAgent, Version,
 };
 pub use stream::{FrameReader, FrameWriter, ReadFault, WriteFault};
 

@@ -5,6 +5,8 @@
 //! Invariant: the largest message fits one frame, and postcard numbers variants by position, so variants are
 //! only ever appended.
 
+use core::fmt;
+
 use heapless::{String, Vec};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -15,11 +17,46 @@ pub const MAX_OUTPUT: usize = 1024;
 /// Bytes of an agent's version text, such as `0.1.0`.
 pub const MAX_VERSION: usize = 32;
 
+/// Bytes of a guest's name: as many as Linux takes.
+pub const MAX_HOSTNAME: usize = 64;
+
+/// Network cards of a guest.
+pub const MAX_CARDS: usize = 8;
+
 /// A piece of what the workload wrote.
 pub type Output = Vec<u8, MAX_OUTPUT>;
 
 /// The agent's version, for people.
 pub type Version = String<MAX_VERSION>;
+
+/// A guest's name.
+pub type Hostname = String<MAX_HOSTNAME>;
+
+/// Random bytes that nobody else has.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seed(pub [u8; 32]);
+
+impl fmt::Debug for Seed {
+    /// A secret does not get into a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Seed")
+    }
+}
+
+/// What a guest takes on when it wakes up from a snapshot, so that it is nobody's double.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// For the kernel's random numbers.
+    pub seed: Seed,
+    /// The host's time of day, in nanoseconds since 1970; zero if the host does not know it.
+    pub wall_clock_ns: u64,
+    /// Empty: the name stays.
+    pub hostname: Hostname,
+    /// For `/etc/machine-id`.
+    pub machine_id: [u8; 16],
+    /// Of each network card, in their order.
+    pub macs: Vec<[u8; 6], MAX_CARDS>,
+}
 
 /// Anything that may travel in a frame. A trait of its own, so that not every serialisable type can be sent by
 /// mistake.
@@ -65,15 +102,25 @@ pub enum FromAgent {
     Exited { status: ExitStatus },
     /// This much output was thrown away, oldest first, since the last such message: the host read too slowly.
     Dropped { bytes: u64 },
+    /// The workload's warm-up has ended; with code 0 the guest may become a template.
+    Warm { status: ExitStatus },
+    /// Every process but the agent stands still.
+    Held,
+    /// The guest is somebody of its own, and its processes go on.
+    Identified,
 }
 
 /// Host to guest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToAgent {
     /// Answer to `Hello`.
     Welcome { protocol: u16, heartbeat_ms: u32 },
     /// Stop the workload, kill it after the grace, power off.
     Shutdown { grace_ms: u32 },
+    /// Hold every process still until an identity comes: a snapshot follows. Answered by [`FromAgent::Held`].
+    Hold,
+    /// Take this on. Answered by [`FromAgent::Identified`].
+    Identify(Identity),
 }
 
 #[cfg(test)]
@@ -101,7 +148,25 @@ mod tests {
         assert_eq!(payload(&FromAgent::Exited { status: ExitStatus::NotStarted(2) }), [4, 2, 4]);
         assert_eq!(payload(&FromAgent::Dropped { bytes: 5 }), [5, 5]);
         assert_eq!(payload(&ToAgent::Welcome { protocol: 1, heartbeat_ms: 1000 }), [0, 1, 0xe8, 7]);
+        assert_eq!(payload(&FromAgent::Warm { status: ExitStatus::Code(0) }), [6, 0, 0]);
+        assert_eq!(payload(&FromAgent::Held), [7]);
+        assert_eq!(payload(&FromAgent::Identified), [8]);
         assert_eq!(payload(&ToAgent::Shutdown { grace_ms: 2 }), [1, 2]);
+        assert_eq!(payload(&ToAgent::Hold), [2]);
+        let identity = Identity {
+            seed: Seed([5; 32]),
+            wall_clock_ns: 300,
+            hostname: Hostname::try_from("a-1").expect("short"),
+            machine_id: [6; 16],
+            macs: Vec::from_slice(&[[7; 6]]).expect("few"),
+        };
+        let mut expected = std::vec![3];
+        expected.extend([5; 32]);
+        expected.extend([0xac, 2, 3, b'a', b'-', b'1']);
+        expected.extend([6; 16]);
+        expected.push(1);
+        expected.extend([7; 6]);
+        assert_eq!(payload(&ToAgent::Identify(identity)), expected);
     }
 
     #[test]
@@ -118,5 +183,13 @@ mod tests {
             let frame = encode(&message, &mut buf).expect("fits");
             assert!(frame.len() <= HEADER_LEN + MAX_PAYLOAD);
         }
+        let identity = Identity {
+            seed: Seed([255; 32]),
+            wall_clock_ns: u64::MAX,
+            hostname: Hostname::try_from("h".repeat(MAX_HOSTNAME).as_str()).expect("exactly full"),
+            machine_id: [255; 16],
+            macs: [[255; 6]; MAX_CARDS].into_iter().collect(),
+        };
+        encode(&ToAgent::Identify(identity), &mut [0; crate::MAX_FRAME]).expect("fits");
     }
 }

@@ -16,7 +16,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
-use hearth_wire::control::AGENT_STOP_PORT;
+use hearth_wire::control::AGENT_CALL_PORT;
 use hearth_wire::{MAX_FRAME, ToAgent, encode};
 
 use crate::listener::stream_to;
@@ -39,7 +39,7 @@ impl AgentCall {
     /// Calls the agent behind the vsock socket at `socket`. The guest's workload gets `grace`.
     pub(super) fn place(socket: &Path, grace: Duration) -> io::Result<Self> {
         let mut stream = stream_to(socket)?;
-        let mut words = format!("CONNECT {AGENT_STOP_PORT}\n").into_bytes();
+        let mut words = format!("CONNECT {AGENT_CALL_PORT}\n").into_bytes();
         let mut frame = [0; MAX_FRAME];
         let grace_ms = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
         let shutdown = encode(&ToAgent::Shutdown { grace_ms }, &mut frame).map_err(io::Error::other)?;

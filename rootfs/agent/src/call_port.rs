@@ -1,17 +1,16 @@
-//! The port on which the host may ask the guest to stop when no supervisor is connected.
+//! The port on which the host may ask for something when no supervisor is connected.
 //!
-//! Duty: take one `Shutdown` frame from the host, and from nobody else: a process in the guest could call the
-//! port, too, over the loopback that some kernels have.
-//! Not its duty: what a stop leads to (`lifecycle`).
+//! Duty: take one message from the host, and from nobody else: a process in the guest could call the
+//! port, too, over the loopback that some kernels have. Hand the answer back.
+//! Not its duty: what a message leads to.
 //! Invariant: never blocks, and holds one caller at most. A newer one takes the place of an older one, so a
 //! caller that says nothing keeps nobody out.
 
-use hearth_wire::{Decoder, ToAgent, control::AGENT_STOP_PORT};
+use hearth_wire::{Decoder, FromAgent, MAX_FRAME, ToAgent, control::AGENT_CALL_PORT, encode};
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::{
-    io::{self, ErrorKind, Read},
+    io::{self, ErrorKind, Read, Write},
     os::fd::{AsFd, BorrowedFd},
-    time::Duration,
 };
 
 /// The host, in every guest.
@@ -22,17 +21,17 @@ const ANY_CID: u32 = u32::MAX;
 const BACKLOG: i32 = 4;
 /// Callers accepted in one turn.
 const ACCEPTS_PER_TURN: usize = 4;
-/// Bytes of one read; a stop has ten.
-const READ_LEN: usize = 64;
+/// Bytes of one read; an identity has some two hundred.
+const READ_LEN: usize = 512;
 
 /// The port, and who calls.
 #[derive(Debug, Default)]
-pub(crate) struct StopPort {
+pub(crate) struct CallPort {
     listener: Option<Socket>,
     caller: Option<Caller<Socket>>,
 }
 
-impl StopPort {
+impl CallPort {
     /// Listens, where the kernel has vsock sockets. Where it has none, nobody calls.
     pub(crate) fn open() -> Self {
         Self { listener: listen().ok(), caller: None }
@@ -44,19 +43,23 @@ impl StopPort {
         self.listener.as_ref().map(AsFd::as_fd).into_iter().chain(caller)
     }
 
-    /// Does what can be done at once. Returns the grace of a stop that the host asked for.
-    pub(crate) fn turn(&mut self) -> Option<Duration> {
+    /// Does what can be done at once. Returns what the host asked for.
+    pub(crate) fn turn(&mut self) -> Option<ToAgent> {
         self.accept();
         match self.caller.as_mut()?.hear() {
             Heard::Nothing => None,
-            Heard::Shutdown(grace) => {
-                self.caller = None;
-                Some(grace)
-            }
+            Heard::Message(message) => Some(message),
             Heard::Nonsense => {
                 self.caller = None;
                 None
             }
+        }
+    }
+
+    /// Answers whoever asked, and hangs up.
+    pub(crate) fn answer(&mut self, message: Option<&FromAgent>) {
+        if let (Some(caller), Some(message)) = (self.caller.take(), message) {
+            caller.answer(message);
         }
     }
 
@@ -84,7 +87,7 @@ impl StopPort {
 
 fn listen() -> io::Result<Socket> {
     let socket = Socket::new(Domain::VSOCK, Type::STREAM.nonblocking().cloexec(), None)?;
-    socket.bind(&SockAddr::vsock(ANY_CID, AGENT_STOP_PORT))?;
+    socket.bind(&SockAddr::vsock(ANY_CID, AGENT_CALL_PORT))?;
     socket.listen(BACKLOG)?;
     Ok(socket)
 }
@@ -94,7 +97,7 @@ fn listen() -> io::Result<Socket> {
 enum Heard {
     /// Not all of it yet.
     Nothing,
-    Shutdown(Duration),
+    Message(ToAgent),
     /// Something else, or it hung up.
     Nonsense,
 }
@@ -103,6 +106,14 @@ enum Heard {
 struct Caller<S> {
     stream: S,
     decoder: Box<Decoder>,
+}
+
+impl<S: Write> Caller<S> {
+    fn answer(mut self, message: &FromAgent) {
+        let mut frame = [0; MAX_FRAME];
+        // Some bytes into a new socket: there is room. And who hung up does not want to know.
+        let _ = encode(message, &mut frame).map(|bytes| self.stream.write(bytes));
+    }
 }
 
 impl<S: Read> Caller<S> {
@@ -123,11 +134,9 @@ impl<S: Read> Caller<S> {
         // It takes all: a frame is larger than a read, and one that is whole is taken out.
         let _ = self.decoder.push(bytes);
         match self.decoder.pop() {
-            Ok(Some(ToAgent::Shutdown { grace_ms })) => {
-                Heard::Shutdown(Duration::from_millis(grace_ms.into()))
-            }
             Ok(None) => Heard::Nothing,
             Ok(Some(ToAgent::Welcome { .. })) | Err(_) => Heard::Nonsense,
+            Ok(Some(message)) => Heard::Message(message),
         }
     }
 }
@@ -160,7 +169,20 @@ mod tests {
             assert_eq!(caller.hear(), Heard::Nothing);
         }
         host.write_all(&[*last]).unwrap();
-        assert_eq!(caller.hear(), Heard::Shutdown(Duration::from_millis(1500)));
+        assert_eq!(caller.hear(), Heard::Message(ToAgent::Shutdown { grace_ms: 1500 }));
+    }
+
+    #[test]
+    fn who_asked_is_answered_and_hung_up_on() {
+        let (mut host, mut caller) = call();
+        host.write_all(&frame(&ToAgent::Hold)).unwrap();
+        assert_eq!(caller.hear(), Heard::Message(ToAgent::Hold));
+        caller.answer(&FromAgent::Held);
+        let mut decoder = Decoder::new();
+        let mut bytes = Vec::new();
+        host.read_to_end(&mut bytes).unwrap();
+        assert!(decoder.push(&bytes).is_empty());
+        assert_eq!(decoder.pop(), Ok(Some(FromAgent::Held)));
     }
 
     #[test]
@@ -175,7 +197,7 @@ mod tests {
 
     #[test]
     fn a_guest_without_vsock_has_no_port_and_nothing_to_wait_for() {
-        let mut none = StopPort::default();
+        let mut none = CallPort::default();
         assert_eq!(none.turn(), None);
         assert_eq!(none.fds().count(), 0);
     }
