@@ -14,6 +14,7 @@
 //! | [`output`] | what the guest printed and the host has not taken yet |
 //! | [`control`] | the control socket: requests in, answers and events out |
 //! | [`listener`] | listening Unix sockets and their paths |
+//! | [`stdio`] | standard output and standard error, without waiting for their readers |
 //! | [`rate`] | how much a guest may ask of the host per second |
 //! | [`doctor`] | measures what the host really offers |
 //!
@@ -34,6 +35,7 @@ pub mod outcome;
 pub mod output;
 pub mod preflight;
 pub mod rate;
+pub mod stdio;
 pub mod virtio;
 
 pub use machine::Machine;

@@ -63,12 +63,17 @@ fn run(source: &Source, config: &VmConfig) -> ExitCode {
             log::info!("{outcome}");
             outcome.into()
         }
-        Err(error) => match error.key() {
-            // Found when the value was used, and still a fault of the file.
-            Some(key) => blame(&VmConfig::fault_at(source, &key, &chain(&error)).into()),
-            None if matches!(error, MachineError::Kvm(_)) => refuse(Refusal::Kvm, &chain(&error)),
-            None => refuse(Refusal::Failure, &chain(&error)),
-        },
+        Err(error) => {
+            let (refusal, message) = match error.key() {
+                // Found when the value was used, and still a fault of the file.
+                Some(key) => (Refusal::Usage, VmConfig::fault_at(source, &key, &chain(&error)).to_string()),
+                None if matches!(error, MachineError::Kvm(_)) => (Refusal::Kvm, chain(&error)),
+                None => (Refusal::Failure, chain(&error)),
+            };
+            // SIGTERM does not end this process any more: a reader that does not read may not hold it.
+            logger::say_last(&message);
+            refusal.into()
+        }
     }
 }
 

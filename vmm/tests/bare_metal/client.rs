@@ -12,7 +12,7 @@ use hearth_wire::control::{
 use hearth_wire::{HEADER_LEN, MAX_FRAME};
 
 /// For what happens at once on any machine that is not stuck.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) struct Client {
     pub(crate) stream: UnixStream,

@@ -16,6 +16,7 @@ macro_rules! need_kvm {
 }
 
 mod client;
+mod ends;
 mod guest;
 mod life;
 mod memory;

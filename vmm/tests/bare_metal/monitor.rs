@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -137,6 +138,23 @@ impl Monitor {
         Self { child, stdout, seen: String::new(), folder }
     }
 
+    /// With a control socket, and one descriptor for all that it prints and says.
+    pub(crate) fn controlled_on(output: OwnedFd, guest: &Guest) -> Self {
+        let folder = new_folder();
+        guest.write(&folder.join("guest.elf"));
+        let config = format!("{MINIMAL}[control]\nsocket = \"control.sock\"\n");
+        fs::write(folder.join("vm.toml"), config).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_hearth-vmm"))
+            .args(["run", "vm.toml"])
+            .current_dir(&folder)
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().unwrap())
+            .stderr(output)
+            .spawn()
+            .unwrap();
+        Self { child, stdout: None, seen: String::new(), folder }
+    }
+
     /// Once more in the same folder, when this one has ended.
     pub(crate) fn start_again(mut self) -> Self {
         self.child.wait().unwrap();
@@ -163,7 +181,9 @@ impl Monitor {
 
     pub(crate) fn end(mut self) -> Ended {
         let mut rest = Vec::new();
-        self.stdout.take().unwrap().read_to_end(&mut rest).unwrap();
+        if let Some(mut stdout) = self.stdout.take() {
+            stdout.read_to_end(&mut rest).unwrap();
+        }
         self.seen.push_str(&String::from_utf8_lossy(&rest));
         self.reap()
     }
@@ -174,9 +194,20 @@ impl Monitor {
         self.end()
     }
 
+    /// The same for one that nobody reads from, unless it hangs.
+    pub(crate) fn end_before(mut self, deadline: Instant) -> Ended {
+        while self.child.try_wait().unwrap().is_none() {
+            assert!(Instant::now() < deadline, "the monitor does not end");
+            std::thread::yield_now();
+        }
+        self.end()
+    }
+
     fn reap(&mut self) -> Ended {
         let mut stderr = String::new();
-        self.child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        if let Some(mut pipe) = self.child.stderr.take() {
+            pipe.read_to_string(&mut stderr).unwrap();
+        }
         let status = self.child.wait().unwrap().code();
         let mut files_left: Vec<_> = fs::read_dir(&self.folder)
             .unwrap()

@@ -20,9 +20,10 @@ use vmm_sys_util::timerfd::TimerFd;
 use self::target::Target;
 use crate::output::{OUTPUT_BUFFER, Output};
 use crate::rate::{Limit, Verdict};
+use crate::stdio::IN_ONE_PIECE;
 
-/// A pipe that polls writable has room for this many bytes (PIPE_BUF), so writing them cannot block.
-const CHUNK: usize = 4096;
+/// Bytes that are written at once.
+const CHUNK: usize = IN_ONE_PIECE;
 /// How long the last words of a guest wait for a reader that does not read, or for their rate limit.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How long they may take to a reader that reads slowly: a full buffer at the pace of an old serial line.

@@ -4,15 +4,15 @@
 //! prints for ever costs the host's disk no more.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, IsTerminal, Write};
-use std::os::fd::AsFd;
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hearth_config::vm::Output as Destination;
 use nix::libc::{O_NOCTTY, O_NONBLOCK};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::stdio::Stream;
 
 /// Bytes of an output file. It becomes `<path>.1` then, in place of an older one: months of an ordinary guest,
 /// and too little to fill the flash of a gateway.
@@ -23,7 +23,7 @@ pub(super) enum Target {
     /// Everything is swallowed.
     Nowhere,
     /// A pipe, a terminal, a device, or what the shell gave as standard output: not ours to cut.
-    Stream(File),
+    Stream(Stream),
     /// A file by its path.
     File(BoundedFile),
 }
@@ -32,14 +32,14 @@ impl Target {
     pub(super) fn open(destination: &Destination) -> io::Result<Self> {
         match destination {
             Destination::Null => Ok(Self::Nowhere),
-            Destination::Stdout => standard_output().map(Self::Stream),
+            Destination::Stdout => Stream::of(io::stdout()).map(Self::Stream),
             Destination::File(path) => {
                 let file = open(path)?;
                 let found = file.metadata()?;
                 Ok(if found.is_file() {
                     Self::File(BoundedFile::new(file, path, found.len(), FILE_BYTES))
                 } else {
-                    Self::Stream(file)
+                    Self::Stream(Stream::unblocked(file))
                 })
             }
         }
@@ -48,7 +48,7 @@ impl Target {
     /// What can be waited for.
     pub(super) const fn file(&self) -> Option<&File> {
         match self {
-            Self::Stream(file) => Some(file),
+            Self::Stream(stream) => Some(stream.file()),
             // A file always has room, and epoll does not take it.
             Self::Nowhere | Self::File(_) => None,
         }
@@ -56,23 +56,22 @@ impl Target {
 
     /// Whether a chunk can be written without waiting for longer than `wait` first.
     pub(super) fn has_room(&self, wait: Duration) -> bool {
-        let Some(file) = self.file() else { return true };
-        let mut fds = [PollFd::new(file.as_fd(), PollFlags::POLLOUT)];
-        let wait = PollTimeout::try_from(wait).unwrap_or(PollTimeout::ZERO);
-        matches!(poll(&mut fds, wait), Ok(ready) if ready > 0)
+        match self {
+            Self::Stream(stream) => stream.has_room(wait),
+            Self::Nowhere | Self::File(_) => true,
+        }
     }
 
     /// Writes what fits, perhaps nothing.
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = match self {
-            Self::Nowhere => return Ok(bytes.len()),
-            Self::Stream(file) => file.write(bytes),
-            Self::File(file) => file.write(bytes),
-        };
-        match written {
-            Ok(0) => Err(ErrorKind::WriteZero.into()),
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(0),
-            other => other,
+        match self {
+            Self::Nowhere => Ok(bytes.len()),
+            Self::Stream(stream) => stream.write(bytes),
+            Self::File(file) => match file.write(bytes) {
+                Ok(0) => Err(ErrorKind::WriteZero.into()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => Ok(0),
+                other => other,
+            },
         }
     }
 }
@@ -124,19 +123,4 @@ fn put_aside(path: &Path) -> io::Result<File> {
 fn open(path: &Path) -> io::Result<File> {
     // A named pipe without a reader is an error then, not a wait.
     OpenOptions::new().create(true).append(true).custom_flags(O_NONBLOCK | O_NOCTTY).open(path)
-}
-
-/// Standard output, for writing without waiting.
-///
-/// A terminal says that it has room when it has little, and a write of more then waits for whoever stopped it
-/// with Ctrl-S. It is opened anew, because the flag on the shared description would be the shell's, too.
-fn standard_output() -> io::Result<File> {
-    if io::stdout().is_terminal() {
-        let mut options = OpenOptions::new();
-        options.write(true).custom_flags(O_NONBLOCK | O_NOCTTY);
-        if let Ok(terminal) = options.open("/proc/self/fd/1") {
-            return Ok(terminal);
-        }
-    }
-    Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?))
 }

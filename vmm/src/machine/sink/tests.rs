@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::Read;
-use std::os::fd::OwnedFd;
 
 use event_manager::{EventManager, SubscriberOps};
 use proptest::prelude::*;
@@ -10,6 +9,7 @@ use proptest::prelude::*;
 use super::target::BoundedFile;
 use super::*;
 use crate::rate::Bucket;
+use crate::stdio::Stream;
 
 type Loop = EventManager<Box<dyn MutEventSubscriber>>;
 
@@ -30,7 +30,7 @@ fn bytes_per_second(rate: u64, burst: u64) -> Limit {
 /// A pipe with a sink at its one end.
 fn pipe() -> (std::io::PipeReader, Target) {
     let (reader, writer) = std::io::pipe().unwrap();
-    (reader, Target::Stream(OwnedFd::from(writer).into()))
+    (reader, Target::Stream(Stream::of(writer).unwrap()))
 }
 
 fn written(output: &Output) -> usize {

@@ -1,0 +1,34 @@
+//! The ends of a monitor: what it says then, what it leaves behind, and who may hold it up.
+
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
+
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::sys::signal::Signal;
+
+use crate::client::{Client, PATIENCE};
+use crate::guest::Guest;
+use crate::monitor::Monitor;
+
+/// A pipe that takes no further byte, and its other end.
+fn full_pipe() -> (std::io::PipeReader, OwnedFd) {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let room = usize::try_from(fcntl(writer.as_fd(), FcntlArg::F_GETPIPE_SZ).unwrap()).unwrap();
+    writer.write_all(&vec![b'.'; room]).unwrap();
+    (reader, writer.into())
+}
+
+#[test]
+fn messages_that_nobody_reads_do_not_hold_the_monitor_up() {
+    need_kvm!();
+    let (_reader, writer) = full_pipe();
+    let running = Monitor::controlled_on(writer, &Guest::new().repeat_print(b'x', 150_000).spin());
+    let mut client = Client::connect(running.folder());
+    // What is dropped is told at the end, in a pipe that is full.
+    while client.statistics()["serial"]["output_dropped"] == 0 {}
+    running.signal(Signal::SIGTERM);
+    let ended = running.end_before(Instant::now() + PATIENCE);
+    assert_eq!(ended.status, Some(16));
+    assert_eq!(ended.files_left, ["guest.elf", "vm.toml"]);
+}
