@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use event_manager::{EventOps, EventSet, Events, MutEventSubscriber, SubscriberId, SubscriberOps};
-use hearth_wire::control::{self, Answer, Order, Phase, Refusal};
+use hearth_wire::control::{self, Answer, Order, Phase, Refusal, Step};
 
 use super::agent_call::AgentCall;
 use super::alarm::Alarm;
@@ -167,7 +167,7 @@ impl Conductor<'_> {
         }
         if self.agent.as_ref().is_some_and(|agent| lock(agent).is_refused()) {
             self.agent = None;
-            self.step(Event::NoWay);
+            self.step(Event::NoWay(Step::Agent));
         }
         if self.life.deadline().is_some_and(|deadline| deadline <= Instant::now()) {
             self.step(Event::Tick);
@@ -185,8 +185,8 @@ impl Conductor<'_> {
     }
 
     fn step(&mut self, event: Event) {
-        if event == Event::NoWay {
-            log::info!("stopping: there is no way to do that here");
+        if let Event::NoWay(step) = event {
+            log::info!("stopping: there is no way of {} here", described(step));
         }
         for action in self.life.step(Instant::now(), event) {
             self.carry_out(action);
@@ -216,14 +216,14 @@ impl Conductor<'_> {
                     }
                     Some(Err(error)) => {
                         log::debug!("the guest's agent cannot be reached: {error}");
-                        self.step(Event::NoWay);
+                        self.step(Event::NoWay(Step::Agent));
                     }
-                    None => self.step(Event::NoWay),
+                    None => self.step(Event::NoWay(Step::Agent)),
                 }
             }
             Action::PressButton => {
                 if !self.press_button() {
-                    self.step(Event::NoWay);
+                    self.step(Event::NoWay(Step::Button));
                 }
             }
             Action::Kill => self.ending.end(Outcome::HostStop),
@@ -238,6 +238,8 @@ impl Conductor<'_> {
             Action::Tell(News::Paused) => self.tell(control::Event::Paused),
             Action::Tell(News::Resumed) => self.tell(control::Event::Resumed),
             Action::Tell(News::Stopping(step)) => {
+                // What becomes of the call is of no interest any more; the loop keeps it open for the guest.
+                self.agent = None;
                 log::info!("stopping: {}", described(step));
                 self.tell(control::Event::Stopping { step });
             }
@@ -374,11 +376,11 @@ const fn reason(code: Refusal) -> &'static str {
     }
 }
 
-const fn described(step: control::Step) -> &'static str {
+const fn described(step: Step) -> &'static str {
     match step {
-        control::Step::Agent => "asking the guest's agent",
-        control::Step::Button => "pressing the power button",
-        control::Step::Kill => "not asking the guest any more",
+        Step::Agent => "asking the guest's agent",
+        Step::Button => "pressing the power button",
+        Step::Kill => "not asking the guest any more",
     }
 }
 

@@ -45,8 +45,8 @@ pub(super) enum Event {
     Signal,
     /// No vCPU runs and no device works.
     AtRest,
-    /// The present step of a stop cannot work here.
-    NoWay,
+    /// This step of a stop cannot work here. It may be found out when the stop has come further.
+    NoWay(Step),
     /// A deadline may have passed.
     Tick,
     /// The machine has come to its end.
@@ -209,7 +209,9 @@ impl Life {
                 self.enter(now, out, Step::Kill);
             }
             (State::Stopping { .. }, Event::Signal) => self.enter(now, out, Step::Kill),
-            (State::Stopping { step, .. }, Event::NoWay) => self.enter_after(now, out, step),
+            (State::Stopping { step, .. }, Event::NoWay(which)) if step == which => {
+                self.enter_after(now, out, step);
+            }
             (State::Stopping { step, until: Some(until) }, Event::Tick) if now >= until => {
                 self.enter_after(now, out, step);
             }
@@ -217,7 +219,7 @@ impl Life {
             (_, Event::Stop(ticket)) => self.begin_stop(now, out, Some(ticket), Step::Agent),
             (_, Event::StopNow(ticket)) => self.begin_stop(now, out, Some(ticket), Step::Kill),
             (_, Event::Signal) => self.begin_stop(now, out, None, Step::Agent),
-            (_, Event::Tick | Event::AtRest | Event::NoWay) => {}
+            (_, Event::Tick | Event::AtRest | Event::NoWay(_)) => {}
         }
         actions
     }

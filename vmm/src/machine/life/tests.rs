@@ -90,12 +90,29 @@ fn a_deaf_guest_is_asked_by_every_means_and_then_killed() {
 fn what_cannot_work_or_is_not_wanted_is_left_out() {
     let mut tester = Tester::new(PATIENCE);
     assert_eq!(tester.step(Event::Signal).len(), 2);
-    assert_eq!(tester.step(Event::NoWay), [Action::Tell(News::Stopping(Step::Button)), Action::PressButton]);
-    assert_eq!(tester.step(Event::NoWay), [Action::Tell(News::Stopping(Step::Kill)), Action::Kill]);
-    assert_eq!(tester.step(Event::NoWay), []);
+    assert_eq!(
+        tester.step(Event::NoWay(Step::Agent)),
+        [Action::Tell(News::Stopping(Step::Button)), Action::PressButton]
+    );
+    assert_eq!(
+        tester.step(Event::NoWay(Step::Button)),
+        [Action::Tell(News::Stopping(Step::Kill)), Action::Kill]
+    );
+    assert_eq!(tester.step(Event::NoWay(Step::Button)), []);
 
     let mut impatient = Tester::new(Patience { agent: Duration::ZERO, button: Duration::ZERO });
     assert_eq!(impatient.step(Event::Signal), [Action::Tell(News::Stopping(Step::Kill)), Action::Kill]);
+}
+
+#[test]
+fn an_agent_that_hangs_up_late_does_not_cost_the_button_its_time() {
+    let mut tester = Tester::new(PATIENCE);
+    assert_eq!(tester.step(Event::Stop(ticket(1))).len(), 2);
+    assert_eq!(tester.let_time_pass(), [Action::Tell(News::Stopping(Step::Button)), Action::PressButton]);
+    // The guest obeys its button, and on its way ends the call that nobody answered.
+    assert_eq!(tester.step(Event::NoWay(Step::Agent)), []);
+    assert_eq!(tester.step(Event::Ended(Outcome::PowerOff)).len(), 1);
+    assert_eq!(tester.life.end(), Some(End { outcome: Outcome::HostStop, how: Some(Step::Button) }));
 }
 
 #[test]
@@ -143,7 +160,7 @@ enum Input {
     StopNow,
     Signal,
     AtRest,
-    NoWay,
+    NoWay(Step),
     Tick(u64),
     Ended,
 }
@@ -156,7 +173,7 @@ fn input() -> impl Strategy<Value = Input> {
         1 => Just(Input::StopNow),
         1 => Just(Input::Signal),
         4 => Just(Input::AtRest),
-        2 => Just(Input::NoWay),
+        2 => prop_oneof![Just(Step::Agent), Just(Step::Button)].prop_map(Input::NoWay),
         4 => (0u64..12_000).prop_map(Input::Tick),
         1 => Just(Input::Ended),
     ]
@@ -221,7 +238,7 @@ proptest! {
                 Input::StopNow => Event::StopNow(model.next_ticket()),
                 Input::Signal => Event::Signal,
                 Input::AtRest => Event::AtRest,
-                Input::NoWay => Event::NoWay,
+                Input::NoWay(step) => Event::NoWay(step),
                 Input::Tick(ms) => {
                     // The shell wakes at every deadline on the way.
                     let goal = tester.now + Duration::from_millis(ms);
