@@ -215,7 +215,7 @@ mod tests {
     use std::io::Write as _;
     use std::os::unix::net::UnixStream as Socket;
 
-    use hearth_core::{Kind, Plan, RestartPolicy, Run, Wanted};
+    use hearth_core::{Run, Slot, WorkloadId};
     use hearth_wire::{Output, Version};
     use smol::channel::bounded;
     use smol::future::poll_once;
@@ -234,12 +234,9 @@ mod tests {
         // More than ten reads, less than a socket holds.
         guest.write_all(&output.repeat(10 * READ_BYTES / output.len() + 1)).unwrap();
 
-        let want =
-            Wanted { name: "flood", kind: Kind::Service, restart: RestartPolicy::Never, after: vec![] };
         let (reports, _reported) = bounded(4);
         let reporter = Reporter {
-            id: Plan::new(&[want]).unwrap().ids().next().unwrap(),
-            run: Run(1),
+            vm: WorkloadId::from_number(0).replica(Slot::FIRST).run(Run(1)),
             name: "flood".into(),
             console: Console::new(["flood"], std::io::sink()).unwrap(),
             reports,

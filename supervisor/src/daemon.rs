@@ -1,16 +1,18 @@
 //! The daemon's loop: what happened goes into the core, what it decides is carried out.
 //!
-//! Duty: clock, dice, signals, and the bookkeeping of running machines. Not here: decisions.
+//! Duty: clock, seed, signals, and the bookkeeping of running machines. Not here: decisions.
 //! Invariant: [`run`] returns only when every machine is down, or written off by the core.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use async_signal::{Signal as Caught, Signals};
-use hearth_core::{Action, Event, Moment, Run, State, WorkloadId};
+use hearth_core::{
+    Action, Boot, BootReason, DeviceRecord, Event, Moment, Order, ReplicaId, Said, State, Vm, WorkloadId,
+};
 use nix::sys::signal::Signal;
 use smol::channel::{Receiver, Sender, bounded};
 use smol::future::or;
@@ -64,16 +66,14 @@ enum Input {
 
 struct Daemon {
     setup: Setup,
-    names: Vec<Rc<str>>,
     console: Console,
     executor: Rc<LocalExecutor<'static>>,
     reports: Sender<Report>,
     core: State,
-    machines: Vec<Option<Machine>>,
+    machines: BTreeMap<ReplicaId, Machine>,
     /// How long the guest's own way up took, told by its agent.
-    guest_ready: Vec<Option<Duration>>,
+    guest_ready: BTreeMap<ReplicaId, Duration>,
     began: Instant,
-    dice: Dice,
     asked_to_stop: bool,
     finished: bool,
 }
@@ -85,27 +85,34 @@ impl Daemon {
         executor: Rc<LocalExecutor<'static>>,
         reports: Sender<Report>,
     ) -> Daemon {
-        let count = setup.workloads.len();
         Daemon {
-            names: setup.workloads.iter().map(|workload| workload.name.as_str().into()).collect(),
-            core: State::new(setup.plan.clone(), setup.stop_times()),
             setup,
             console,
             executor,
             reports,
-            machines: std::iter::repeat_with(|| None).take(count).collect(),
-            guest_ready: vec![None; count],
+            // Good enough to spread restarts, and no crate for it.
+            core: State::new(RandomState::new().hash_one(0)),
+            machines: BTreeMap::new(),
+            guest_ready: BTreeMap::new(),
             began: Instant::now(),
-            dice: Dice::default(),
             asked_to_stop: false,
             finished: false,
         }
     }
 
+    /// The machines of an earlier daemon are gone ([`StateDir::open`]) and nothing was kept of it: there is nothing
+    /// to take over.
+    fn begin(&mut self) {
+        let boot = Boot { reason: BootReason::Unknown, first_daemon: true, failed_boots: 0 };
+        self.apply(Event::Begin { boot, device: DeviceRecord::default(), records: Vec::new() });
+        self.apply(Event::Configured(Box::new(self.setup.wanted.clone())));
+        self.apply(Event::Surveyed);
+    }
+
     async fn turn_until_stopped(&mut self, reports: Receiver<Report>, mut signals: Signals) {
         self.console.say(&format!("starting {} workloads", self.setup.workloads.len()));
         self.say_what_kvm_is();
-        self.apply(Event::Tick);
+        self.begin();
         while !self.finished {
             let report = async {
                 match reports.recv().await {
@@ -170,29 +177,31 @@ impl Daemon {
         self.core.next_deadline().map(|at| at.since(self.now()) + Duration::from_millis(1))
     }
 
-    fn take(&mut self, Report { id, run, what }: Report) {
-        let event = match what {
+    fn take(&mut self, Report { vm, what }: Report) {
+        let said = match what {
             What::AgentConnected { uptime } => {
-                self.guest_ready[id.index()] = Some(uptime);
-                Event::AgentConnected { id, run }
+                self.guest_ready.insert(vm.replica, uptime);
+                Said::AgentConnected
             }
-            What::WorkloadStarted => Event::WorkloadStarted { id, run },
-            What::Heartbeat => Event::Heartbeat { id, run },
-            What::WorkloadEnded(end) => Event::WorkloadEnded { id, run, end },
-            What::AgentLost => Event::AgentLost { id, run },
+            What::WorkloadStarted => Said::WorkloadStarted,
+            What::Heartbeat => Said::Heartbeat,
+            What::WorkloadEnded(end) => Said::WorkloadEnded(end),
+            What::AgentLost => Said::AgentLost,
             What::VmEnded(end) => {
-                self.machines[id.index()] = None;
-                Event::VmEnded { id, run, end }
+                if self.machine(vm).is_some() {
+                    self.machines.remove(&vm.replica);
+                }
+                Said::Ended(end)
             }
         };
-        self.apply(event);
+        self.apply(Event::Vm { vm, said });
     }
 
     /// One step of the core, and those that follow at once from carrying it out.
     fn apply(&mut self, event: Event) {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
-            for action in self.core.step(self.now(), self.dice.roll(), event) {
+            for action in self.core.step(self.now(), event) {
                 events.extend(self.carry_out(action));
             }
         }
@@ -200,65 +209,71 @@ impl Daemon {
 
     fn carry_out(&mut self, action: Action) -> Option<Event> {
         match action {
-            Action::Start { id, run } => return self.start(id, run).err(),
-            Action::AskAgent { id, run, grace } => {
-                if let Some(machine) = self.machine(id, run) {
-                    machine.ask_to_stop(grace);
-                }
-            }
-            Action::Terminate { id, run } => self.signal(id, run, Signal::SIGTERM),
-            Action::Kill { id, run } => self.signal(id, run, Signal::SIGKILL),
+            Action::Vm { vm, order } => return self.order(vm, &order),
             Action::Announce(announcement) => {
-                let name = |id: WorkloadId| &*self.names[id.index()];
-                let ready = |id: WorkloadId| self.guest_ready[id.index()];
+                let name = |id: WorkloadId| self.core.name(id).unwrap_or_default().to_owned();
+                let ready = |id: ReplicaId| self.guest_ready.get(&id).copied();
                 self.console.say(&wording::announce(&announcement, name, ready));
             }
             Action::Finish => self.finished = true,
+            // There is no store yet that keeps records, and no watchdog, limit or measure is configured.
+            Action::Remember(_)
+            | Action::RememberDevice(_)
+            | Action::Forget { .. }
+            | Action::Pet
+            | Action::BootSettled
+            | Action::Measure(_)
+            | Action::LimitLogs { .. }
+            | Action::ReExec
+            | Action::Reboot { .. } => {}
         }
         None
     }
 
-    fn start(&mut self, id: WorkloadId, run: Run) -> Result<(), Event> {
-        let index = id.index();
-        self.guest_ready[index] = None;
+    fn order(&mut self, vm: Vm, order: &Order) -> Option<Event> {
+        match order {
+            Order::Start { .. } => return self.start(vm).err().map(|said| Event::Vm { vm, said }),
+            Order::AskAgent { grace } => {
+                if let Some(machine) = self.machine(vm) {
+                    machine.ask_to_stop(*grace);
+                }
+            }
+            Order::Terminate => self.signal(vm, Signal::SIGTERM),
+            Order::Kill => self.signal(vm, Signal::SIGKILL),
+            // Nothing routes traffic yet, and no file asks for probes, balloons or restarts within the guest.
+            Order::Traffic { .. } | Order::Probe { .. } | Order::Balloon { .. } | Order::RestartProcess => {}
+        }
+        None
+    }
+
+    fn start(&mut self, vm: Vm) -> Result<(), Said> {
+        self.guest_ready.remove(&vm.replica);
+        let name = self.core.name(vm.replica.workload).unwrap_or_default();
+        let Some(workload) = self.setup.workload(name) else {
+            return Err(Said::NotSpawned("its file is gone".to_owned()));
+        };
         let reporter = Reporter {
-            id,
-            run,
-            name: Rc::clone(&self.names[index]),
+            vm,
+            name: wording::replica(name, vm.replica.slot).into(),
             console: self.console.clone(),
             reports: self.reports.clone(),
         };
-        match Machine::start(&self.executor, &self.setup, &self.setup.workloads[index], reporter) {
+        match Machine::start(&self.executor, &self.setup, workload, reporter) {
             Ok(machine) => {
-                self.machines[index] = Some(machine);
+                self.machines.insert(vm.replica, machine);
                 Ok(())
             }
-            Err(error) => Err(Event::NotSpawned { id, run, why: wording::one_line(&error) }),
+            Err(error) => Err(Said::NotSpawned(wording::one_line(&error))),
         }
     }
 
-    fn machine(&self, id: WorkloadId, run: Run) -> Option<&Machine> {
-        self.machines[id.index()].as_ref().filter(|machine| machine.run == run)
+    fn machine(&self, vm: Vm) -> Option<&Machine> {
+        self.machines.get(&vm.replica).filter(|machine| machine.vm == vm)
     }
 
-    fn signal(&self, id: WorkloadId, run: Run, signal: Signal) {
-        if let Some(machine) = self.machine(id, run) {
+    fn signal(&self, vm: Vm, signal: Signal) {
+        if let Some(machine) = self.machine(vm) {
             machine.signal(signal);
         }
-    }
-}
-
-/// Uniform numbers from the standard library's hash seed; good enough to spread restarts, and no crate for it.
-#[derive(Default)]
-struct Dice {
-    seed: RandomState,
-    rolled: u64,
-}
-
-impl Dice {
-    fn roll(&mut self) -> u32 {
-        self.rolled = self.rolled.wrapping_add(1);
-        let [a, b, c, d, ..] = self.seed.hash_one(self.rolled).to_le_bytes();
-        u32::from_le_bytes([a, b, c, d])
     }
 }

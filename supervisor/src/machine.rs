@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use hearth_config::vm::WriteError;
 use hearth_config::workload::WorkloadConfig;
-use hearth_core::{Run, VmEnd, WorkloadEnd, WorkloadId};
+use hearth_core::{Vm, VmEnd, WorkloadEnd};
 use hearth_wire::{AGENT_PORT, ToAgent};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -49,11 +49,10 @@ pub(crate) enum StartError {
     Spawn(PathBuf, #[source] io::Error),
 }
 
-/// Something that happened to one run of one workload.
+/// Something that happened to one machine.
 #[derive(Debug)]
 pub(crate) struct Report {
-    pub(crate) id: WorkloadId,
-    pub(crate) run: Run,
+    pub(crate) vm: Vm,
     pub(crate) what: What,
 }
 
@@ -70,8 +69,8 @@ pub(crate) enum What {
 /// Where one run's reports and lines go.
 #[derive(Clone, Debug)]
 pub(crate) struct Reporter {
-    pub(crate) id: WorkloadId,
-    pub(crate) run: Run,
+    pub(crate) vm: Vm,
+    /// The replica's.
     pub(crate) name: Rc<str>,
     pub(crate) console: Console,
     pub(crate) reports: Sender<Report>,
@@ -80,7 +79,7 @@ pub(crate) struct Reporter {
 impl Reporter {
     pub(crate) async fn report(&self, what: What) {
         // Nobody listens any more only when the daemon is leaving.
-        let _ = self.reports.send(Report { id: self.id, run: self.run, what }).await;
+        let _ = self.reports.send(Report { vm: self.vm, what }).await;
     }
 
     pub(crate) fn line(&self, text: &str) {
@@ -95,7 +94,7 @@ impl Reporter {
 /// A monitor's process.
 #[derive(Debug)]
 pub(crate) struct Machine {
-    pub(crate) run: Run,
+    pub(crate) vm: Vm,
     pid: Pid,
     reaped: Rc<Cell<bool>>,
     requests: Sender<ToAgent>,
@@ -110,15 +109,15 @@ impl Machine {
         workload: &WorkloadConfig,
         reporter: Reporter,
     ) -> Result<Machine, StartError> {
-        let folder = vm_folder(&setup.device.paths.state, workload);
+        let folder = vm_folder(&setup.device.paths.state, &reporter.name);
         let at = |path: &Path| {
             let path = path.to_owned();
             move |error| StartError::File(path, error)
         };
         StateDir::fresh_folder(&folder).map_err(at(&folder))?;
         let file = folder.join("vm.toml");
-        let vm = guest_boot::machine_of(workload, &setup.device.paths, &folder);
-        std::fs::write(&file, vm.to_toml()?).map_err(at(&file))?;
+        let machine = guest_boot::machine_of(workload, &setup.device.paths, &folder);
+        std::fs::write(&file, machine.to_toml()?).map_err(at(&file))?;
         let mut socket = vsock_socket(&folder).into_os_string();
         socket.push(format!("_{AGENT_PORT}"));
         let socket = PathBuf::from(socket);
@@ -126,7 +125,7 @@ impl Machine {
 
         let vmm = &setup.device.paths.vmm;
         let child = spawn(vmm, &file).map_err(|error| StartError::Spawn(vmm.clone(), error))?;
-        let run = reporter.run;
+        let vm = reporter.vm;
         // A process number above i32 does not exist on Linux.
         let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or_default());
         if let Err(error) = note_pid(&folder, child.id()) {
@@ -135,7 +134,7 @@ impl Machine {
         let reaped = Rc::new(Cell::new(false));
         let (requests, to_agent) = bounded(MAX_REQUESTS);
         let watch = executor.spawn(watch(child, listener, to_agent, Rc::clone(&reaped), reporter, folder));
-        Ok(Machine { run, pid, reaped, requests, _watch: watch })
+        Ok(Machine { vm, pid, reaped, requests, _watch: watch })
     }
 
     pub(crate) fn ask_to_stop(&self, grace: Duration) {

@@ -8,15 +8,17 @@ use std::path::{Path, PathBuf};
 use hearth_config::device::DeviceConfig;
 use hearth_config::workload::{self, WorkloadConfig};
 use hearth_config::{Fault, Faults, vm};
-use hearth_core::{Kind, Plan, PlanFault, RestartPolicy, StopTimes, Wanted};
+use hearth_core::{
+    Build, Config, ConfigFault, DeviceSpec, Kind, Needs, RestartPolicy, RestartSpec, Spec, StopTimes, Version,
+};
 
 /// A box that may start.
 #[derive(Debug)]
 pub struct Setup {
     pub device: DeviceConfig,
-    /// In the order of the plan's ids.
     pub workloads: Vec<WorkloadConfig>,
-    pub plan: Plan,
+    /// The same for the core, in the same order.
+    pub wanted: Config,
 }
 
 impl Setup {
@@ -25,23 +27,24 @@ impl Setup {
         let workloads = WorkloadConfig::load_all(&device.paths.workloads)?;
         let mut faults: Vec<Fault> =
             workloads.iter().filter_map(|one| short_enough(config, &device.paths.state, one)).collect();
-        match plan(&workloads) {
-            Ok(plan) if faults.is_empty() => return Ok(Setup { device, workloads, plan }),
-            Ok(_) => {}
-            Err(more) => faults.extend(more),
+        let wanted = wanted(&device, &workloads);
+        match wanted.check() {
+            Ok(()) if faults.is_empty() => return Ok(Setup { device, workloads, wanted }),
+            Ok(()) => {}
+            Err(more) => faults.extend(more.iter().map(|fault| locate(&workloads, fault))),
         }
         Err(Faults::from_list(faults)
             .unwrap_or_else(|| Fault::of_file("hearth.toml", "cannot be used").into()))
     }
 
-    pub fn stop_times(&self) -> StopTimes {
-        StopTimes { agent: self.device.stop.agent, terminate: self.device.stop.terminate }
+    pub fn workload(&self, name: &str) -> Option<&WorkloadConfig> {
+        self.workloads.iter().find(|workload| workload.name.as_str() == name)
     }
 }
 
-/// Where a workload's machine keeps its files.
-pub fn vm_folder(state: &Path, workload: &WorkloadConfig) -> PathBuf {
-    state.join("vm").join(workload.name.as_str())
+/// Where a machine keeps its files; `name` is its replica's.
+pub fn vm_folder(state: &Path, name: &str) -> PathBuf {
+    state.join("vm").join(name)
 }
 
 /// The Unix socket of the machine's vsock device.
@@ -50,7 +53,7 @@ pub fn vsock_socket(folder: &Path) -> PathBuf {
 }
 
 fn short_enough(config: &Path, state: &Path, workload: &WorkloadConfig) -> Option<Fault> {
-    let socket = vsock_socket(&vm_folder(state, workload));
+    let socket = vsock_socket(&vm_folder(state, workload.name.as_str()));
     let bytes = socket.as_os_str().len();
     (bytes > vm::MAX_SOCKET_PATH_BYTES).then(|| Fault {
         file: config.display().to_string(),
@@ -64,43 +67,72 @@ fn short_enough(config: &Path, state: &Path, workload: &WorkloadConfig) -> Optio
     })
 }
 
-fn plan(workloads: &[WorkloadConfig]) -> Result<Plan, Vec<Fault>> {
-    let wanted: Vec<Wanted<'_>> = workloads
-        .iter()
-        .map(|one| Wanted {
-            name: one.name.as_str(),
-            kind: match one.kind {
-                workload::Kind::Service => Kind::Service,
-                workload::Kind::Job => Kind::Job,
-            },
-            restart: match one.restart {
-                workload::RestartPolicy::Always => RestartPolicy::Always,
-                workload::RestartPolicy::OnFailure => RestartPolicy::OnFailure,
-                workload::RestartPolicy::Never => RestartPolicy::Never,
-            },
-            after: one.after.iter().map(|after| after.name.as_str()).collect(),
-        })
-        .collect();
-    Plan::new(&wanted).map_err(|faults| faults.iter().map(|fault| locate(workloads, fault)).collect())
+fn wanted(device: &DeviceConfig, workloads: &[WorkloadConfig]) -> Config {
+    let stop = StopTimes { agent: device.stop.agent, terminate: device.stop.terminate };
+    Config {
+        device: DeviceSpec { stop, ..DeviceSpec::default() },
+        workloads: workloads.iter().map(spec).collect(),
+    }
 }
 
-fn locate(workloads: &[WorkloadConfig], fault: &PlanFault) -> Fault {
+fn spec(workload: &WorkloadConfig) -> Spec {
+    let kind = match workload.kind {
+        workload::Kind::Service => Kind::Service { replicas: 1 },
+        workload::Kind::Job => Kind::Job,
+    };
+    let policy = match workload.restart {
+        workload::RestartPolicy::Always => RestartPolicy::Always,
+        workload::RestartPolicy::OnFailure => RestartPolicy::OnFailure,
+        workload::RestartPolicy::Never => RestartPolicy::Never,
+    };
+    let needs = Needs {
+        memory_mib: workload.resources.memory.0,
+        cpu_milli: u32::from(workload.resources.vcpus).saturating_mul(1000),
+    };
+    Spec {
+        after: workload.after.iter().map(|after| after.name.as_str().to_owned()).collect(),
+        restart: RestartSpec::new(policy),
+        ..Spec::new(workload.name.as_str(), kind, Build { version: version(workload), needs })
+    }
+}
+
+/// A digest of all that takes a new machine to change. It is compared with itself over restarts of the daemon, so it
+/// must not depend on the standard library's hasher, which may change: FNV-1a.
+fn version(workload: &WorkloadConfig) -> Version {
+    let image = workload.image.as_os_str().as_encoded_bytes();
+    let words = workload.command.iter().map(String::as_bytes);
+    let resources = format!("{:?}", workload.resources);
+    let digest = [image, resources.as_bytes()]
+        .into_iter()
+        .chain(words)
+        .flat_map(|part| part.iter().copied().chain([0]))
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
+    Version(digest)
+}
+
+fn locate(workloads: &[WorkloadConfig], fault: &ConfigFault) -> Fault {
     let name = |index: usize| workloads[index].name.as_str();
     match fault {
-        PlanFault::UnknownAfter { workload, after } => {
+        // Names are those of files in one folder.
+        ConfigFault::Twice { workload, .. } => {
+            Fault::of_file(workloads[*workload].file.clone(), "expected each name once")
+        }
+        ConfigFault::UnknownPredecessor { workload, place } => {
             let known: Vec<&str> = (0..workloads.len()).filter(|other| other != workload).map(name).collect();
-            let missing = &workloads[*workload].after[*after].name;
+            let missing = &workloads[*workload].after[*place].name;
             let message = format!(
                 "expected another workload of the box, found \"{missing}\" (there are: {})",
                 known.join(", ")
             );
-            workloads[*workload].fault_after(*after, message)
+            workloads[*workload].fault_after(*place, message)
         }
-        PlanFault::Cycle { workloads: members, after } => {
+        ConfigFault::Cycle { workloads: members, place } => {
             let first = members.first().copied().unwrap_or_default();
             let round: Vec<&str> = members.iter().copied().chain([first]).map(name).collect();
             let message = format!("expected an order without a cycle, found {}", round.join(" after "));
-            workloads[first].fault_after(*after, message)
+            workloads[first].fault_after(*place, message)
         }
     }
 }
@@ -148,6 +180,22 @@ mod tests {
     #[test]
     fn a_good_box_is_planned() {
         let (_folder, setup) = boxed(&[("a.toml", "after = [\"b\"]"), ("b.toml", "")], "");
-        assert_eq!(setup.unwrap().plan.ids().count(), 2);
+        let setup = setup.unwrap();
+        assert_eq!(setup.wanted.workloads.len(), 2);
+        assert_eq!(setup.wanted.workloads[0].after, ["b"]);
+    }
+
+    #[test]
+    fn a_version_changes_with_all_that_takes_a_new_machine_and_with_nothing_else() {
+        let version = |more: &str| {
+            let (_folder, setup) = boxed(&[("a.toml", more), ("b.toml", "")], "");
+            setup.unwrap().wanted.workloads[0].build.version
+        };
+        let plain = version("");
+        assert_eq!(version(""), plain);
+        assert_eq!(version("after = [\"b\"]\nrestart.policy = \"on-failure\""), plain);
+        assert_ne!(version("command = [\"a\"]"), plain);
+        assert_ne!(version("command = [\"a\", \"b\"]"), version("command = [\"ab\"]"));
+        assert_ne!(version("resources.memory_mib = 256"), plain);
     }
 }

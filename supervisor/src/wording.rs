@@ -7,7 +7,7 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
-use hearth_core::{Announcement, WorkloadId};
+use hearth_core::{Announcement, Choice, Grounds, Hold, Means, ReplicaId, Rung, Slot, Subsystem, WorkloadId};
 
 /// A duration as people read it: "412 ms", "3.2 s".
 #[derive(Clone, Copy, Debug)]
@@ -31,29 +31,89 @@ pub fn one_line(error: &dyn Error) -> String {
     text
 }
 
+/// What a replica is called: like its workload, and those after the first with a number. No workload's name has a dot.
+pub fn replica(name: &str, slot: Slot) -> String {
+    if slot == Slot::FIRST { name.to_owned() } else { format!("{name}.{}", slot.0) }
+}
+
 /// The line for an announcement. `guest_ready` is what the guest said of itself, if it did.
-pub fn announce<'n>(
+pub fn announce(
     announcement: &Announcement,
-    name: impl Fn(WorkloadId) -> &'n str,
-    guest_ready: impl Fn(WorkloadId) -> Option<Duration>,
+    name: impl Fn(WorkloadId) -> String,
+    guest_ready: impl Fn(ReplicaId) -> Option<Duration>,
 ) -> String {
+    let of = |id: &ReplicaId| replica(&name(id.workload), id.slot);
     match announcement {
-        Announcement::Running { id } => match guest_ready(*id) {
-            Some(took) => format!("{}: running, guest ready in {}", name(*id), Took(took)),
-            None => format!("{}: running", name(*id)),
+        Announcement::Running { replica } => match guest_ready(*replica) {
+            Some(took) => format!("{}: running, guest ready in {}", of(replica), Took(took)),
+            None => format!("{}: running", of(replica)),
         },
-        Announcement::Done { id } => format!("{}: done: exit 0", name(*id)),
-        Announcement::Failed { id, failure } => format!("{}: failed: {failure}", name(*id)),
-        Announcement::RestartIn { id, attempt, delay } => {
-            format!("{}: restart {attempt} in {}", name(*id), Took(*delay))
+        Announcement::Done { replica } => format!("{}: done: exit 0", of(replica)),
+        Announcement::Failed { replica, failure } => format!("{}: failed: {failure}", of(replica)),
+        Announcement::RestartIn { replica, attempt, delay, choice } => {
+            format!("{}: restart {attempt} in {}{}", of(replica), Took(*delay), unless_plain(*choice))
         }
-        Announcement::Blocked { id, on } => {
-            format!("{}: does not start, {} did not get there", name(*id), name(*on))
+        Announcement::ProcessRestart { replica, failure, .. } => {
+            format!("{}: {failure}: the workload is started again in its guest", of(replica))
         }
-        Announcement::Stubborn { id, means } => format!("{}: does not stop, {means} follows", name(*id)),
-        Announcement::Lost { id } => {
-            format!("{}: its monitor survives SIGKILL and is left behind", name(*id))
+        Announcement::Healed { replica, rung, took } => {
+            let by = rung.map_or_else(String::new, |rung| format!(" by {}", means(rung)));
+            format!("{}: healed{by}, steady again {} after the first fault", of(replica), Took(*took))
         }
+        Announcement::Blocked { workload, on } => {
+            format!("{}: does not start, {} did not get there", name(*workload), name(*on))
+        }
+        Announcement::NoRoom { replica, hold } => format!("{}: waits for {}", of(replica), room(*hold)),
+        Announcement::Stubborn { replica, means } => {
+            let signal = match means {
+                Means::Agent => "the agent's question",
+                Means::Terminate => "SIGTERM",
+                Means::Kill => "SIGKILL",
+            };
+            format!("{}: does not stop, {signal} follows", of(replica))
+        }
+        Announcement::Lost { replica } => {
+            format!("{}: its monitor survives SIGKILL and is left behind", of(replica))
+        }
+        Announcement::Duplicate { replica, run } => {
+            format!("{}: a second machine of it was found, run {} is ended", of(replica), run.0)
+        }
+        Announcement::Quarantined { workload, failure, restarts } => {
+            let last = failure.as_ref().map_or_else(String::new, |failure| format!(", last: {failure}"));
+            format!("{}: ALARM: quarantined after {restarts} restarts{last}", name(*workload))
+        }
+        Announcement::Retried { workload } => format!("{}: is tried again", name(*workload)),
+        Announcement::RolloutBegan { workload, from, to, canaries } => {
+            format!("{}: version {to} in place of {from}, on {canaries} first", name(*workload))
+        }
+        Announcement::Promoted { workload, to } => format!("{}: version {to} does well", name(*workload)),
+        Announcement::RolledOut { workload, to } => {
+            format!("{}: version {to} is everywhere", name(*workload))
+        }
+        Announcement::RollingBack { workload, from, to, grounds } => {
+            format!("{}: ALARM: back from version {from} to {to}: {}", name(*workload), why(grounds))
+        }
+        Announcement::LogsLimited { workload, .. } => {
+            format!("{}: logs too much, the rest of this minute is dropped", name(*workload))
+        }
+        Announcement::ConfigApplied { added, changed, removed } => {
+            format!("configuration: {added} added, {changed} changed, {removed} removed")
+        }
+        Announcement::ConfigRefused { faults } => {
+            format!("configuration refused, {} faults; the last good one stays", faults.len())
+        }
+        Announcement::Adopted { machines } => format!("{machines} running machines taken over"),
+        Announcement::SafeMode { failed_boots } => {
+            format!("ALARM: safe mode after {failed_boots} failed boots: no workload starts")
+        }
+        Announcement::Late { subsystem } => {
+            format!("ALARM: {} is late, the watchdog is not petted", part(*subsystem))
+        }
+        Announcement::Timely { subsystem } => format!("{} is on time again", part(*subsystem)),
+        Announcement::HealingBox { subsystem, choice } => {
+            format!("ALARM: {} stays late: {}", part(*subsystem), means(choice.rung))
+        }
+        Announcement::DiskFull => "ALARM: the disk is full, and what can be removed was".to_owned(),
         Announcement::Ready { ready, of } => format!("ready: {ready} of {of} workloads"),
         Announcement::NotReady { ready, of } => format!("not ready: {ready} of {of} workloads"),
         Announcement::Stopping => "stopping".to_owned(),
@@ -61,10 +121,70 @@ pub fn announce<'n>(
     }
 }
 
+/// A restart of the plain kind needs no words.
+fn unless_plain(choice: Choice) -> String {
+    match choice.rung {
+        Rung::ColdRestart | Rung::Retry => String::new(),
+        rung => format!(" by {}", means(rung)),
+    }
+}
+
+fn means(rung: Rung) -> &'static str {
+    match rung {
+        Rung::Retry => "another try",
+        Rung::RestartProcess => "a restart in the guest",
+        Rung::Restore => "a restore from the snapshot",
+        Rung::ColdRestart => "a cold restart",
+        Rung::FreshDisk => "a fresh disk",
+        Rung::RollBack => "the version before",
+        Rung::Quarantine => "quarantine",
+        Rung::ReExec => "the daemon starts again",
+        Rung::Reboot => "the box reboots",
+        Rung::StopPetting => "the watchdog decides",
+    }
+}
+
+fn room(hold: Hold) -> &'static str {
+    match hold {
+        Hold::Memory => "memory that is promised to others",
+        Hold::Cpu => "processors that are promised to others",
+        Hold::Ceiling => "room under its own ceiling",
+        Hold::Pressure => "memory, which is short",
+        Hold::Dependency(_) => "another workload",
+        Hold::Trial => "the replica on trial",
+        Hold::Identity => "an older machine of it to end",
+    }
+}
+
+fn why(grounds: &Grounds) -> String {
+    let percent = |milli: &u16| format!("{}.{} %", milli / 10, milli % 10);
+    match grounds {
+        Grounds::Failures { count } => format!("it failed {count} times"),
+        Grounds::Errors { old_milli, new_milli } => {
+            format!("{} of its requests fail, {} before", percent(new_milli), percent(old_milli))
+        }
+        Grounds::Readiness { old_milli, new_milli } => {
+            format!("it is ready {} of the time, {} before", percent(new_milli), percent(old_milli))
+        }
+        Grounds::NotReadyInTime => "it did not get ready in time".to_owned(),
+        Grounds::Undone => "it was taken back".to_owned(),
+        Grounds::LastResort => "nothing cheaper helped".to_owned(),
+    }
+}
+
+fn part(subsystem: Subsystem) -> &'static str {
+    match subsystem {
+        Subsystem::Loop => "the daemon's loop",
+        Subsystem::Store => "the store",
+        Subsystem::Machines => "the talk with the monitors",
+        Subsystem::Probes => "the probing",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hearth_core::{Failure, Kind, Plan, RestartPolicy, Wanted, WorkloadEnd};
+    use hearth_core::{Failure, Version, WorkloadEnd};
 
     #[test]
     fn durations_read_like_a_person_says_them() {
@@ -77,16 +197,36 @@ mod tests {
 
     #[test]
     fn the_decisive_lines_stay_as_they_are() {
-        let want = Wanted { name: "hello", kind: Kind::Job, restart: RestartPolicy::Never, after: vec![] };
-        let id = Plan::new(&[want]).unwrap().ids().next().unwrap();
-        let said = |announcement| announce(&announcement, |_| "hello", |_| Some(Duration::from_millis(312)));
-        assert_eq!(said(Announcement::Running { id }), "hello: running, guest ready in 312 ms");
-        assert_eq!(said(Announcement::Done { id }), "hello: done: exit 0");
+        let replica = WorkloadId::from_number(0).replica(Slot::FIRST);
+        let said = |announcement| {
+            announce(&announcement, |_| "hello".to_owned(), |_| Some(Duration::from_millis(312)))
+        };
+        assert_eq!(said(Announcement::Running { replica }), "hello: running, guest ready in 312 ms");
+        assert_eq!(said(Announcement::Done { replica }), "hello: done: exit 0");
         let failure = Failure::Workload(WorkloadEnd::Code(3));
-        assert_eq!(said(Announcement::Failed { id, failure }), "hello: failed: exit 3");
+        assert_eq!(said(Announcement::Failed { replica, failure }), "hello: failed: exit 3");
         assert_eq!(said(Announcement::Ready { ready: 3, of: 3 }), "ready: 3 of 3 workloads");
         assert_eq!(said(Announcement::NotReady { ready: 1, of: 3 }), "not ready: 1 of 3 workloads");
         assert_eq!(said(Announcement::Stopping), "stopping");
         assert_eq!(said(Announcement::Stopped), "stopped");
+    }
+
+    #[test]
+    fn replicas_after_the_first_have_a_number() {
+        let second = WorkloadId::from_number(0).replica(Slot(1));
+        let line = announce(&Announcement::Lost { replica: second }, |_| "web".to_owned(), |_| None);
+        assert_eq!(line, "web.1: its monitor survives SIGKILL and is left behind");
+    }
+
+    #[test]
+    fn a_version_that_is_taken_back_says_why() {
+        let grounds = Grounds::Errors { old_milli: 5, new_milli: 123 };
+        let (from, to) = (Version(0x0123_4567_89ab_cdef), Version(u64::MAX));
+        let workload = WorkloadId::from_number(0);
+        let line = Announcement::RollingBack { workload, from, to, grounds };
+        assert_eq!(
+            announce(&line, |_| "web".to_owned(), |_| None),
+            "web: ALARM: back from version 01234567 to ffffffff: 12.3 % of its requests fail, 0.5 % before"
+        );
     }
 }

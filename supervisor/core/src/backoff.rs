@@ -9,7 +9,7 @@ use core::time::Duration;
 pub const FIRST_DELAY: Duration = Duration::from_millis(500);
 /// No restart waits longer: a person on site should see an attempt within minutes.
 pub const LONGEST_DELAY: Duration = Duration::from_secs(300);
-/// A workload that ran this long starts over with [`FIRST_DELAY`].
+/// What ran this long is healed, and its next restart starts over with [`FIRST_DELAY`].
 pub const STEADY: Duration = Duration::from_secs(60);
 
 /// The delay before restart number `attempt` (the first is 1). `dice` is uniform; it takes up to a quarter off, so

@@ -1,27 +1,85 @@
 //! Every decision of the box, as a pure state machine: events in, actions out.
 //!
-//! Duty: which workload runs when, what its end means, when it starts again, how it is stopped, what is announced.
-//! Not here: clocks, randomness, processes, sockets, files, text for people. Time and dice come in as arguments.
-//! Invariants: at most one virtual machine per workload; none starts before what it comes after; every started
-//! machine is watched until its end was seen (or, after an unanswered kill, until it is written off as lost).
+//! | what | where |
+//! |---|---|
+//! | the step, and the box as a whole | `state` |
+//! | one workload and its replicas | `workload`, `replica`, `lifecycle` |
+//! | what is wanted | `spec`, `order` |
+//! | what happens, what is done | `event`, `action`, `failure` |
+//! | health and healing | `probe`, `fault`, `policy`, `incident`, `backoff`, `budget`, `breaker` |
+//! | new versions | `rollout` |
+//! | the box itself | `boot`, `watchdog`, `pressure` |
+//! | what stays | `record`, `journal`, `history`, `explain` |
+//!
+//! Duty: which workload runs when, what its end means, how it is healed, how it is stopped, what is announced.
+//! Not here: clocks, processes, sockets, files, text for people. Time comes in with each event, randomness as a seed.
+//! Invariants: no two virtual machines share an identity; none starts before what it waits for; every started machine
+//! is watched until its end was seen (or, after an unanswered kill, until it is written off as lost); the same events
+//! lead to the same state.
 
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
+mod action;
 mod backoff;
+mod boot;
+mod breaker;
+mod budget;
 mod deadlines;
+mod dice;
 mod event;
+mod explain;
+mod failure;
+mod fault;
+mod history;
+mod id;
+mod incident;
+mod journal;
 mod lifecycle;
 mod moment;
-mod plan;
+mod order;
+mod policy;
+mod pressure;
+mod probe;
+mod record;
+mod replica;
+mod rollout;
+mod spec;
 mod state;
+mod turn;
+mod watchdog;
+mod workload;
 
+pub use action::{Action, Actions, Announcement, Hold, Order, StartHow};
 pub use backoff::{FIRST_DELAY, LONGEST_DELAY, STEADY, delay};
-pub use deadlines::{ENDING, HEARTBEAT_LOST, KILL_STOP, START, StopTimes};
-pub use event::{Action, Announcement, Event, Failure, VmEnd, WorkloadEnd};
-pub use lifecycle::{End, Lifecycle, Rung, StopReason};
+pub use boot::{Boot, BootReason, Phase};
+pub use breaker::Breaker;
+pub use budget::{LOG_WINDOW, Restarts};
+pub use deadlines::{
+    BOX_SETTLED, ENDING, HEARTBEAT, HEARTBEAT_LOST, KILL_STOP, MEASURE_WAIT, MEASURES_AGAIN, PROCESS_RESTART,
+    STALL, START, StopTimes,
+};
+pub use event::{Event, Found, Request, Said};
+pub use explain::{Explanation, ProbeStory, ReplicaStory};
+pub use failure::{Failure, VmEnd, WorkloadEnd};
+pub use fault::{FaultClass, Severity, Source};
+pub use history::{Cause, DEPTH, Transition};
+pub use id::{ReplicaId, Run, Slot, Version, Vm, WorkloadId};
+pub use incident::{Incident, Stage};
+pub use journal::{Entry, replay};
+pub use lifecycle::{End, Health, Lifecycle, Means, Place, StopReason};
 pub use moment::Moment;
-pub use plan::{Kind, Plan, PlanFault, RestartPolicy, Wanted, WorkloadId};
-pub use state::{Run, State};
+pub use order::ConfigFault;
+pub use policy::{Case, Choice, FixedLadder, Reason, RecoveryPolicy, Rung, Rungs, Tried};
+pub use pressure::{Level, Measure, Resource};
+pub use probe::{Check, Finding, ProbeSpec, Role};
+pub use record::{DeviceRecord, Durable, Record, Tripped};
+pub use rollout::{Grounds, Rollout, Tally};
+pub use spec::{
+    Allowed, Build, Capacity, Config, DeviceSpec, Kind, MAX_BUDGET, MAX_REPLICAS, Needs, RestartPolicy,
+    RestartSpec, RolloutSpec, Spec,
+};
+pub use state::State;
+pub use watchdog::{Subsystem, WatchdogSpec};

@@ -1,11 +1,15 @@
 //! A point in monotonic time.
 //!
 //! Duty: deadlines that cannot be mixed up with durations. Not here: reading a clock.
+//! Invariant: arithmetic saturates; no deadline wraps into the past.
 
 use core::time::Duration;
 
-/// Milliseconds since the daemon began. Never wall time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+use serde::{Deserialize, Serialize};
+
+/// Milliseconds since an origin that the caller chooses; whoever keeps [`Record`](crate::Record)s over a restart of
+/// the daemon counts from the box's boot. Never wall time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Moment(u64);
 
 impl Moment {
@@ -14,6 +18,14 @@ impl Moment {
     /// From a clock's reading, cut to milliseconds.
     pub fn since_start(elapsed: Duration) -> Moment {
         Moment(millis(elapsed))
+    }
+
+    pub const fn from_millis(millis: u64) -> Moment {
+        Moment(millis)
+    }
+
+    pub const fn as_millis(self) -> u64 {
+        self.0
     }
 
     #[must_use]
@@ -28,5 +40,6 @@ impl Moment {
 }
 
 fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+    // Not `as_millis`: a division of 128 bits on the path of every heartbeat.
+    duration.as_secs().saturating_mul(1000).saturating_add(u64::from(duration.subsec_millis()))
 }

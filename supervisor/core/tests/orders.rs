@@ -3,15 +3,16 @@
 use std::time::Duration;
 
 use hearth_core::{
-    Action, Announcement, Event, Kind, Moment, Plan, RestartPolicy, Run, State, StopTimes, VmEnd, Wanted,
-    WorkloadEnd, WorkloadId,
+    Action, Announcement, Boot, Build, Config, DeviceRecord, Event, Kind, Lifecycle, Moment, Needs, Order,
+    ReplicaId, RestartPolicy, Run, Said, Slot, Spec, State, StopTimes, Version, Vm, VmEnd, WorkloadEnd,
+    WorkloadId,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 #[derive(Clone, Debug)]
 struct Want {
-    kind: Kind,
+    job: bool,
     restart: RestartPolicy,
     /// Places further down the list: no cycle.
     after: Vec<usize>,
@@ -33,7 +34,7 @@ enum Nudge {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Vm {
+struct Machine {
     run: Run,
     strongest_ask: u8,
     running: bool,
@@ -44,9 +45,8 @@ struct Vm {
 struct World {
     wants: Vec<Want>,
     state: State,
-    ids: Vec<WorkloadId>,
     now: Moment,
-    vms: Vec<Option<Vm>>,
+    vms: Vec<Option<Machine>>,
     runs: Vec<u32>,
     done: Vec<bool>,
     stopping: bool,
@@ -55,24 +55,22 @@ struct World {
 }
 
 impl World {
-    fn new(wants: &[Want]) -> World {
-        let names: Vec<String> = (0..wants.len()).map(|n| format!("w{n}")).collect();
-        let wanted: Vec<Wanted<'_>> = wants
-            .iter()
-            .zip(&names)
-            .map(|(want, name)| Wanted {
-                name,
-                kind: want.kind,
-                restart: want.restart,
-                after: want.after.iter().map(|n| names[*n].as_str()).collect(),
-            })
-            .collect();
-        let plan = Plan::new(&wanted).expect("an order that can be kept");
+    fn new(wants: &[Want], seed: u64) -> World {
+        let name = |n: usize| format!("w{n}");
+        let build = Build { version: Version(1), needs: Needs::default() };
+        let spec = |(n, want): (usize, &Want)| {
+            let kind = if want.job { Kind::Job } else { Kind::Service { replicas: 1 } };
+            let mut spec = Spec::new(&name(n), kind, build);
+            spec.restart.policy = want.restart;
+            spec.after = want.after.iter().copied().map(name).collect();
+            spec
+        };
+        let workloads = wants.iter().enumerate().map(spec).collect();
+        let config = Config { workloads, ..Config::default() };
         let count = wants.len();
-        World {
+        let mut world = World {
             wants: wants.to_vec(),
-            ids: plan.ids().collect(),
-            state: State::new(plan, StopTimes::default()),
+            state: State::new(seed),
             now: Moment::START,
             vms: vec![None; count],
             runs: vec![0; count],
@@ -80,18 +78,24 @@ impl World {
             stopping: false,
             at_once: false,
             finished: false,
-        }
+        };
+        let boot = Boot { first_daemon: true, ..Boot::default() };
+        world.step(Event::Begin { boot, device: DeviceRecord::default(), records: Vec::new() });
+        world.step(Event::Configured(Box::new(config)));
+        world.step(Event::Surveyed);
+        world
     }
 
     fn satisfied(&self, index: usize) -> bool {
-        match self.wants[index].kind {
-            Kind::Service => self.vms[index].is_some_and(|vm| vm.running && vm.strongest_ask == 0),
-            Kind::Job => self.done[index],
+        if self.wants[index].job {
+            self.done[index]
+        } else {
+            self.vms[index].is_some_and(|vm| vm.running && vm.strongest_ask == 0)
         }
     }
 
-    fn step(&mut self, dice: u32, event: Event) {
-        let actions = self.state.step(self.now, dice, event);
+    fn step(&mut self, event: Event) {
+        let actions = self.state.step(self.now, event);
         for action in &actions {
             self.carry_out(action);
         }
@@ -99,7 +103,7 @@ impl World {
             assert!(deadline > self.now, "a timer was left due");
         }
         for (index, vm) in self.vms.iter().enumerate() {
-            let alive = self.state.lifecycle(self.ids[index]).expect("a known workload").is_alive();
+            let alive = self.state.lifecycle(replica(index)).is_some_and(Lifecycle::is_alive);
             assert_eq!(
                 vm.is_some(),
                 alive,
@@ -111,8 +115,8 @@ impl World {
     fn carry_out(&mut self, action: &Action) {
         assert!(!self.finished, "{action:?} after the finish");
         match action {
-            Action::Start { id, run } => {
-                let index = id.index();
+            Action::Vm { vm: Vm { replica, run }, order: Order::Start { .. } } => {
+                let index = index_of(*replica);
                 assert!(self.vms[index].is_none(), "two machines of workload {index}");
                 assert!(!self.stopping, "a start during shutdown");
                 assert!(run.0 > self.runs[index], "a run twice");
@@ -120,13 +124,13 @@ impl World {
                     assert!(self.satisfied(*on), "workload {index} started before {on}");
                 }
                 self.runs[index] = run.0;
-                self.vms[index] = Some(Vm { run: *run, strongest_ask: 0, running: false, ended: None });
+                self.vms[index] = Some(Machine { run: *run, strongest_ask: 0, running: false, ended: None });
             }
-            Action::AskAgent { id, run, .. } => self.ask(*id, *run, 1),
-            Action::Terminate { id, run } => self.ask(*id, *run, 2),
-            Action::Kill { id, run } => self.ask(*id, *run, 3),
-            Action::Announce(Announcement::Lost { id }) => {
-                let vm = self.vms[id.index()].take().expect("lost what was there");
+            Action::Vm { vm, order: Order::AskAgent { .. } } => self.ask(*vm, 1),
+            Action::Vm { vm, order: Order::Terminate } => self.ask(*vm, 2),
+            Action::Vm { vm, order: Order::Kill } => self.ask(*vm, 3),
+            Action::Announce(Announcement::Lost { replica }) => {
+                let vm = self.vms[index_of(*replica)].take().expect("lost what was there");
                 assert_eq!(vm.strongest_ask, 3, "lost without a kill");
             }
             Action::Announce(Announcement::Ready { .. }) => {
@@ -134,35 +138,39 @@ impl World {
                     assert!(self.satisfied(index), "ready without workload {index}");
                 }
             }
-            Action::Announce(_) => {}
+            Action::Announce(_) | Action::Remember(_) | Action::BootSettled => {}
+            Action::Vm { order: Order::Traffic { .. }, .. } => {}
             Action::Finish => {
                 assert!(self.stopping, "a finish that nobody asked for");
                 assert!(self.vms.iter().all(Option::is_none), "a machine left behind");
                 self.finished = true;
             }
+            other => panic!("{other:?} was not asked for"),
         }
     }
 
-    fn ask(&mut self, id: WorkloadId, run: Run, strength: u8) {
+    fn ask(&mut self, Vm { replica, run }: Vm, strength: u8) {
+        let index = index_of(replica);
         if self.stopping && !self.at_once && strength == 1 {
             for (other, want) in self.wants.iter().enumerate() {
-                let needs_it = want.after.contains(&id.index());
+                let needs_it = want.after.contains(&index);
                 assert!(
                     !(needs_it && self.vms[other].is_some()),
                     "asked to stop before its dependant {other}"
                 );
             }
         }
-        let vm = self.vms[id.index()].as_mut().expect("asked a machine that is there");
+        let vm = self.vms[index].as_mut().expect("asked a machine that is there");
         assert_eq!(vm.run, run);
         assert!(strength > vm.strongest_ask, "asked again, or less strongly");
         vm.strongest_ask = strength;
     }
 
-    fn nudge(&mut self, index: usize, dice: u32, nudge: Nudge) {
-        let id = self.ids[index];
+    fn nudge(&mut self, index: usize, nudge: Nudge) {
         // A workload without a machine hears from its last one: a stale word.
         let run = self.vms[index].map_or(Run(self.runs[index]), |vm| vm.run);
+        let vm = replica(index).run(run);
+        let said = |said| Event::Vm { vm, said };
         let event = match nudge {
             Nudge::Wait(millis) => {
                 self.now = self.now.after(Duration::from_millis(u64::from(millis)));
@@ -174,28 +182,28 @@ impl World {
             }
             Nudge::NotSpawned => {
                 self.gone(index);
-                Event::NotSpawned { id, run, why: "gone".into() }
+                said(Said::NotSpawned("gone".into()))
             }
-            Nudge::Connected => Event::AgentConnected { id, run },
+            Nudge::Connected => said(Said::AgentConnected),
             Nudge::Started => {
                 if let Some(vm) = self.vms[index].as_mut().filter(|vm| vm.strongest_ask == 0) {
                     vm.running = true;
                     vm.ended = None;
                 }
-                Event::WorkloadStarted { id, run }
+                said(Said::WorkloadStarted)
             }
-            Nudge::Beat => Event::Heartbeat { id, run },
+            Nudge::Beat => said(Said::Heartbeat),
             Nudge::Ended(code) => {
                 if let Some(vm) = self.vms[index].as_mut().filter(|vm| vm.strongest_ask == 0) {
                     vm.running = false;
                     vm.ended = Some(code);
                 }
-                Event::WorkloadEnded { id, run, end: WorkloadEnd::Code(code) }
+                said(Said::WorkloadEnded(WorkloadEnd::Code(code)))
             }
-            Nudge::AgentLost => Event::AgentLost { id, run },
+            Nudge::AgentLost => said(Said::AgentLost),
             Nudge::VmEnded(end) => {
                 self.gone(index);
-                Event::VmEnded { id, run, end }
+                said(Said::Ended(end))
             }
             Nudge::Stop => {
                 self.stopping = true;
@@ -207,7 +215,7 @@ impl World {
                 Event::StopNow
             }
         };
-        self.step(dice, event);
+        self.step(event);
     }
 
     fn gone(&mut self, index: usize) {
@@ -217,6 +225,15 @@ impl World {
     }
 }
 
+fn replica(index: usize) -> ReplicaId {
+    WorkloadId::from_number(u32::try_from(index).expect("few workloads")).replica(Slot::FIRST)
+}
+
+fn index_of(replica: ReplicaId) -> usize {
+    assert_eq!(replica.slot, Slot::FIRST, "one replica of each");
+    usize::try_from(replica.workload.number()).expect("few workloads")
+}
+
 fn wants() -> impl Strategy<Value = Vec<Want>> {
     let one = (any::<bool>(), 0..3u8, any::<u8>());
     vec(one, 1..6).prop_map(|list| {
@@ -224,7 +241,7 @@ fn wants() -> impl Strategy<Value = Vec<Want>> {
         list.into_iter()
             .enumerate()
             .map(|(index, (job, restart, mask))| Want {
-                kind: if job { Kind::Job } else { Kind::Service },
+                job,
                 restart: match restart {
                     0 if !job => RestartPolicy::Always,
                     1 => RestartPolicy::OnFailure,
@@ -236,7 +253,7 @@ fn wants() -> impl Strategy<Value = Vec<Want>> {
     })
 }
 
-fn nudges(stops: bool) -> impl Strategy<Value = Vec<(usize, u32, Nudge)>> {
+fn nudges(stops: bool) -> impl Strategy<Value = Vec<(usize, Nudge)>> {
     let quiet = prop_oneof![
         2 => (0..40_000u32).prop_map(Nudge::Wait),
         3 => Just(Nudge::ToDeadline),
@@ -250,7 +267,7 @@ fn nudges(stops: bool) -> impl Strategy<Value = Vec<(usize, u32, Nudge)>> {
     ];
     let loud = prop_oneof![Just(Nudge::Stop), Just(Nudge::StopNow)];
     let one = prop_oneof![40 => quiet, u32::from(stops) => loud];
-    vec((0..5usize, any::<u32>(), one), 0..120)
+    vec((0..5usize, one), 0..120)
 }
 
 proptest! {
@@ -259,24 +276,24 @@ proptest! {
     #[test]
     fn no_order_of_events_breaks_the_rules_and_every_shutdown_ends(
         wants in wants(),
+        seed in any::<u64>(),
         before in nudges(true),
         during in nudges(false),
         killed_machines_die in any::<bool>(),
     ) {
-        let mut world = World::new(&wants);
-        world.step(0, Event::Tick);
-        for (index, dice, nudge) in before {
+        let mut world = World::new(&wants, seed);
+        for (index, nudge) in before {
             if !world.finished {
-                world.nudge(index % wants.len(), dice, nudge);
+                world.nudge(index % wants.len(), nudge);
             }
         }
         if !world.finished {
-            world.nudge(0, 0, Nudge::Stop);
+            world.nudge(0, Nudge::Stop);
         }
         let asked = world.now;
-        for (index, dice, nudge) in during {
+        for (index, nudge) in during {
             if !world.finished && !matches!(nudge, Nudge::Wait(_)) {
-                world.nudge(index % wants.len(), dice, nudge);
+                world.nudge(index % wants.len(), nudge);
             }
         }
         // From here on nobody says anything: only deadlines pass, and kills may work.
@@ -286,10 +303,10 @@ proptest! {
             prop_assert!(turns < 200, "the shutdown does not end");
             let killed = world.vms.iter().position(|vm| vm.is_some_and(|vm| vm.strongest_ask == 3));
             match killed.filter(|_| killed_machines_die) {
-                Some(index) => world.nudge(index, 0, Nudge::VmEnded(VmEnd::KilledBy(9))),
+                Some(index) => world.nudge(index, Nudge::VmEnded(VmEnd::KilledBy(9))),
                 None => {
                     prop_assert!(world.state.next_deadline().is_some(), "nothing left to wait for");
-                    world.nudge(0, 0, Nudge::ToDeadline);
+                    world.nudge(0, Nudge::ToDeadline);
                 }
             }
         }

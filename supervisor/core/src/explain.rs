@@ -1,0 +1,113 @@
+//! Why a workload is in the state that it is in.
+//!
+//! Duty: one structured answer: what is wanted, what is there, what it waits for, what comes next, what came before.
+//! Not here: text. Invariant: it is drawn from the state alone, so a replayed journal explains itself as well.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::action::Hold;
+use crate::breaker::Breaker;
+use crate::history::Transition;
+use crate::id::{Run, Slot, Version};
+use crate::incident::Incident;
+use crate::lifecycle::{Lifecycle, Place};
+use crate::moment::Moment;
+use crate::probe::{Finding, ProbeSpec};
+use crate::replica::Replica;
+use crate::rollout::Rollout;
+use crate::spec::Kind;
+use crate::workload::Workload;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explanation {
+    pub name: String,
+    pub kind: Kind,
+    /// In the configuration, and not stopped by a person.
+    pub wanted: bool,
+    pub stopped: bool,
+    /// What it requires is gone.
+    pub orphaned: bool,
+    pub replicas_wanted: usize,
+    pub current: Version,
+    /// The last good one before.
+    pub previous: Option<Version>,
+    pub rejected: Option<Version>,
+    pub rollout: Rollout,
+    pub breaker: Breaker,
+    pub restarts_in_window: u16,
+    pub restarts_allowed: u16,
+    pub replicas: Vec<ReplicaStory>,
+    /// Oldest first.
+    pub transitions: Vec<Transition>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicaStory {
+    pub slot: Slot,
+    pub run: Run,
+    pub version: Version,
+    pub place: Place,
+    pub lifecycle: Lifecycle,
+    pub since_heard: Option<core::time::Duration>,
+    pub probes: Vec<ProbeStory>,
+    /// What it waits for.
+    pub hold: Option<Hold>,
+    /// What was tried, and whether it is being verified.
+    pub incident: Option<Incident>,
+    pub attempts: u32,
+    /// When it is looked at again if nothing is heard.
+    pub next: Option<Moment>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeStory {
+    pub spec: ProbeSpec,
+    pub finding: Finding,
+    pub bad_in_a_row: u8,
+}
+
+pub(crate) fn explain(workload: &Workload, now: Moment) -> Explanation {
+    Explanation {
+        name: workload.spec.name.clone(),
+        kind: workload.spec.kind,
+        wanted: workload.wanted,
+        stopped: workload.stopped,
+        orphaned: workload.orphaned,
+        replicas_wanted: workload.count,
+        current: workload.current.version,
+        previous: workload.previous.map(|build| build.version),
+        rejected: workload.rejected,
+        rollout: workload.rollout.clone(),
+        breaker: workload.breaker,
+        restarts_in_window: workload.restarts.count(),
+        restarts_allowed: workload.spec.restart.budget,
+        replicas: workload.replicas.iter().map(|replica| story(workload, replica, now)).collect(),
+        transitions: workload.history.iter().cloned().collect(),
+    }
+}
+
+fn story(workload: &Workload, replica: &Replica, now: Moment) -> ReplicaStory {
+    let probes = workload.spec.probes.iter().zip(&replica.probes);
+    ReplicaStory {
+        slot: replica.slot,
+        run: replica.run,
+        version: replica.build.version,
+        place: replica.lifecycle.place(),
+        lifecycle: replica.lifecycle.clone(),
+        since_heard: replica.lifecycle.is_alive().then(|| now.since(replica.heard)),
+        probes: probes
+            .map(|(spec, probing)| ProbeStory {
+                spec: *spec,
+                finding: probing.finding,
+                bad_in_a_row: probing.bad_in_a_row(),
+            })
+            .collect(),
+        hold: replica.hold,
+        incident: replica.incident.clone(),
+        attempts: replica.attempts,
+        next: replica.deadline(&workload.spec.probes),
+    }
+}

@@ -1,0 +1,116 @@
+//! The box itself.
+//!
+//! Duty: the watchdog, the daemon's own late parts, pressure, log budgets, a boot that settles.
+//! Not here: how any of them is measured.
+//! Invariant: nothing here has connectivity as an input.
+
+use crate::action::{Action, Announcement};
+use crate::boot::{BootReason, Phase, Settling};
+use crate::deadlines::BOX_SETTLED;
+use crate::fault::{FaultClass, Severity, Source};
+use crate::id::WorkloadId;
+use crate::moment::Moment;
+use crate::policy::{Case, Rung, Rungs, Tried, choose};
+use crate::pressure::{Level, Measure, Resource};
+use crate::turn::Turn;
+use crate::watchdog::{Subsystem, Verdict};
+
+use super::State;
+
+impl State {
+    pub(super) fn subsystem_alive(&mut self, turn: &mut Turn<'_>, subsystem: Subsystem) -> bool {
+        let was_late = self.watchdog.alive(subsystem, turn.now);
+        if was_late {
+            turn.tell(Announcement::Timely { subsystem });
+        }
+        was_late
+    }
+
+    pub(super) fn care(&mut self, turn: &mut Turn<'_>) {
+        while let Some(subsystem) = self.watchdog.find_late(turn.now) {
+            turn.tell(Announcement::Late { subsystem });
+        }
+        match self.watchdog.verdict(turn.now) {
+            Verdict::Pet => turn.actions.push(Action::Pet),
+            Verdict::Wait | Verdict::Starve => {}
+        }
+        self.heal_box(turn);
+        if let Settling::At(at) = self.settling
+            && at <= turn.now
+            && self.phase == Phase::Up
+        {
+            self.settling = Settling::Settled;
+            turn.actions.push(Action::BootSettled);
+        }
+        while let Some(measure) = self.pressure.disk_turn(turn.now) {
+            turn.actions.push(Action::Measure(measure));
+            if measure == Measure::Tell {
+                turn.tell(Announcement::DiskFull);
+            }
+        }
+    }
+
+    /// A part of the daemon that stays late is a fault like any other, with means of its own.
+    fn heal_box(&mut self, turn: &mut Turn<'_>) {
+        let Some((subsystem, due)) = self.healing_due() else { return };
+        if due > turn.now || matches!(self.phase, Phase::Stopping | Phase::Down) {
+            return;
+        }
+        let record = &mut self.device_record;
+        if record.healed.is_none_or(|healed| turn.now.since(healed) >= BOX_SETTLED) {
+            record.tried = Tried::default();
+        }
+        let mut possible = Rungs::of(&[Rung::ReExec, Rung::StopPetting]);
+        if self.device.watchdog.reboot {
+            possible = possible.with(Rung::Reboot);
+        }
+        let class = FaultClass { source: Source::Supervisor, severity: Severity::Critical };
+        let case = Case { class, possible, tried: record.tried, budget_left: 0 };
+        let choice = choose(turn.policy, &case);
+        record.tried.note(choice.rung);
+        record.healed = Some(turn.now);
+        turn.actions.push(Action::RememberDevice(*record));
+        turn.tell(Announcement::HealingBox { subsystem, choice });
+        match choice.rung {
+            Rung::Reboot => self.begin_shutdown(turn, Some(BootReason::Healing)),
+            Rung::ReExec => turn.actions.push(Action::ReExec),
+            // The pets have stopped already.
+            _ => {}
+        }
+    }
+
+    /// Which part is late, and when something is done about it.
+    fn healing_due(&self) -> Option<(Subsystem, Moment)> {
+        let (subsystem, since) = self.watchdog.latest()?;
+        let since = self.device_record.healed.map_or(since, |healed| healed.max(since));
+        Some((subsystem, since.after(self.device.watchdog.patience)))
+    }
+
+    pub(super) fn logged(&mut self, turn: &mut Turn<'_>, id: WorkloadId, bytes: u64) {
+        let Some(workload) = self.workload_mut(id) else { return };
+        let Some(limit) = workload.spec.log_bytes_per_minute else { return };
+        if let Some(until) = workload.logs.count(turn.now, bytes, limit) {
+            turn.actions.push(Action::LimitLogs { workload: id, until });
+            turn.tell(Announcement::LogsLimited { workload: id, until });
+        }
+    }
+
+    pub(super) fn pressure_is(&mut self, turn: &mut Turn<'_>, resource: Resource, level: Level) {
+        match resource {
+            Resource::Memory => self.pressure.memory = level,
+            Resource::Disk => self.pressure.disk_is(level),
+        }
+        turn.moved = true;
+    }
+
+    pub(super) fn care_deadline(&self) -> Option<Moment> {
+        let settling = match self.settling {
+            Settling::At(at) if self.phase == Phase::Up => Some(at),
+            _ => None,
+        };
+        let going_down = matches!(self.phase, Phase::Stopping | Phase::Down);
+        let healing = self.healing_due().filter(|_| !going_down).map(|(_, due)| due);
+        let disk = self.pressure.deadline();
+        [self.watchdog.deadline(), settling, healing, disk].into_iter().flatten().min()
+    }
+}

@@ -1,0 +1,250 @@
+//! Ends and failures, and what is done about them.
+//!
+//! ```text
+//! unhealthy, machine there --> the ladder: within the guest?  --yes--> Restarting
+//!                                                              --no---> Stopping --> machine gone
+//! machine gone --> again? --no--> Ended        --yes--> the ladder: budget left? --yes--> BackingOff
+//!                                                                                --no---> quarantined, announced
+//! ```
+//!
+//! Duty: classify, choose, use, verify, escalate. Not here: the ladder itself (`policy`), the proof that something is
+//! healed (`incident`).
+//! Invariant: no start after a failure without a grant from the budget; every opening of the breaker is announced.
+
+use core::time::Duration;
+
+use crate::action::{Announcement, Order, StartHow};
+use crate::backoff;
+use crate::boot::Phase;
+use crate::breaker::Breaker;
+use crate::deadlines;
+use crate::failure::Failure;
+use crate::history::Cause;
+use crate::id::Slot;
+use crate::incident::Incident;
+use crate::lifecycle::{End, Lifecycle, Means, StopReason};
+use crate::policy::{Case, Choice, Reason, Rung, Rungs, choose};
+use crate::rollout::{Grounds, Rollout};
+use crate::spec::{Kind, RestartPolicy};
+use crate::turn::Turn;
+
+use super::Workload;
+
+impl Workload {
+    /// Something is wrong in a machine that is there.
+    pub(crate) fn unhealthy(&mut self, turn: &mut Turn<'_>, slot: Slot, failure: Failure) {
+        match self.within_the_guest(turn, slot, &failure) {
+            Some(choice) => self.restart_process(turn, slot, failure, choice),
+            // A guest that does not answer is not asked.
+            None => self.stop(turn, slot, Means::Terminate, StopReason::Failed(failure)),
+        }
+    }
+
+    /// The choice, if it is one that needs no new machine.
+    fn within_the_guest(&mut self, turn: &mut Turn<'_>, slot: Slot, failure: &Failure) -> Option<Choice> {
+        let can = self.spec.allowed.process_restart
+            && turn.phase == Phase::Up
+            && self.spec.restart.policy != RestartPolicy::Never
+            && self.spec.kind != Kind::Job
+            && !self.is_candidate(slot)
+            && !self.breaker.is_on_trial(slot);
+        let replica = self.replicas.get_mut(slot.index())?;
+        if !can || !replica.agent || !matches!(replica.lifecycle, Lifecycle::Running { .. }) {
+            return None;
+        }
+        let budget = self.spec.restart;
+        let mut incident = replica.incident.take().unwrap_or_else(|| Incident::open(turn.now, failure));
+        incident.again(failure);
+        let case = Case {
+            class: incident.class,
+            possible: Rungs::of(&[Rung::RestartProcess, Rung::ColdRestart, Rung::Quarantine]),
+            tried: incident.tried,
+            budget_left: self.restarts.left(turn.now, budget.budget, budget.window),
+        };
+        replica.incident = Some(incident);
+        let choice = choose(turn.policy, &case);
+        let granted = choice.rung == Rung::RestartProcess
+            && self.restarts.grant(turn.now, budget.budget, budget.window);
+        granted.then_some(choice)
+    }
+
+    fn restart_process(&mut self, turn: &mut Turn<'_>, slot: Slot, failure: Failure, choice: Choice) {
+        let vm = self.vm(slot);
+        if let Some(incident) = self.replica_mut(slot).and_then(|replica| replica.incident.as_mut()) {
+            incident.use_rung(choice);
+        }
+        turn.tell(Announcement::ProcessRestart { replica: vm.replica, failure: failure.clone(), choice });
+        let deadline = turn.now.after(deadlines::PROCESS_RESTART);
+        self.go(turn, slot, Lifecycle::Restarting { deadline, failure }, Cause::Healing(choice));
+        turn.order(vm, Order::RestartProcess);
+    }
+
+    /// The machine is gone, and this came of it.
+    pub(crate) fn conclude(&mut self, turn: &mut Turn<'_>, slot: Slot, outcome: Result<(), Failure>) {
+        let id = self.id_of(slot);
+        turn.tell(match &outcome {
+            Ok(()) => Announcement::Done { replica: id },
+            Err(failure) => Announcement::Failed { replica: id, failure: failure.clone() },
+        });
+        let again = turn.phase == Phase::Up
+            && match self.spec.restart.policy {
+                RestartPolicy::Always => true,
+                RestartPolicy::OnFailure => outcome.is_err(),
+                RestartPolicy::Never => false,
+            };
+        match outcome {
+            Err(failure) if turn.phase == Phase::Up && self.is_candidate(slot) => {
+                self.candidate_failed(turn, slot, failure, again);
+            }
+            Err(failure) if again => self.heal(turn, slot, &failure),
+            Err(failure) => self.end(turn, slot, End::Failed(failure.clone()), Cause::Failed(failure)),
+            Ok(()) if again => {
+                let choice = Choice { rung: Rung::ColdRestart, reason: Reason::Cheapest };
+                self.schedule(turn, slot, choice, None);
+            }
+            Ok(()) => {
+                self.done = Some(self.replicas[slot.index()].build.version);
+                self.good |= self.replicas[slot.index()].build == self.current;
+                self.breaker.proven(slot);
+                self.end(turn, slot, End::Done, Cause::MachineGone);
+            }
+        }
+    }
+
+    fn end(&mut self, turn: &mut Turn<'_>, slot: Slot, end: End, why: Cause) {
+        if let Some(replica) = self.replica_mut(slot) {
+            replica.incident = None;
+            replica.attempts = 0;
+        }
+        self.breaker.withdrawn(slot);
+        self.go(turn, slot, Lifecycle::Ended(end), why);
+    }
+
+    /// A new version's failure is first of all a word about the version.
+    fn candidate_failed(&mut self, turn: &mut Turn<'_>, slot: Slot, failure: Failure, again: bool) {
+        let count = self.rollout.failed();
+        if count > self.spec.rollout.failures {
+            // The replica itself is not to blame: it starts at once with what was good.
+            if let Some(replica) = self.replica_mut(slot) {
+                replica.incident = None;
+                replica.attempts = 0;
+            }
+            self.reject(turn, Grounds::Failures { count });
+            self.go(turn, slot, Lifecycle::Waiting, Cause::Failed(failure));
+        } else if again {
+            self.heal(turn, slot, &failure);
+        } else {
+            self.end(turn, slot, End::Failed(failure.clone()), Cause::Failed(failure));
+        }
+    }
+
+    fn heal(&mut self, turn: &mut Turn<'_>, slot: Slot, failure: &Failure) {
+        let budget = self.spec.restart;
+        let budget_left = self.restarts.left(turn.now, budget.budget, budget.window);
+        let possible = self.possible(slot, failure);
+        let on_trial = self.breaker.is_on_trial(slot);
+        let Some(replica) = self.replicas.get_mut(slot.index()) else { return };
+        let spent = self.spec.kind == Kind::Job
+            && budget.retries.is_some_and(|retries| replica.attempts >= u32::from(retries));
+        if spent {
+            return self.end(turn, slot, End::Failed(failure.clone()), Cause::Failed(failure.clone()));
+        }
+        let incident = replica.incident.get_or_insert_with(|| Incident::open(turn.now, failure));
+        incident.again(failure);
+        let case = Case { class: incident.class, possible, tried: incident.tried, budget_left };
+        if on_trial {
+            return self.quarantine(turn, slot, failure);
+        }
+        let choice = choose(turn.policy, &case);
+        match choice.rung {
+            Rung::RollBack => {
+                self.roll_back(turn, Grounds::LastResort);
+                if let Some(replica) = self.replica_mut(slot) {
+                    replica.incident = None;
+                    replica.attempts = 0;
+                }
+                self.go(turn, slot, Lifecycle::Waiting, Cause::Healing(choice));
+            }
+            Rung::Quarantine => self.quarantine(turn, slot, failure),
+            _ => self.schedule(turn, slot, choice, Some(failure)),
+        }
+    }
+
+    /// What could be done for a replica whose machine is gone.
+    fn possible(&self, slot: Slot, failure: &Failure) -> Rungs {
+        let allowed = self.spec.allowed;
+        let build = self.target(slot);
+        let mut possible = Rungs::of(&[Rung::ColdRestart, Rung::Quarantine]);
+        if matches!(failure, Failure::NotSpawned(_)) {
+            possible = possible.with(Rung::Retry);
+        }
+        if allowed.restore && self.snapshot == Some(build.version) {
+            possible = possible.with(Rung::Restore);
+        }
+        if allowed.fresh_disk {
+            possible = possible.with(Rung::FreshDisk);
+        }
+        // A version that serves elsewhere is not what is wrong.
+        let serves =
+            self.replicas.iter().any(|other| other.lifecycle.is_ready() && other.build == self.current);
+        if self.previous.is_some() && self.rollout == Rollout::Steady && !serves {
+            possible = possible.with(Rung::RollBack);
+        }
+        possible
+    }
+
+    /// Starts it again after a while, if the budget allows.
+    fn schedule(&mut self, turn: &mut Turn<'_>, slot: Slot, choice: Choice, failure: Option<&Failure>) {
+        let budget = self.spec.restart;
+        if !self.restarts.grant(turn.now, budget.budget, budget.window) {
+            let last = failure.cloned();
+            return self.open_breaker(turn, slot, last);
+        }
+        let id = self.id_of(slot);
+        let roll = turn.dice.roll();
+        let Some(replica) = self.replicas.get_mut(slot.index()) else { return };
+        let steady = replica.running_since.is_some_and(|since| turn.now.since(since) >= backoff::STEADY);
+        replica.attempts = if steady { 1 } else { replica.attempts.saturating_add(1) };
+        let attempt = replica.attempts;
+        // A first restore is over before a delay would be.
+        let at_once = choice.rung == Rung::Restore && attempt == 1;
+        let delay = if at_once { Duration::ZERO } else { backoff::delay(attempt, roll) };
+        replica.how = match choice.rung {
+            Rung::Restore => StartHow::Restore,
+            Rung::FreshDisk => StartHow::FreshDisk,
+            _ => StartHow::Cold,
+        };
+        if let Some(incident) = &mut replica.incident {
+            incident.use_rung(choice);
+        }
+        let until = turn.now.after(delay);
+        self.go(turn, slot, Lifecycle::BackingOff { until }, Cause::Healing(choice));
+        turn.tell(Announcement::RestartIn { replica: id, attempt, delay, choice });
+    }
+
+    fn quarantine(&mut self, turn: &mut Turn<'_>, slot: Slot, failure: &Failure) {
+        self.open_breaker(turn, slot, Some(failure.clone()));
+    }
+
+    fn open_breaker(&mut self, turn: &mut Turn<'_>, slot: Slot, failure: Option<Failure>) {
+        if !self.breaker.is_open() {
+            self.breaker = Breaker::Open { since: turn.now };
+            let restarts = self.restarts.count();
+            turn.tell(Announcement::Quarantined { workload: self.id, failure, restarts });
+        }
+        self.go(turn, slot, Lifecycle::Ended(End::Quarantined), Cause::Quarantine);
+    }
+
+    /// It stayed ready for long enough: what was wrong is gone.
+    pub(crate) fn healed(&mut self, turn: &mut Turn<'_>, slot: Slot) {
+        let id = self.id_of(slot);
+        let Some(replica) = self.replica_mut(slot) else { return };
+        let Some(incident) = replica.incident.take() else { return };
+        replica.attempts = 0;
+        let lifecycle = replica.lifecycle.clone();
+        self.breaker.proven(slot);
+        let took = turn.now.since(incident.opened);
+        turn.tell(Announcement::Healed { replica: id, rung: incident.last_rung(), took });
+        self.go(turn, slot, lifecycle, Cause::Healed);
+    }
+}

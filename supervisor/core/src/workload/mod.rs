@@ -1,0 +1,366 @@
+//! One workload: what is wanted of it, and its replicas.
+//!
+//! | file | what |
+//! |---|---|
+//! | `hearing.rs` | what machines say |
+//! | `healing.rs` | ends, failures, the ladder, quarantine |
+//! | `stopping.rs` | means upon means until a machine is gone |
+//! | `timing.rs` | deadlines, and what is due |
+//! | `rolling.rs` | new versions, replacements |
+//!
+//! Duty: every move of its replicas that no other workload has a say in. Not here: who may start when (`state`).
+//! Invariant: every move goes through [`Workload::go`], so it is in the history, and traffic follows readiness.
+
+mod healing;
+mod hearing;
+mod rolling;
+mod stopping;
+mod timing;
+
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::action::{Announcement, Order, StartHow};
+use crate::breaker::Breaker;
+use crate::budget::{LogMinute, Restarts};
+use crate::history::{Cause, History, Transition};
+use crate::id::{ReplicaId, Run, Slot, Version, Vm, WorkloadId};
+use crate::lifecycle::{End, Health, Lifecycle};
+use crate::moment::Moment;
+use crate::record::{Durable, Tripped};
+use crate::replica::Replica;
+use crate::rollout::{Rollout, Tally};
+use crate::spec::{Build, Kind, MAX_REPLICAS, Spec};
+use crate::turn::Turn;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Workload {
+    pub(crate) id: WorkloadId,
+    pub(crate) spec: Spec,
+    /// It is in the configuration; otherwise it goes as soon as its machines are gone.
+    pub(crate) wanted: bool,
+    /// A person stopped it.
+    pub(crate) stopped: bool,
+    pub(crate) scale: Option<u16>,
+    pub(crate) demand: Demand,
+    pub(crate) current: Build,
+    pub(crate) good: bool,
+    pub(crate) previous: Option<Build>,
+    pub(crate) rejected: Option<Version>,
+    pub(crate) snapshot: Option<Version>,
+    pub(crate) done: Option<Version>,
+    pub(crate) rollout: Rollout,
+    pub(crate) breaker: Breaker,
+    pub(crate) restarts: Restarts,
+    pub(crate) logs: LogMinute,
+    pub(crate) last_run: Run,
+    pub(crate) after: Vec<WorkloadId>,
+    pub(crate) requires: Vec<WorkloadId>,
+    /// What it requires is gone for good: it is not wanted for that long.
+    pub(crate) orphaned: bool,
+    /// How many replicas are wanted, as of the last look.
+    pub(crate) count: usize,
+    pub(crate) replicas: Vec<Replica>,
+    pub(crate) history: History,
+    pub(crate) told_blocked: bool,
+    pub(crate) remembered: Option<(Durable, Option<Moment>)>,
+}
+
+/// How many replicas of a function are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Demand {
+    pub(crate) replicas: u16,
+    /// What was asked for before, and until when it is kept.
+    pub(crate) kept: Option<(u16, Moment)>,
+}
+
+impl Workload {
+    pub(crate) fn new(id: WorkloadId, spec: Spec) -> Workload {
+        Workload {
+            id,
+            wanted: true,
+            stopped: false,
+            scale: None,
+            demand: Demand { replicas: 0, kept: None },
+            current: spec.build,
+            good: false,
+            previous: None,
+            rejected: None,
+            snapshot: None,
+            done: None,
+            rollout: Rollout::Steady,
+            breaker: Breaker::Closed,
+            restarts: Restarts::default(),
+            logs: LogMinute::default(),
+            last_run: Run(0),
+            after: Vec::new(),
+            requires: Vec::new(),
+            orphaned: false,
+            count: 0,
+            replicas: Vec::new(),
+            history: History::default(),
+            told_blocked: false,
+            remembered: None,
+            spec,
+        }
+    }
+
+    pub(crate) fn id_of(&self, slot: Slot) -> ReplicaId {
+        self.id.replica(slot)
+    }
+
+    pub(crate) fn replica(&self, slot: Slot) -> Option<&Replica> {
+        self.replicas.get(slot.index())
+    }
+
+    pub(crate) fn replica_mut(&mut self, slot: Slot) -> Option<&mut Replica> {
+        self.replicas.get_mut(slot.index())
+    }
+
+    pub(crate) fn slots(&self) -> impl Iterator<Item = Slot> + use<> {
+        (0..self.replicas.len()).map(Slot::at)
+    }
+
+    /// What this replica is to run.
+    pub(crate) fn target(&self, slot: Slot) -> Build {
+        match self.rollout.candidate() {
+            Some(candidate) if slot.0 < self.rollout.moved() => candidate,
+            _ => self.current,
+        }
+    }
+
+    /// How many replicas are wanted now.
+    pub(crate) fn wanted_count(&self, now: Moment) -> usize {
+        if !self.wanted || self.stopped || self.orphaned {
+            return 0;
+        }
+        let count = match self.spec.kind {
+            Kind::Service { replicas } => self.scale.unwrap_or(replicas),
+            Kind::Job => 1,
+            Kind::Function { most, .. } => {
+                let kept = self.demand.kept.filter(|(_, until)| *until > now).map_or(0, |(kept, _)| kept);
+                self.demand.replicas.max(kept).min(most)
+            }
+        };
+        usize::from(count.min(MAX_REPLICAS))
+    }
+
+    pub(crate) fn demand(&mut self, now: Moment, replicas: u16) {
+        let Kind::Function { idle, .. } = self.spec.kind else { return };
+        let before = self.demand.replicas;
+        if replicas < before {
+            self.demand.kept = Some((before, now.after(idle)));
+        }
+        self.demand.replicas = replicas;
+    }
+
+    pub(crate) fn has_machine(&self) -> bool {
+        self.replicas.iter().any(|replica| replica.lifecycle.is_alive())
+    }
+
+    /// What it is for is there, as far as the box as a whole is concerned: all of a service is ready, a job is done.
+    /// One that still runs may yet fail.
+    pub(crate) fn is_complete(&self) -> bool {
+        let wanted = || self.replicas.iter().take(self.count);
+        match self.spec.kind {
+            Kind::Service { .. } | Kind::Function { .. } => {
+                !self.stopped
+                    && !self.orphaned
+                    && self.replicas.len() >= self.count
+                    && wanted().all(|replica| replica.lifecycle.is_ready())
+            }
+            Kind::Job => wanted().any(|replica| replica.lifecycle == Lifecycle::Ended(End::Done)),
+        }
+    }
+
+    /// Whether who waits for it may start.
+    pub(crate) fn serves(&self) -> bool {
+        match self.spec.kind {
+            Kind::Service { .. } => self.replicas.iter().any(|replica| replica.lifecycle.is_ready()),
+            Kind::Job => self.is_complete(),
+            Kind::Function { .. } => self.wanted && !self.stopped && !self.breaker.is_open(),
+        }
+    }
+
+    /// Nothing of it is wanted, or all of it has ended, and that stays so before somebody does something.
+    pub(crate) fn is_given_up(&self, now: Moment) -> bool {
+        let idles = matches!(self.spec.kind, Kind::Function { .. }) && self.serves();
+        if idles || (self.serves() && self.wanted && !self.stopped && !self.orphaned) {
+            return false;
+        }
+        let count = self.wanted_count(now);
+        let wanted = || self.replicas.iter().take(count);
+        count == 0
+            || (self.replicas.len() >= count
+                && wanted().all(|replica| matches!(replica.lifecycle, Lifecycle::Ended(_)))
+                && !self.has_machine())
+    }
+
+    /// Makes a move, keeps it, and tells who sends traffic.
+    pub(crate) fn go(&mut self, turn: &mut Turn<'_>, slot: Slot, next: Lifecycle, why: Cause) {
+        let id = self.id_of(slot);
+        let Some(replica) = self.replicas.get_mut(slot.index()) else { return };
+        let (from, to) = (replica.lifecycle.place(), next.place());
+        let (was_ready, is_ready) = (replica.lifecycle.is_ready(), next.is_ready());
+        let vm = id.run(replica.run);
+        let is_alive = next.is_alive();
+        replica.lifecycle = next;
+        if was_ready != is_ready {
+            replica.tally.turned(turn.now, is_ready);
+            if let Some(incident) = &mut replica.incident {
+                if is_ready { incident.ready(turn.now) } else { incident.unready() }
+            }
+            if is_ready && replica.build == self.current {
+                self.good = true;
+            }
+            if is_alive {
+                turn.order(vm, Order::Traffic { open: is_ready });
+            }
+        }
+        self.history.push(Transition { at: turn.now, slot, run: vm.run, from, to, why });
+        turn.moved = true;
+    }
+
+    /// Gives a replica that waits its machine.
+    pub(crate) fn start(&mut self, turn: &mut Turn<'_>, slot: Slot) {
+        let build = self.target(slot);
+        let run = Run(self.last_run.0.wrapping_add(1));
+        let deadline = turn.now.after(self.spec.start_within);
+        self.last_run = run;
+        self.breaker.started(slot);
+        self.told_blocked = false;
+        let id = self.id_of(slot);
+        let Some(replica) = self.replicas.get_mut(slot.index()) else { return };
+        let how = core::mem::replace(&mut replica.how, StartHow::Cold);
+        // A snapshot is of one version.
+        let how = if how == StartHow::Restore && self.snapshot != Some(build.version) {
+            StartHow::Cold
+        } else {
+            how
+        };
+        if replica.build != build {
+            replica.incident = None;
+        }
+        replica.run = run;
+        replica.build = build;
+        replica.agent = false;
+        replica.heard = turn.now;
+        replica.running_since = None;
+        replica.hold = None;
+        replica.replace = false;
+        replica.balloon_mib = 0;
+        replica.tally = Tally::default();
+        self.go(turn, slot, Lifecycle::Starting { deadline }, Cause::Wanted);
+        turn.order(id.run(run), Order::Start { build, how });
+    }
+
+    /// Makes as many slots as are wanted, and drops empty ones behind them. What ended gets another chance where
+    /// something changed for it.
+    pub(crate) fn resize(&mut self, turn: &mut Turn<'_>) {
+        self.count = self.wanted_count(turn.now);
+        while self.replicas.len() < self.count {
+            let slot = Slot::at(self.replicas.len());
+            let build = self.target(slot);
+            self.replicas.push(Replica::new(slot, build, turn.now));
+            turn.moved = true;
+        }
+        while self.replicas.len() > self.count && self.replicas.last().is_some_and(Replica::is_vacant) {
+            // One that a person stopped, or that lost what it requires, keeps its story, apart from slots scaled away.
+            self.replicas.pop();
+        }
+        for slot in self.slots().take(self.count) {
+            let target = self.target(slot);
+            let open = self.breaker.is_open();
+            let Some(replica) = self.replicas.get_mut(slot.index()) else { continue };
+            let other_version = replica.build != target;
+            let again = match &replica.lifecycle {
+                Lifecycle::Ended(End::Stopped) => true,
+                Lifecycle::Ended(End::Done | End::Failed(_)) | Lifecycle::BackingOff { .. } => other_version,
+                Lifecycle::Ended(End::Quarantined) => !open,
+                _ => false,
+            };
+            if other_version && again {
+                replica.attempts = 0;
+                replica.incident = None;
+                replica.how = StartHow::Cold;
+            }
+            if again {
+                self.go(turn, slot, Lifecycle::Waiting, Cause::Wanted);
+            }
+            if open && self.replicas[slot.index()].lifecycle == Lifecycle::Waiting {
+                self.go(turn, slot, Lifecycle::Ended(End::Quarantined), Cause::Quarantine);
+            }
+        }
+    }
+
+    /// Follows pressure on memory.
+    pub(crate) fn squeeze(&mut self, turn: &mut Turn<'_>, target: impl Fn(u32) -> u32) {
+        if !self.spec.allowed.balloon {
+            return;
+        }
+        let id = self.id;
+        for replica in &mut self.replicas {
+            let mib = target(replica.build.needs.memory_mib);
+            if replica.balloon_mib != mib && matches!(replica.lifecycle, Lifecycle::Running { .. }) {
+                replica.balloon_mib = mib;
+                turn.order(id.replica(replica.slot).run(replica.run), Order::Balloon { mib });
+            }
+        }
+    }
+
+    pub(crate) fn vm(&self, slot: Slot) -> Vm {
+        self.id_of(slot).run(self.replica(slot).map_or(Run(0), |replica| replica.run))
+    }
+
+    /// What the next daemon has to know.
+    pub(crate) fn durable(&self) -> Durable {
+        Durable {
+            last_run: self.last_run,
+            current: self.current,
+            good: self.good,
+            previous: self.previous,
+            rejected: self.rejected,
+            breaker: match self.breaker {
+                Breaker::Closed => Tripped::Not,
+                Breaker::Open { .. } => Tripped::Quarantined,
+                Breaker::HalfOpen { .. } => Tripped::OnTrial,
+            },
+            stopped: self.stopped,
+            scale: self.scale,
+            done: self.done,
+            snapshot: self.snapshot,
+        }
+    }
+
+    /// A person's or the fleet's word that trying again makes sense.
+    pub(crate) fn retry(&mut self, turn: &mut Turn<'_>) {
+        self.restarts.forget();
+        let lifted = self.breaker.retry();
+        let rejected = self.rejected.take().is_some();
+        let mut failed = false;
+        for slot in self.slots() {
+            let Some(replica) = self.replicas.get_mut(slot.index()) else { continue };
+            if matches!(replica.lifecycle, Lifecycle::Ended(End::Failed(_) | End::Quarantined)) {
+                failed = true;
+                replica.attempts = 0;
+                replica.incident = None;
+                self.go(turn, slot, Lifecycle::Waiting, Cause::Person);
+            }
+        }
+        if rejected {
+            self.offer(turn, self.spec.build);
+        }
+        if lifted || rejected || failed {
+            turn.tell(Announcement::Retried { workload: self.id });
+        }
+        turn.moved = true;
+    }
+
+    pub(crate) fn health(&self, slot: Slot) -> Option<Health> {
+        match self.replica(slot)?.lifecycle {
+            Lifecycle::Running { health } => Some(health),
+            _ => None,
+        }
+    }
+}

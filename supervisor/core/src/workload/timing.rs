@@ -1,0 +1,107 @@
+//! Deadlines, and what is due.
+//!
+//! Duty: when the workload needs a step, and that step. Not here: how long waits are (`deadlines`, the spec).
+//! Invariant: after [`Workload::timers`] nothing of the workload is due at that moment.
+
+use core::time::Duration;
+
+use crate::action::Order;
+use crate::failure::Failure;
+use crate::history::Cause;
+use crate::id::Slot;
+use crate::incident::Incident;
+use crate::lifecycle::{Lifecycle, Means, StopReason};
+use crate::moment::Moment;
+use crate::probe::{Check, Want};
+use crate::replica::is_active;
+use crate::turn::Turn;
+
+use super::Workload;
+
+impl Workload {
+    pub(crate) fn deadline(&self) -> Option<Moment> {
+        let replicas = self.replicas.iter().filter_map(|replica| replica.deadline(&self.spec.probes));
+        let idle = self.demand.kept.map(|(_, until)| until);
+        replicas.chain(idle).chain(self.rollout_deadline()).min()
+    }
+
+    pub(crate) fn excuse(&mut self, late: Duration) {
+        for replica in &mut self.replicas {
+            replica.excuse(late);
+        }
+    }
+
+    pub(crate) fn timers(&mut self, turn: &mut Turn<'_>) {
+        if self.demand.kept.is_some_and(|(_, until)| until <= turn.now) {
+            self.demand.kept = None;
+            turn.moved = true;
+        }
+        for slot in self.slots() {
+            let Some(replica) = self.replica(slot) else { continue };
+            if replica.deadline(&self.spec.probes).is_some_and(|deadline| deadline <= turn.now) {
+                self.timer(turn, slot);
+            }
+        }
+    }
+
+    fn timer(&mut self, turn: &mut Turn<'_>, slot: Slot) {
+        self.ghosts_turn(turn, slot);
+        let Some(replica) = self.replica(slot) else { return };
+        let incident_over = replica.incident.as_ref().and_then(Incident::deadline);
+        if matches!(replica.lifecycle, Lifecycle::Running { .. }) {
+            self.probes_turn(turn, slot);
+        } else if replica.lifecycle.deadline().is_some_and(|deadline| deadline <= turn.now) {
+            self.lifecycle_turn(turn, slot);
+        }
+        // Only if it is still ready after its probes were looked at.
+        let ready = self.replica(slot).is_some_and(|replica| replica.lifecycle.is_ready());
+        if ready && incident_over.is_some_and(|until| until <= turn.now) {
+            self.healed(turn, slot);
+        }
+    }
+
+    fn lifecycle_turn(&mut self, turn: &mut Turn<'_>, slot: Slot) {
+        let Some(replica) = self.replica(slot) else { return };
+        match replica.lifecycle.clone() {
+            Lifecycle::Waiting | Lifecycle::Running { .. } | Lifecycle::Ended(_) => {}
+            Lifecycle::BackingOff { .. } => self.go(turn, slot, Lifecycle::Waiting, Cause::DelayOver),
+            // An agent that did not answer in time is not asked.
+            Lifecycle::Starting { .. } => {
+                self.stop(turn, slot, Means::Terminate, StopReason::Failed(Failure::NotReadyInTime));
+            }
+            Lifecycle::Restarting { .. } => {
+                self.stop(turn, slot, Means::Terminate, StopReason::Failed(Failure::ProcessNotRestarted));
+            }
+            Lifecycle::Ending { end, .. } => {
+                self.stop(turn, slot, Means::Terminate, StopReason::Overstayed(end));
+            }
+            Lifecycle::Stopping { means, because, .. } => self.stop_harder(turn, slot, means, because),
+        }
+    }
+
+    fn probes_turn(&mut self, turn: &mut Turn<'_>, slot: Slot) {
+        let vm = self.vm(slot);
+        let Some(health) = self.health(slot) else { return };
+        let Some(replica) = self.replicas.get_mut(slot.index()) else { return };
+        let mut overdue = false;
+        for (place, (spec, probing)) in self.spec.probes.iter().zip(&mut replica.probes).enumerate() {
+            if spec.check == Check::Heartbeat {
+                if replica.heard.after(spec.patience()) <= turn.now {
+                    return self.unhealthy(turn, slot, Failure::HeartbeatLost);
+                }
+            } else if is_active(spec, health) {
+                match probing.turn(spec, turn.now) {
+                    Want::Nothing => {}
+                    Want::Overdue => overdue = true,
+                    Want::Ask => {
+                        let probe = u8::try_from(place).unwrap_or(u8::MAX);
+                        turn.order(vm, Order::Probe { probe, timeout: spec.timeout });
+                    }
+                }
+            }
+        }
+        if overdue {
+            self.weigh_probes(turn, slot);
+        }
+    }
+}
