@@ -10,6 +10,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket};
 use nix::sys::stat::{Mode, fchmod};
@@ -36,13 +37,51 @@ pub enum ListenError {
     },
 }
 
+/// A path that leads to a socket of this process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Held {
+    path: PathBuf,
+    /// Device and inode of the path while it is ours.
+    identity: (u64, u64),
+}
+
+/// All of them: for an end that cannot wait until their owners are dropped.
+static ALL_HELD: Mutex<Vec<Held>> = Mutex::new(Vec::new());
+
+impl Held {
+    fn take(path: &Path) -> Option<Self> {
+        let held = Self { path: path.to_owned(), identity: identity(path)? };
+        all_held().push(held.clone());
+        Some(held)
+    }
+
+    fn give_back(&self) {
+        // Whoever put something else there may keep it.
+        if identity(&self.path) == Some(self.identity) {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn all_held() -> MutexGuard<'static, Vec<Held>> {
+    ALL_HELD.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Removes every path, as if every [`Listener`] of the process had been dropped.
+pub fn give_all_back() {
+    give_back(|_| true);
+}
+
+fn give_back(which: impl Fn(&Path) -> bool) {
+    all_held().extract_if(.., |held| which(&held.path)).for_each(|held| held.give_back());
+}
+
 /// The socket. Its path is removed when it is dropped.
 #[derive(Debug)]
 pub struct Listener {
     socket: UnixListener,
     path: PathBuf,
-    /// Device and inode of the path while it is ours.
-    identity: Option<(u64, u64)>,
+    held: Option<Held>,
 }
 
 impl Listener {
@@ -59,7 +98,7 @@ impl Listener {
             other => other,
         }
         .map_err(refusal)?;
-        Ok(Self { socket, identity: identity(path), path: path.to_path_buf() })
+        Ok(Self { socket, held: Held::take(path), path: path.to_path_buf() })
     }
 
     /// The next one that connected; `WouldBlock` where there is none.
@@ -82,9 +121,9 @@ impl AsRawFd for Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        // Whoever put something else there may keep it.
-        if self.identity.is_some() && identity(&self.path) == self.identity {
-            let _ = std::fs::remove_file(&self.path);
+        if let Some(held) = self.held.take() {
+            all_held().retain(|other| *other != held);
+            held.give_back();
         }
     }
 }
@@ -160,5 +199,19 @@ mod tests {
         std::fs::write(&path, "theirs").unwrap();
         drop(listener);
         assert_eq!(std::fs::read(&path).unwrap(), b"theirs");
+    }
+
+    #[test]
+    fn an_end_in_a_hurry_gives_back_what_is_still_held_and_ours() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name| folder.path().join(name);
+        let _held = [path("one"), path("taken over")].map(|path| Listener::bind(&path, OURS_ALONE).unwrap());
+        drop(Listener::bind(&path("dropped"), OURS_ALONE).unwrap());
+        std::fs::write(path("dropped"), "theirs").unwrap();
+        std::fs::rename(path("taken over"), path("elsewhere")).unwrap();
+        std::fs::write(path("taken over"), "theirs").unwrap();
+        give_back(|path| path.starts_with(&folder));
+        assert!(!path("one").exists());
+        assert!(path("dropped").exists() && path("taken over").exists());
     }
 }

@@ -82,8 +82,8 @@ pub(super) struct Conductor<'a> {
 }
 
 impl Conductor<'_> {
-    /// Until the machine has ended. Whoever asked for the end has its answer then.
-    pub(super) fn run(mut self) -> Result<End, EventsError> {
+    /// Until the machine has ended. Whoever asked for the end has its answer then, before anything is torn down.
+    pub(super) fn run(&mut self) -> Result<End, EventsError> {
         self.events.add_subscriber(Box::new(Bell(BellOf::Gate(self.crew.gate().clone()))));
         self.events.add_subscriber(Box::new(Bell(BellOf::Alarm(self.alarm.clone()))));
         if let Some(pump) = &self.pump {
@@ -101,6 +101,9 @@ impl Conductor<'_> {
             if let Some(end) = self.life.end() {
                 let waiting = self.pump.as_mut().map(Pump::give_up);
                 self.tell_balloon(&waiting.unwrap_or_default());
+                if let Some(mut control) = self.control() {
+                    control.flush();
+                }
                 return Ok(end);
             }
             self.events.run_with_timeout(self.patience_ms()).map_err(EventsError)?;

@@ -11,7 +11,8 @@
 //! | `life.rs` | running, paused, stopping, ended: every decision, pure |
 //! | `conductor.rs`, `agent_call.rs`, `pump.rs`, `statistics.rs` | the event loop, which carries decisions out |
 //! | `clock.rs` | time without the pauses |
-//! | `ending.rs`, `alarm.rs`, `signals.rs`, `reboots.rs` | what a machine ends by, or starts again after |
+//! | `ending.rs`, `halt.rs`, `alarm.rs`, `signals.rs`, `reboots.rs` | what a machine ends by, or starts again after |
+//! | `sink/`, `farewell.rs` | what the guest printed, to its last word; how long an end may take |
 //!
 //! Invariant: nothing here can change once vCPUs run; buses and rings are shared read-only. No thread and no
 //! descriptor of a machine is left when its run is over: a reboot in this process starts from nothing.
@@ -24,6 +25,7 @@ mod clock;
 mod conductor;
 mod crew;
 mod ending;
+mod farewell;
 mod gate;
 mod halt;
 mod kick;
@@ -54,6 +56,7 @@ pub use self::clock::MachineClock;
 use self::conductor::{Conductor, Make, Surroundings, lock};
 use self::crew::Crew;
 pub use self::ending::Ending;
+use self::farewell::Farewell;
 use self::halt::HaltWatch;
 use self::life::{End, Life, Patience};
 use self::pump::Pump;
@@ -278,10 +281,12 @@ impl Machine {
     }
 
     /// Runs the guest to its end. The calling thread becomes the event loop.
-    fn run(mut self, surroundings: &Surroundings) -> Result<End, MachineError> {
+    ///
+    /// What it gives back besides the end watches over how long the end takes, until it is dropped.
+    fn run(mut self, surroundings: &Surroundings) -> Result<(End, Option<Farewell>), MachineError> {
         let vcpus = std::mem::take(&mut self.vcpus).into_iter();
         let crew = Crew::start(vcpus, &self.buses, &self.ending).map_err(host("start the vCPU threads"))?;
-        let conductor = Conductor {
+        let mut conductor = Conductor {
             surroundings,
             make: self.make,
             life: Life::new(self.patience),
@@ -301,10 +306,15 @@ impl Machine {
             began: Instant::now(),
         };
         let end = conductor.run()?;
+        let farewell = Farewell::of(end)
+            .inspect_err(|error| log::error!("nobody watches over the end of the machine: {error}"))
+            .ok();
+        // Joins the vCPUs, and waits for what is under way at the disks.
+        drop(conductor);
         for sink in &self.sinks {
-            lock(sink).finish();
+            lock(sink).finish(farewell::Patience::of(end).last_words);
         }
-        Ok(end)
+        Ok((end, farewell))
     }
 }
 
@@ -322,7 +332,8 @@ pub fn run(config: &VmConfig) -> Result<Outcome, MachineError> {
     };
     let mut reboots = Reboots::default();
     loop {
-        let end = Machine::assemble(config)?.run(&surroundings)?;
+        let (end, farewell) = Machine::assemble(config)?.run(&surroundings)?;
+        drop(farewell);
         let again = end.outcome == Outcome::Reboot && config.machine.on_reboot == OnReboot::Restart;
         if again && reboots.allow(Instant::now()) {
             surroundings.reboots = reboots.count();

@@ -4,12 +4,14 @@ use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
+use hearth_wire::control::{End, Order, Step};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::Signal;
 
-use crate::client::{Client, PATIENCE};
+use crate::client::{Client, PATIENCE, Told};
 use crate::guest::Guest;
 use crate::monitor::Monitor;
+use crate::{SLEEP_CONTROL, SOFT_OFF};
 
 /// A pipe that takes no further byte, and its other end.
 fn full_pipe() -> (std::io::PipeReader, OwnedFd) {
@@ -31,4 +33,25 @@ fn messages_that_nobody_reads_do_not_hold_the_monitor_up() {
     let ended = running.end_before(Instant::now() + PATIENCE);
     assert_eq!(ended.status, Some(16));
     assert_eq!(ended.files_left, ["guest.elf", "vm.toml"]);
+}
+
+#[test]
+fn who_asked_for_a_stop_is_answered_before_the_last_words_have_found_a_reader() {
+    need_kvm!();
+    // More than the pipe takes and less than what waits behind it.
+    let guest = Guest::new()
+        .print("up\n")
+        .repeat_print(b'x', 100_000)
+        .knock_times(20_000)
+        .out(SLEEP_CONTROL, SOFT_OFF)
+        .halt();
+    let config = "[stop]\nagent_s = 0\nbutton_s = 3600\n[machine]\nmemory_mib = 32\n";
+    let running = Monitor::controlled_with(&guest, config);
+    let mut client = Client::connect(running.folder());
+    let end = End { status: 16, how: Some(Step::Button) };
+    assert_eq!(client.ask(Order::Stop { now: false }), Told::Ended(end));
+    // Nobody has read anything so far: now it is still time for it.
+    let ended = running.end();
+    assert_eq!((ended.status, ended.stderr.as_str()), (Some(16), ""));
+    assert_eq!(ended.stdout.len(), "up\n".len() + 100_000);
 }

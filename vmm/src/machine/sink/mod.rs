@@ -24,12 +24,25 @@ use crate::stdio::IN_ONE_PIECE;
 
 /// Bytes that are written at once.
 const CHUNK: usize = IN_ONE_PIECE;
-/// How long the last words of a guest wait for a reader that does not read, or for their rate limit.
-const LAST_WORDS: Duration = Duration::from_secs(1);
-/// How long they may take to a reader that reads slowly: a full buffer at the pace of an old serial line.
-const LAST_WORDS_IN_ALL: Duration = Duration::from_secs(6);
 /// The least that a timer is set to: zero would disarm it.
 const SOON: Duration = Duration::from_micros(10);
+
+/// How long what a guest printed last may keep the machine.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LastWords {
+    /// It waits for a reader that does not read, or for its rate limit.
+    wait: Duration,
+    /// It takes to a reader that reads slowly.
+    in_all: Duration,
+}
+
+impl LastWords {
+    /// A full buffer at the pace of an old serial line.
+    pub(super) const IN_PEACE: Self = Self { wait: Duration::from_secs(1), in_all: Duration::from_secs(6) };
+    /// What a reader takes that is there, and has something else to do for a moment.
+    pub(super) const AFTER_KILL: Self =
+        Self { wait: Duration::from_millis(100), in_all: Duration::from_millis(500) };
+}
 
 /// What a sink waits for after its turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,14 +105,14 @@ impl Sink {
     }
 
     /// Writes what still waits, as far as the reader and the limit take it, and tells what was lost.
-    pub(super) fn finish(&mut self) {
+    pub(super) fn finish(&mut self, patience: LastWords) {
         let start = Instant::now();
-        while start.elapsed() < LAST_WORDS_IN_ALL {
+        while start.elapsed() < patience.in_all {
             match self.drain(Instant::now()) {
                 Next::Filling => break,
                 Next::Again => {}
-                Next::Room if self.target.has_room(LAST_WORDS) => {}
-                Next::Time(time) if time.saturating_duration_since(start) <= LAST_WORDS => {
+                Next::Room if self.target.has_room(patience.wait) => {}
+                Next::Time(time) if time.saturating_duration_since(start) <= patience.wait => {
                     std::thread::sleep(time.saturating_duration_since(Instant::now()));
                 }
                 Next::Room | Next::Time(_) => break,

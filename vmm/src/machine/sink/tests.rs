@@ -106,7 +106,7 @@ fn a_turn_ends_although_the_guest_goes_on_printing() {
 fn what_is_left_at_the_end_is_counted_as_lost() {
     let output = output_with(1000);
     let mut sink = sink(Target::Nowhere, bytes_per_second(1, 100), &output);
-    sink.finish();
+    sink.finish(LastWords::IN_PEACE);
     let lost = output.account().dropped;
     assert!((898..=900).contains(&lost), "a hundred at once, one or two in the second of patience: {lost}");
 }

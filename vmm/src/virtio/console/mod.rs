@@ -18,6 +18,7 @@ mod terminal;
 
 pub use self::device::{Console, Input};
 pub use self::stdin::{Keyboard, Stdin, Typing};
+pub use self::terminal::give_back as give_terminal_back;
 
 #[cfg(test)]
 mod tests;

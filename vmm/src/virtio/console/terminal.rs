@@ -73,11 +73,12 @@ impl RawTerminal {
 
 impl Drop for RawTerminal {
     fn drop(&mut self) {
-        restore();
+        give_back();
     }
 }
 
-fn restore() {
+/// Gives the terminal back as it was found, if it is not yet.
+pub fn give_back() {
     let found = FOUND.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(found) = found {
         // A terminal that is gone needs nothing.
@@ -90,7 +91,7 @@ fn restore_in_a_panic() {
     ONCE.call_once(|| {
         let report = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |what| {
-            restore();
+            give_back();
             report(what);
         }));
     });
