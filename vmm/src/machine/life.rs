@@ -41,7 +41,7 @@ pub(super) enum Event {
     /// Gracefully, as fast as the guest likes within the limits.
     Stop(Ticket),
     StopNow(Ticket),
-    /// SIGTERM or SIGINT: the first is a stop, the second one at once.
+    /// SIGTERM or one of its like: the first is a stop, the second one at once.
     Signal,
     /// No vCPU runs and no device works.
     AtRest,

@@ -1,4 +1,7 @@
-//! SIGTERM and SIGINT: the host wants the machine to end.
+//! Signals that want the machine to end.
+//!
+//! SIGTERM and SIGINT, and what comes when a terminal or its connection goes away: SIGHUP and SIGQUIT, unless whoever
+//! started the monitor has it ignore them (nohup, a shell's `&`).
 //!
 //! The signals are blocked before the first thread starts and read from a descriptor in the event loop, so
 //! no handler ever runs and no system call is interrupted. Not its duty: what a signal leads to (see `life`).
@@ -17,9 +20,16 @@ pub(super) struct StopSignals {
 impl StopSignals {
     /// Blocks the signals for this thread and every thread that it starts from now on.
     pub(super) fn block() -> nix::Result<Self> {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let mut mask = SigSet::empty();
         mask.add(Signal::SIGTERM);
         mask.add(Signal::SIGINT);
+        // Once blocked, an ignored signal would come through.
+        for signal in [Signal::SIGHUP, Signal::SIGQUIT] {
+            if !is_ignored(&status, signal) {
+                mask.add(signal);
+            }
+        }
         mask.thread_block()?;
         let descriptor = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
         Ok(Self { descriptor, heard: 0 })
@@ -29,6 +39,13 @@ impl StopSignals {
     pub(super) fn take(&mut self) -> u32 {
         std::mem::take(&mut self.heard)
     }
+}
+
+/// As `/proc/<pid>/status` tells it: signal 1 is bit 0.
+fn is_ignored(status: &str, signal: Signal) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok()).unwrap_or(0);
+    mask >> (signal as u32 - 1) & 1 == 1
 }
 
 impl MutEventSubscriber for StopSignals {
@@ -43,5 +60,20 @@ impl MutEventSubscriber for StopSignals {
         if let Err(error) = ops.add(Events::new(&self.descriptor, EventSet::IN)) {
             log::error!("cannot watch for SIGTERM: {error}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nohup_has_ignored_stays_ignored() {
+        let status =
+            "Name:\tx\nSigBlk:\tffffffffffffffff\nSigIgn:\t0000000000001001\nSigCgt:\t0000000000000006\n";
+        let ignored = |signal| is_ignored(status, signal);
+        assert!(ignored(Signal::SIGHUP) && ignored(Signal::SIGPIPE));
+        assert!(!ignored(Signal::SIGQUIT) && !ignored(Signal::SIGINT));
+        assert!(!is_ignored("", Signal::SIGHUP));
     }
 }

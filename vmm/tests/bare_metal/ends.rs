@@ -36,6 +36,19 @@ fn messages_that_nobody_reads_do_not_hold_the_monitor_up() {
 }
 
 #[test]
+fn a_terminal_that_goes_away_is_a_stop_and_leaves_nothing_behind() {
+    need_kvm!();
+    for signal in [Signal::SIGHUP, Signal::SIGQUIT] {
+        let mut running = Monitor::controlled(&Guest::new().print("up\n").spin(), "");
+        running.wait_for_line("up");
+        running.signal(signal);
+        let ended = running.end();
+        assert_eq!(ended.status, Some(16), "{signal}");
+        assert_eq!(ended.files_left, ["guest.elf", "vm.toml"], "{signal}");
+    }
+}
+
+#[test]
 fn who_asked_for_a_stop_is_answered_before_the_last_words_have_found_a_reader() {
     need_kvm!();
     // More than the pipe takes and less than what waits behind it.
