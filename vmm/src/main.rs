@@ -64,16 +64,19 @@ fn run(source: &Source, config: &VmConfig) -> ExitCode {
             outcome.into()
         }
         Err(error) => {
-            let (refusal, message) = match error.key() {
-                // Found when the value was used, and still a fault of the file.
-                Some(key) => (Refusal::Usage, VmConfig::fault_at(source, &key, &chain(&error)).to_string()),
-                None if matches!(error, MachineError::Kvm(_)) => (Refusal::Kvm, chain(&error)),
-                None => (Refusal::Failure, chain(&error)),
-            };
             // SIGTERM does not end this process any more: a reader that does not read may not hold it.
-            logger::say_last(&message);
-            refusal.into()
+            logger::say_last(&located(source, &error));
+            error.refusal().into()
         }
+    }
+}
+
+/// The error, with its place in the file where a value is at fault.
+fn located(source: &Source, error: &MachineError) -> String {
+    match (error, error.key()) {
+        (MachineError::Again(cause), _) => format!("{error}: {}", located(source, cause)),
+        (_, Some(key)) => VmConfig::fault_at(source, &key, &chain(error)).to_string(),
+        (_, None) => chain(error),
     }
 }
 

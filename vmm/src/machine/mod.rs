@@ -46,7 +46,7 @@ use std::time::{Duration, Instant};
 
 use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberId};
 use hearth_config::vm::{OnReboot, VmConfig};
-use hearth_wire::control::Event;
+use hearth_wire::control::{self, Event};
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 
 use self::alarm::Alarm;
@@ -71,6 +71,7 @@ use crate::devices::generation::GenerationId;
 use crate::devices::power_button::PowerButton;
 use crate::kvm::{self, KvmError};
 use crate::memory::{self, GuestRam, MemoryError, Pages};
+use crate::outcome::Refusal;
 use crate::virtio::balloon;
 use crate::virtio::block::OpenError;
 use crate::virtio::net::TapError;
@@ -146,6 +147,9 @@ pub enum MachineError {
     /// The event loop.
     #[error("event loop")]
     Events(#[from] EventsError),
+    /// The guest ran, and the host has changed since it was started.
+    #[error("the guest rebooted and cannot be started again")]
+    Again(#[source] Box<MachineError>),
 }
 
 impl MachineError {
@@ -169,7 +173,19 @@ impl MachineError {
             | Self::Chipset(_)
             | Self::Layout(_)
             | Self::Host(..)
+            | Self::Again(_)
             | Self::Events(_) => None,
+        }
+    }
+
+    /// What the process ends with.
+    #[must_use]
+    pub fn refusal(&self) -> Refusal {
+        match self {
+            Self::Kvm(_) => Refusal::Kvm,
+            // Found when the value was used, and still a fault of the file. A machine that ran once had none.
+            _ if self.key().is_some() => Refusal::Usage,
+            _ => Refusal::Failure,
         }
     }
 }
@@ -330,9 +346,21 @@ pub fn run(config: &VmConfig) -> Result<Outcome, MachineError> {
         control: control.map(Mutex::new).map(Arc::new),
         reboots: 0,
     };
+    live(config, &mut surroundings).inspect_err(|error| {
+        let end = control::End { status: error.refusal().status(), how: None };
+        surroundings.tell(&[Event::Ended(end)]);
+    })
+}
+
+/// All lives of the machine.
+fn live(config: &VmConfig, surroundings: &mut Surroundings) -> Result<Outcome, MachineError> {
     let mut reboots = Reboots::default();
     loop {
-        let (end, farewell) = Machine::assemble(config)?.run(&surroundings)?;
+        let machine = Machine::assemble(config).map_err(|error| match reboots.count() {
+            0 => error,
+            _ => MachineError::Again(Box::new(error)),
+        })?;
+        let (end, farewell) = machine.run(surroundings)?;
         drop(farewell);
         let again = end.outcome == Outcome::Reboot && config.machine.on_reboot == OnReboot::Restart;
         if again && reboots.allow(Instant::now()) {

@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use crate::client::{Client, PATIENCE, Told};
 use crate::guest::Guest;
 use crate::monitor::Monitor;
-use crate::{SLEEP_CONTROL, SOFT_OFF};
+use crate::{RESET, SLEEP_CONTROL, SOFT_OFF};
 
 /// A pipe that takes no further byte, and its other end.
 fn full_pipe() -> (std::io::PipeReader, OwnedFd) {
@@ -67,4 +67,24 @@ fn who_asked_for_a_stop_is_answered_before_the_last_words_have_found_a_reader() 
     let ended = running.end();
     assert_eq!((ended.status, ended.stderr.as_str()), (Some(16), ""));
     assert_eq!(ended.stdout.len(), "up\n".len() + 100_000);
+}
+
+#[test]
+fn a_reboot_that_fails_is_a_failure_of_the_host_and_told() {
+    need_kvm!();
+    let guest = Guest::new().print("up\n").knock_times(30_000).out(RESET, 1).halt();
+    let config = "[stop]\nagent_s = 0\nbutton_s = 0\n[machine]\nmemory_mib = 32\non_reboot = \"restart\"\n";
+    let mut running = Monitor::controlled_with(&guest, config);
+    running.wait_for_line("up");
+    let mut client = Client::connect(running.folder());
+    assert_eq!(client.ask(Order::Subscribe), Told::Done);
+    std::fs::remove_file(running.folder().join("guest.elf")).unwrap();
+    let events = client.hear_to_the_end();
+    assert_eq!(events, ["Started", "Rebooted 1", "Ended 1"]);
+    let ended = running.end();
+    assert_eq!(ended.status, Some(1));
+    let said = "hearth-vmm: the guest rebooted and cannot be started again: vm.toml:";
+    assert!(ended.stderr.starts_with(said) && ended.stderr.contains("boot.kernel"), "{}", ended.stderr);
+    assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
+    assert_eq!(ended.files_left, ["vm.toml"]);
 }
