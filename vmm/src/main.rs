@@ -10,7 +10,8 @@ use hearth_config::{Fault, Faults, Form, Source, Strictness};
 use hearth_vmm::logger::chain;
 use hearth_vmm::machine::{self, MachineError};
 use hearth_vmm::outcome::Refusal;
-use hearth_vmm::{doctor, inherited, logger, preflight};
+use hearth_vmm::{Outcome, doctor, inherited, logger, preflight};
+use log::Level;
 
 use self::cli::{Command, From};
 
@@ -60,7 +61,12 @@ fn read(from: &From, strictness: Strictness) -> Result<(Source, VmConfig), Fault
 fn run(source: &Source, config: &VmConfig) -> ExitCode {
     match machine::run(config) {
         Ok(outcome) => {
-            log::info!("{outcome}");
+            // The others are what somebody asked for, or have been told by whoever noticed.
+            let level = match outcome {
+                Outcome::Panic | Outcome::TripleFault | Outcome::Halt => Level::Warn,
+                _ => Level::Info,
+            };
+            log::log!(level, "{outcome}");
             outcome.into()
         }
         Err(error) => {

@@ -88,3 +88,12 @@ fn a_reboot_that_fails_is_a_failure_of_the_host_and_told() {
     assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
     assert_eq!(ended.files_left, ["vm.toml"]);
 }
+
+#[test]
+fn a_bad_end_is_told_without_being_asked() {
+    need_kvm!();
+    let ended = Monitor::run(&Guest::new().undefined_instruction());
+    assert!(ended.stderr.starts_with("hearth-vmm: ") && ended.stderr.lines().count() == 1, "{ended:?}");
+    let ended = Monitor::run(&Guest::new().out(SLEEP_CONTROL, SOFT_OFF).halt());
+    assert_eq!(ended.stderr, "", "nothing to complain of");
+}
