@@ -2,7 +2,8 @@
 //!
 //! Duty: carry out each request in the cheapest way that does not hold up the event loop. What is in the host's
 //! page cache is copied at once, with one call; what has to wait for storage goes through io_uring, where there is
-//! one; and without it the event loop waits.
+//! one; and without it the event loop waits. With it, it does in one case: a host that throttles writers where the
+//! file system cannot tell, and then rarely, see [`Ways`].
 //!
 //! Why not everything through io_uring: for what is in the page cache a completion costs as much as the call that
 //! it replaces, and where the file system cannot start a request without waiting (writes on ext4, everything on
@@ -13,7 +14,8 @@
 //!                 AtOnce: done                       the call took too long
 //!   request ──┬───────────────▶ answered     waits ──────────────────────────▶ io_uring for a while
 //!             ├─ not at hand ──▶ io_uring      ▲
-//!             └─ cannot tell ──────────────────┘ (and not asked again)
+//!             ├─ cannot tell ──────────────────┘ (and not asked again)
+//!             └─ cannot tell, and is large or half a block ──▶ io_uring
 //! ```
 
 use std::io;
@@ -25,17 +27,24 @@ use std::time::{Duration, Instant};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::disk::{Disk, Space, Started, Tag, Work};
-use super::image::{Image, OpenError, Zeroing};
+use super::image::{Image, OpenError};
+use super::trim;
+use super::trimmer::Trimmer;
 use super::uring::{Unavailable, Uring};
 use crate::virtio::rings::{GuestSlice, Reader, Writer};
 use crate::virtio::vectored::{self, Patience};
 
-/// A call that takes longer than this held up the event loop. The page cache takes a millisecond for the largest
-/// request; a host that throttles whoever writes too fast makes it wait for up to 200. Well above a time slice: a
-/// busy processor is no reason to go another way.
+/// Bytes that a call which may wait moves at most: 30 us of copying, less than the way through io_uring costs, and one
+/// meeting with a host that throttles whoever writes too fast.
+const AT_ONCE: usize = 128 << 10;
+/// A call that takes longer than this held up the event loop. Well above a time slice: a busy processor is no reason to
+/// go another way.
 const TOO_LONG: Duration = Duration::from_millis(20);
-/// How many requests go through io_uring after such a call, before another is tried.
+/// How many requests go through io_uring after such a call, before another is tried; twice as many each time that this
+/// one takes too long as well, one less for each that does not.
 const DETOUR: u32 = 64;
+/// The longest detour. A throttled call takes up to 200 ms, and so many requests some seconds at the least.
+const LONGEST_DETOUR: u32 = 1 << 16;
 /// Bytes of the zeroes that are written where nothing else makes them; with the pieces of one call, more than a
 /// request may ask for.
 const ZEROES: usize = 64 << 10;
@@ -46,6 +55,8 @@ pub struct FileDisk {
     /// Above the image, as it is dropped first: what is under way uses the file.
     ring: Option<Uring>,
     image: Image,
+    /// Made by the first discard that needs it.
+    trimmer: Option<Trimmer>,
     read_only: bool,
     ways: Ways,
     /// Results of a ring that is gone.
@@ -62,6 +73,8 @@ struct Ways {
     writes_tell: bool,
     /// Requests that go through io_uring whatever is at hand.
     detour: u32,
+    /// The length of the next detour.
+    next_detour: u32,
 }
 
 /// Guest memory on its way from or to the file.
@@ -86,8 +99,9 @@ impl FileDisk {
         Ok(Self {
             ring: None,
             image: Image::open(path, read_only)?,
+            trimmer: None,
             read_only,
-            ways: Ways { reads_tell: true, writes_tell: true, detour: 0 },
+            ways: Ways { reads_tell: true, writes_tell: true, detour: 0, next_detour: DETOUR },
             left_over: Vec::new(),
             carried: 0,
         })
@@ -108,6 +122,18 @@ impl FileDisk {
     #[cfg(test)]
     pub(super) fn took(&mut self, time: Duration) {
         self.ways.took(time);
+    }
+
+    #[cfg(test)]
+    pub(super) const fn detour(&self) -> u32 {
+        self.ways.detour
+    }
+
+    /// As on a file system that does not say what is at hand.
+    #[cfg(test)]
+    pub(super) const fn cannot_tell(&mut self) {
+        self.ways.reads_tell = false;
+        self.ways.writes_tell = false;
     }
 
     /// Has the next call to io_uring fail.
@@ -132,7 +158,7 @@ impl FileDisk {
                     return Started::Done(Ok(()));
                 }
             }
-            if !*tells {
+            if !*tells && what.is_brief(&self.image, offset) {
                 let began = Instant::now();
                 let result = what.whole(&self.image, offset);
                 self.ways.took(began.elapsed());
@@ -151,27 +177,48 @@ impl FileDisk {
     }
 
     fn discard(&mut self, tag: Tag, offset: u64, bytes: u64) -> Started {
-        match (&mut self.ring, self.image.discarding()) {
-            (Some(ring), Some(mode)) => {
-                self.carried = self.carried.saturating_add(1);
-                ring.fallocate(tag, mode.bits(), offset, bytes);
+        let Some(ring) = &mut self.ring else { return Started::Done(self.image.discard(offset, bytes)) };
+        if let Some(mode) = self.image.discarding() {
+            self.carried = self.carried.saturating_add(1);
+            ring.fallocate(tag, mode.bits(), offset, bytes);
+            return Started::Pending;
+        }
+        let Some((offset, bytes)) = self.image.whole_blocks(offset, bytes) else {
+            return Started::Done(Ok(()));
+        };
+        let trimmer = match self.trimmer.take() {
+            None => self
+                .image
+                .descriptor()
+                .try_clone_to_owned()
+                .and_then(|device| Trimmer::start(device, ring.event().try_clone()?, trim::discard)),
+            Some(trimmer) => Ok(trimmer),
+        };
+        match trimmer {
+            Ok(mut trimmer) => {
+                trimmer.discard(tag, offset, bytes);
+                self.trimmer = Some(trimmer);
                 Started::Pending
             }
-            _ => Started::Done(self.image.discard(offset, bytes)),
+            // No threads left: the driver hears that it is as it was.
+            Err(error) => Started::Done(Err(error)),
         }
     }
 
     fn zero(&mut self, tag: Tag, offset: u64, bytes: u64, unmap: bool, durable: bool) -> Started {
-        let zeroed = match (self.image.zero(offset, bytes, unmap), &mut self.ring) {
-            (Err(error), _) => Err(error),
-            (Ok(Zeroing::Done), _) => Ok(()),
-            (Ok(Zeroing::Call(mode)), Some(ring)) if !durable => {
-                self.carried = self.carried.saturating_add(1);
-                ring.fallocate(tag, mode.bits(), offset, bytes);
-                return Started::Pending;
+        let call = self.image.zeroing(unmap);
+        if let Some(ring) = &mut self.ring {
+            self.carried = self.carried.saturating_add(1);
+            ring.zero(tag, (!durable).then_some(call.bits()), offset, bytes);
+            return Started::Pending;
+        }
+        let zeroed = match self.image.fallocate(call, offset, bytes) {
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::InvalidInput) =>
+            {
+                self.write_zeroes(offset, bytes)
             }
-            (Ok(Zeroing::Call(mode)), _) => self.image.fallocate(mode, offset, bytes),
-            (Ok(Zeroing::Write), _) => self.write_zeroes(offset, bytes),
+            other => other,
         };
         if zeroed.is_ok() && durable { self.flush(tag) } else { Started::Done(zeroed) }
     }
@@ -214,7 +261,10 @@ impl Ways {
     /// A call that was free to wait has taken so long.
     fn took(&mut self, time: Duration) {
         if time > TOO_LONG {
-            self.detour = DETOUR;
+            self.detour = self.next_detour;
+            self.next_detour = self.next_detour.saturating_mul(2).min(LONGEST_DETOUR);
+        } else {
+            self.next_detour = self.next_detour.saturating_sub(1).max(DETOUR);
         }
     }
 }
@@ -222,6 +272,13 @@ impl Ways {
 impl Transfer<'_> {
     const fn is_durable(&self) -> bool {
         matches!(self, Self::Write { durable: true, .. })
+    }
+
+    /// Whether a call that may wait has little to wait for.
+    fn is_brief(&self, image: &Image, offset: u64) -> bool {
+        let bytes = self.remaining();
+        let is_write = matches!(self, Self::Write { .. });
+        bytes <= AT_ONCE && (!is_write || image.is_whole(offset, bytes as u64))
     }
 
     const fn remaining(&self) -> usize {
@@ -304,18 +361,22 @@ impl Disk for FileDisk {
     }
 
     fn finished(&mut self) -> Option<(Tag, io::Result<()>)> {
-        self.left_over.pop().or_else(|| self.ring.as_mut()?.finished())
+        let finished = self.left_over.pop().or_else(|| self.ring.as_mut()?.finished());
+        finished.or_else(|| self.trimmer.as_mut()?.finished())
     }
 
     fn pending(&self) -> usize {
-        self.left_over.len().saturating_add(self.ring.as_ref().map_or(0, Uring::pending))
+        let elsewhere = self.ring.as_ref().map_or(0, Uring::pending);
+        let trimmed = self.trimmer.as_ref().map_or(0, Trimmer::pending);
+        self.left_over.len().saturating_add(elsewhere).saturating_add(trimmed)
     }
 
     fn wait(&mut self) {
-        if self.left_over.is_empty()
-            && let Some(ring) = &mut self.ring
-        {
-            ring.wait();
+        match (&mut self.ring, &mut self.trimmer) {
+            _ if !self.left_over.is_empty() => {}
+            (Some(ring), _) if ring.pending() > 0 => ring.wait(),
+            (_, Some(trimmer)) => trimmer.wait(),
+            (_, None) => {}
         }
     }
 

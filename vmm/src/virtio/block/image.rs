@@ -64,27 +64,6 @@ pub(super) struct Image {
     /// The piece that the host's storage is handed out in.
     block: u64,
     discards: bool,
-    /// Whether zeroes come from giving storage back, and from marking it as zero. Found out by doing it.
-    punches: Support,
-    zeroes: Support,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Support {
-    Untried,
-    Works,
-    Missing,
-}
-
-/// How a range becomes zero.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Zeroing {
-    /// It is.
-    Done,
-    /// This call does it, as it has done before.
-    Call(FallocateFlags),
-    /// Nothing but writing zeroes does it.
-    Write,
 }
 
 impl Image {
@@ -129,15 +108,7 @@ impl Image {
             log::warn!("{}: its last {torn} bytes are no whole sector; not shown", path.display());
         }
         let block = metadata.blksize().max(SECTOR);
-        let mut image = Self {
-            file,
-            bytes,
-            device,
-            block,
-            discards: false,
-            punches: Support::Untried,
-            zeroes: Support::Untried,
-        };
+        let mut image = Self { file, bytes, device, block, discards: false };
         image.discards = !read_only && image.can_discard(size);
         Ok(image)
     }
@@ -173,54 +144,33 @@ impl Image {
         (!self.device).then(punch)
     }
 
-    /// Discards. Of a range on a device the blocks that are wholly in it: to discard less is allowed, and devices
-    /// refuse halves.
+    /// The blocks that are wholly in a range, where there are any. To discard less is allowed, and devices refuse halves.
+    pub(super) fn whole_blocks(&self, offset: u64, bytes: u64) -> Option<(u64, u64)> {
+        let end = offset.saturating_add(bytes);
+        let first = offset.checked_next_multiple_of(self.block)?;
+        let last = end.saturating_sub(end.checked_rem(self.block).unwrap_or(0));
+        last.checked_sub(first).filter(|bytes| *bytes > 0).map(|bytes| (first, bytes))
+    }
+
+    /// Whether a write of this range replaces whole blocks: of a part that is not at hand, the rest is read first.
+    pub(super) const fn is_whole(&self, offset: u64, bytes: u64) -> bool {
+        offset.is_multiple_of(self.block) && bytes.is_multiple_of(self.block)
+    }
+
     pub(super) fn discard(&self, offset: u64, bytes: u64) -> io::Result<()> {
         if !self.device {
             return self.fallocate(punch(), offset, bytes);
         }
-        let end = offset.saturating_add(bytes);
-        let first = offset.checked_next_multiple_of(self.block).unwrap_or(end);
-        let last = end.saturating_sub(end.checked_rem(self.block).unwrap_or(0));
-        match last.checked_sub(first) {
-            None | Some(0) => Ok(()),
-            Some(whole) => trim::discard(self.file.as_fd(), first, whole),
+        match self.whole_blocks(offset, bytes) {
+            None => Ok(()),
+            Some((first, bytes)) => trim::discard(self.file.as_fd(), first, bytes),
         }
     }
 
-    /// Zeroes a range, or says how. A way that was never tried is tried here.
-    pub(super) fn zero(&mut self, offset: u64, bytes: u64, unmap: bool) -> io::Result<Zeroing> {
-        let ways = [(unmap, punch(), self.punches), (true, zero_range(), self.zeroes)];
-        for (allowed, call, support) in ways {
-            if !allowed || support == Support::Missing {
-                continue;
-            }
-            if support == Support::Works && self.is_whole(offset, bytes) {
-                return Ok(Zeroing::Call(call));
-            }
-            match self.fallocate(call, offset, bytes) {
-                Ok(()) => {
-                    self.learn(call, Support::Works);
-                    return Ok(Zeroing::Done);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Unsupported => {
-                    self.learn(call, Support::Missing);
-                }
-                // A device whose blocks are larger than our sectors, and half of one: this one is written.
-                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(Zeroing::Write)
-    }
-
-    /// Whether a call takes the range: of a device, only whole blocks.
-    const fn is_whole(&self, offset: u64, bytes: u64) -> bool {
-        !self.device || (offset.is_multiple_of(self.block) && bytes.is_multiple_of(self.block))
-    }
-
-    fn learn(&mut self, call: FallocateFlags, support: Support) {
-        *if call == punch() { &mut self.punches } else { &mut self.zeroes } = support;
+    /// The call that zeroes, if any does here: it fails as unsupported where the host has no such call, and as invalid
+    /// for parts of a device's blocks.
+    pub(super) fn zeroing(&self, unmap: bool) -> FallocateFlags {
+        if unmap && self.discards { punch() } else { zero_range() }
     }
 
     pub(super) fn fallocate(&self, call: FallocateFlags, offset: u64, bytes: u64) -> io::Result<()> {

@@ -10,6 +10,7 @@
 //! | `file.rs` | a disk on a file: which way a request takes |
 //! | `image.rs`, `trim.rs` | opening, locking, discarding and zeroing on the host |
 //! | `uring.rs` | requests that have to wait, in io_uring |
+//! | `trimmer.rs` | discards that have to wait, which io_uring does not have |
 //! | `shell.rs` | tells the model of what has come out of io_uring |
 //!
 //! Invariant: the image's format is never guessed. A guest that writes another format's header into its
@@ -26,6 +27,7 @@ mod image;
 mod request;
 mod shell;
 mod trim;
+mod trimmer;
 mod under_way;
 mod uring;
 

@@ -4,7 +4,7 @@
 //! duty: which requests have to wait ([`FileDisk`](super::FileDisk)), and what order they are in (the model).
 //!
 //! ```text
-//!   Free ── read, write, sync, fallocate ──▶ Queued ── submit ──▶ in the kernel ── completion ──▶ Free
+//!   Free ─ read, write, sync, fallocate ... ─▶ Queued ── submit ──▶ in the kernel ── completion ──▶ Free
 //!                                              ▲                                        │
 //!                                              └──────── a part of it is left ──────────┘
 //! ```
@@ -28,6 +28,7 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::device::QUEUE_SIZE;
 use super::disk::Tag;
+use super::request::MAX_ZEROED;
 use crate::memory::GuestRam;
 use crate::virtio::rings::GuestSlice;
 use crate::virtio::vectored;
@@ -58,10 +59,25 @@ pub(super) enum Unavailable {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Errand {
     Read,
-    Write { durable: bool },
+    Write {
+        durable: bool,
+    },
     Sync,
-    Fallocate { mode: i32 },
+    Fallocate {
+        mode: i32,
+    },
+    /// As `Fallocate`, and a write of zeroes where that does not work.
+    Zero {
+        mode: i32,
+    },
 }
+
+/// What is written where nothing else makes zeroes.
+static ZEROES: [u8; 4096] = [0; 4096];
+/// Pieces that one call takes (UIO_MAXIOV).
+const MAX_PIECES: u64 = 1024;
+const _: () =
+    assert!(MAX_ZEROED <= MAX_PIECES * ZEROES.len() as u64, "one call zeroes what one request may ask for");
 
 /// One request, from start to completion.
 #[derive(Debug)]
@@ -71,9 +87,10 @@ struct Slot {
     offset: u64,
     /// Bytes that are still to be moved.
     left: u64,
-    /// Where to, or from; kept for its allocation when the slot is free.
+    /// Where to, or from, which are zeroes that nobody changes or pieces of `memory`; kept for its allocation when the
+    /// slot is free.
     pieces: Vec<iovec>,
-    /// Keeps the pieces mapped. `None`: the slot is free, or its errand needs no memory.
+    /// Keeps the pieces mapped. `None`: the slot is free, or its errand needs no memory of the guest.
     memory: Option<GuestRam>,
     attempts: u8,
 }
@@ -186,6 +203,19 @@ impl Uring {
         self.queue(index);
     }
 
+    /// Makes zeroes by the call that `mode` names, or by writing them: where that does not work, or where there is none
+    /// as they must be durable.
+    pub(super) fn zero(&mut self, tag: Tag, mode: Option<i32>, offset: u64, bytes: u64) {
+        let errand = mode.map_or(Errand::Write { durable: true }, |mode| Errand::Zero { mode });
+        let index = self.take(tag, errand, offset, bytes);
+        if mode.is_none()
+            && let Some(slot) = self.slots.get_mut(usize::from(index))
+        {
+            slot.write_zeroes(true);
+        }
+        self.queue(index);
+    }
+
     /// A free slot, or a new one: there are as many as were ever pending at once.
     fn take(&mut self, tag: Tag, errand: Errand, offset: u64, left: u64) -> u16 {
         if let Some(index) = self.free.pop()
@@ -206,8 +236,8 @@ impl Uring {
         let Some(slot) = self.slots.get(usize::from(index)) else { return };
         let entry = slot.entry(Fd(self.file)).user_data(index.into());
         // SAFETY: the slot owns the list of pieces and keeps their memory mapped until the completion that has
-        // its number; a list that is moved with its slot stays where it is on the heap. The file is open. There is
-        // room: see `ENTRIES`.
+        // its number; a list that is moved with its slot stays where it is on the heap. Zeroes are static, and only
+        // ever written from. The file is open. There is room: see `ENTRIES`.
         let _ = unsafe { self.ring.submission().push(&entry) };
     }
 
@@ -343,7 +373,7 @@ impl Slot {
                 entry.rw_flags(write_flags(durable)).build()
             }
             (Errand::Sync, _) => opcode::Fsync::new(file).flags(FsyncFlags::DATASYNC).build(),
-            (Errand::Fallocate { mode }, _) => {
+            (Errand::Fallocate { mode } | Errand::Zero { mode }, _) => {
                 opcode::Fallocate::new(file, self.left).offset(self.offset).mode(mode).build()
             }
         }
@@ -364,7 +394,7 @@ impl Slot {
             }
             // SAFETY: it takes no memory.
             Errand::Sync => (unsafe { libc::fdatasync(file) }) as isize,
-            Errand::Fallocate { mode } => {
+            Errand::Fallocate { mode } | Errand::Zero { mode } => {
                 let bytes = i64::try_from(self.left).unwrap_or(i64::MAX);
                 // SAFETY: it takes no memory.
                 (unsafe { libc::fallocate(file, mode, offset, bytes) }) as isize
@@ -385,12 +415,30 @@ impl Slot {
         }
     }
 
+    /// From now on this many zeroes are to be written.
+    fn write_zeroes(&mut self, durable: bool) {
+        self.errand = Errand::Write { durable };
+        self.pieces.clear();
+        let mut left = usize::try_from(self.left).unwrap_or(usize::MAX);
+        while left > 0 {
+            let bytes = left.min(ZEROES.len());
+            self.pieces.push(iovec { iov_base: ZEROES.as_ptr().cast_mut().cast(), iov_len: bytes });
+            left = left.saturating_sub(bytes);
+        }
+    }
+
     /// What the kernel's answer means: the end of the request, or that a part of it is left.
     fn moved(&mut self, answer: i32) -> Option<io::Result<()>> {
         let bytes = match u64::try_from(answer) {
             Ok(bytes) => bytes,
             Err(_) => {
                 let error = io::Error::from_raw_os_error(answer.saturating_neg());
+                let missing =
+                    matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::InvalidInput);
+                if missing && matches!(self.errand, Errand::Zero { .. }) {
+                    self.write_zeroes(false);
+                    return None;
+                }
                 let again = matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock);
                 if !again || self.attempts >= ATTEMPTS {
                     return Some(Err(error));
@@ -400,7 +448,7 @@ impl Slot {
             }
         };
         match self.errand {
-            Errand::Sync | Errand::Fallocate { .. } => return Some(Ok(())),
+            Errand::Sync | Errand::Fallocate { .. } | Errand::Zero { .. } => return Some(Ok(())),
             Errand::Read if bytes == 0 => return Some(Err(io::ErrorKind::UnexpectedEof.into())),
             Errand::Write { .. } if bytes == 0 => return Some(Err(io::ErrorKind::WriteZero.into())),
             Errand::Read | Errand::Write { .. } => {}

@@ -199,7 +199,7 @@ fn what_is_in_the_page_cache_takes_no_detour() {
         return;
     }
     rig.begin(IN, 0, 4096);
-    rig.begin(OUT, 0, 512);
+    rig.begin(OUT, 0, 4096);
     assert_eq!((rig.heads().len(), rig.counter("through_io_uring")), (2, 0));
     assert_eq!(rig.request(FLUSH, 0, 0), OK);
     assert_eq!(rig.counter("through_io_uring"), 1, "storage is waited for elsewhere");
@@ -224,14 +224,78 @@ fn a_call_that_takes_too_long_sends_the_next_requests_another_way() {
         eprintln!("skipped: no io_uring");
         return;
     }
+    let mut through = 0;
+    let mut next = |rig: &mut Rig<FileDisk>, requests| {
+        for _ in 0..requests {
+            assert_eq!(rig.request(OUT, 0, 4096), OK);
+        }
+        let before = std::mem::replace(&mut through, rig.counter("through_io_uring"));
+        through - before
+    };
     rig.device.disk_mut().took(Duration::from_millis(20));
-    assert_eq!(rig.request(OUT, 0, 512), OK);
-    assert_eq!(rig.counter("through_io_uring"), 0);
-    rig.device.disk_mut().took(Duration::from_millis(21));
-    for _ in 0..65 {
-        assert_eq!(rig.request(OUT, 0, 512), OK);
+    assert_eq!(next(&mut rig, 1), 0);
+    for detour in [64, 128, 256] {
+        rig.device.disk_mut().took(Duration::from_millis(21));
+        assert_eq!(next(&mut rig, detour), detour, "twice as many as before");
     }
-    assert_eq!(rig.counter("through_io_uring"), 64, "and then a call is tried again");
+    assert_eq!(next(&mut rig, 1), 0, "and then a call is tried again");
+    for _ in 0..511 {
+        rig.device.disk_mut().took(Duration::ZERO);
+    }
+    rig.device.disk_mut().took(Duration::from_millis(21));
+    assert_eq!(next(&mut rig, 65), 64, "calls that were quick are remembered, too");
+    for _ in 0..99 {
+        rig.device.disk_mut().took(Duration::from_millis(21));
+    }
+    assert_eq!(rig.device.disk().detour(), 1 << 16, "and it has a bound");
+}
+
+#[test]
+fn what_may_wait_long_for_storage_goes_through_io_uring_where_the_file_system_cannot_tell() {
+    let file = NamedTempFile::new().unwrap();
+    fs::write(file.path(), vec![7; 1 << 20]).unwrap();
+    let mut disk = FileDisk::open(file.path(), false).unwrap();
+    disk.cannot_tell();
+    let mut rig = Rig::new(disk, false);
+    if rig.counter("io_uring") == 0 {
+        eprintln!("skipped: no io_uring");
+        return;
+    }
+    let block = u32::try_from(fs::metadata(file.path()).unwrap().blksize()).unwrap();
+    let mut through = 0;
+    for (what, kind, sector, bytes, elsewhere) in [
+        ("128 KiB of whole blocks", OUT, 0, 128 << 10, false),
+        ("a large write", OUT, 0, (128 << 10) + block, true),
+        ("a part of a block", OUT, 0, 512, true),
+        ("a block that is two halves", OUT, 1, block, true),
+        ("half a block, read", IN, 1, 512, false),
+        ("a large read", IN, 0, (128 << 10) + 512, true),
+    ] {
+        assert_eq!(rig.request(kind, sector, bytes), OK, "{what}");
+        through += u64::from(elsewhere);
+        assert_eq!(rig.counter("through_io_uring"), through, "{what}");
+    }
+}
+
+#[test]
+fn zeroing_never_holds_the_event_loop_up() {
+    for folder in ["/dev/shm".as_ref(), std::env::temp_dir().as_path()] {
+        let Ok(file) = NamedTempFile::new_in(folder) else { continue };
+        fs::write(file.path(), vec![7; 5 << 20]).unwrap();
+        let mut rig = Rig::new(FileDisk::open(file.path(), false).unwrap(), false);
+        if rig.counter("io_uring") == 0 {
+            eprintln!("skipped: no io_uring");
+            return;
+        }
+        // The first of its kind, and a driver that must be able to rely on each.
+        assert_eq!(rig.range(WRITE_ZEROES, 1, 8192, 0), OK);
+        assert_eq!(rig.counter("through_io_uring"), 1);
+        rig.activate(!(1 << 9));
+        assert_eq!(rig.range(WRITE_ZEROES, 8194, 2, UNMAP), OK);
+        assert_eq!(rig.counter("through_io_uring"), 2);
+        let content = fs::read(file.path()).unwrap();
+        assert_eq!([0, 1, 8192, 8193, 8194, 8195, 8196].map(|n| content[n * 512]), [7, 0, 0, 7, 0, 0, 7]);
+    }
 }
 
 #[test]
