@@ -1,0 +1,55 @@
+//! One metric of one workload: its forecasts and its anomalies.
+//!
+//! Duty: feed both models from one stream, and share between them what is usual at a time. Not here: what several
+//! series say together. Invariant: a sample is judged before anything learns it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    anomaly::{Detector, Finding},
+    forecast::{Forecast, Forecaster},
+    time::{Cadence, Seconds},
+};
+
+/// What a sample led to.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Observation<const H: usize> {
+    /// `None` for a sample that is no number.
+    pub finding: Option<Finding>,
+    pub forecasts: [Option<Forecast>; H],
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Series<const H: usize> {
+    forecaster: Forecaster<H>,
+    detector: Detector,
+}
+
+impl<const H: usize> Series<H> {
+    /// Forecasts so many samples ahead.
+    pub fn new(cadence: Cadence, ahead: [u16; H]) -> Self {
+        Series { forecaster: Forecaster::new(cadence, ahead), detector: Detector::default() }
+    }
+
+    /// With another ratio to a record that is worth a call.
+    #[must_use]
+    pub fn with_margin(self, margin: f32) -> Self {
+        Series { detector: Detector::with_margin(margin), ..self }
+    }
+
+    pub fn observe(&mut self, at: Seconds, value: f32) -> Observation<H> {
+        let finding = self.detector.observe(self.forecaster.season(), at, value);
+        self.forecaster.observe(at, value);
+        Observation { finding, forecasts: self.forecaster.forecasts() }
+    }
+
+    pub fn forecaster(&self) -> &Forecaster<H> {
+        &self.forecaster
+    }
+
+    /// Whether a restored series can be believed.
+    pub(crate) fn is_sound(&self) -> bool {
+        self.forecaster.is_sound() && self.detector.is_sound()
+    }
+}

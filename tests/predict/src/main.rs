@@ -1,0 +1,77 @@
+//! Measures the predictor: on public data, in simulators, beside simple rivals in the same run.
+//!
+//! Duty: run the sections that were asked for and print each figure beside its target, whatever it says.
+//! Not here: models. Invariants: every section is the same at every run on every machine, but for the costs in
+//! nanoseconds; a target that is missed is printed as missed and is no error.
+
+#![forbid(unsafe_code)]
+
+use std::{error::Error, path::PathBuf, process::ExitCode};
+
+use clap::{Parser, ValueEnum};
+use thiserror::Error;
+
+mod anomalies;
+mod dataset;
+mod dice;
+mod load;
+mod nab;
+mod table;
+mod transformer;
+
+#[derive(Debug, Parser)]
+#[command(name = "hearth-predict-bench", max_term_width = 110)]
+struct Options {
+    /// The folder with the public data: `anomaly/` and `load/`.
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// Run only this section; may be repeated.
+    #[arg(long, value_name = "SECTION")]
+    only: Vec<Section>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Section {
+    /// Labelled anomalies, scored as the Numenta Anomaly Benchmark does.
+    Anomaly,
+    /// Forecasts of requests per minute.
+    Load,
+    /// Forecasts of a transformer's oil temperature.
+    Transformer,
+}
+
+#[derive(Debug, Error)]
+enum BenchError {
+    #[error(transparent)]
+    Data(#[from] dataset::DataError),
+}
+
+fn main() -> ExitCode {
+    match run(&Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let mut text = error.to_string();
+            let mut source = error.source();
+            while let Some(cause) = source {
+                text.push_str(&format!(": {cause}"));
+                source = cause.source();
+            }
+            eprintln!("error: {text}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<(), BenchError> {
+    let wanted = |section| options.only.is_empty() || options.only.contains(&section);
+    if wanted(Section::Anomaly) {
+        anomalies::run(&dataset::read_labelled(&options.data.join("anomaly"))?);
+    }
+    if wanted(Section::Load) {
+        load::run(&dataset::read_csv(&options.data.join("load/wc98_per_minute.csv"), 1)?);
+    }
+    if wanted(Section::Transformer) {
+        transformer::run(&dataset::read_csv(&options.data.join("load/ETTh1.csv"), 7)?);
+    }
+    Ok(())
+}
