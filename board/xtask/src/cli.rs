@@ -196,6 +196,16 @@ pub(crate) enum Bench {
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
     },
+    /// The predictor: forecasts, anomalies, sizes, pools, causes and cures, each beside simple rivals.
+    ///
+    /// Prints each figure beside its target, whatever it says. Needs --data DIR, a folder of public data; --help
+    /// tells all options.
+    #[command(disable_help_flag = true)]
+    Predict {
+        /// Options of the measuring program.
+        #[arg(value_name = "OPTIONS", trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
 }
 
 #[derive(Debug, Args)]

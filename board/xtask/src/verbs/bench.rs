@@ -1,7 +1,8 @@
 //! `bench`: measurements that compare across machines and days.
 //!
 //! Duty: put all contenders on one board, let the board race them, print the table.
-//! Invariant: the board's clock counts instructions; no figure here depends on how fast this machine is.
+//! Not here: what the predictor's program measures. Invariant: the boards' clock counts instructions; no figure of a
+//! race depends on how fast this machine is.
 
 use std::{
     fs, io,
@@ -13,7 +14,7 @@ use std::{
 use hearth_image::{Tree, TreeFault, guest_initrd};
 use thiserror::Error;
 
-use super::board;
+use super::{board, predict};
 use crate::{
     arch::Arch,
     bench::{
@@ -66,6 +67,8 @@ pub(crate) enum BenchError {
     #[error(transparent)]
     Probe(#[from] ProbeError),
     #[error(transparent)]
+    Predict(#[from] predict::PredictError),
+    #[error(transparent)]
     Session(#[from] SessionError),
     #[error("cannot {what} {}", path.display())]
     File { what: &'static str, path: PathBuf, source: io::Error },
@@ -78,15 +81,20 @@ pub(crate) enum BenchError {
 }
 
 pub(crate) fn run(shop: &Workshop, verb: &Bench) -> Result<ExitCode, BenchError> {
+    match verb {
+        Bench::Boot { peers, json } => boot(shop, monitor(shop)?, peers, json.as_deref()),
+        Bench::Vmm { json } => vmm(shop, &monitor(shop)?, json.as_deref()),
+        Bench::Predict { words } => Ok(predict::run(shop, words)?),
+    }
+}
+
+/// Our contender, and all that a race needs.
+fn monitor(shop: &Workshop) -> Result<PathBuf, BenchError> {
     if Arch::HOST != Arch::X86_64 {
         return Err(BenchError::WrongArch(Arch::HOST));
     }
     packages::require(shop, &[Need::Board(Arch::HOST)])?;
-    let ours = programs::build_static(shop, Arch::HOST, &["hearth-vmm"])?.path("hearth-vmm");
-    match verb {
-        Bench::Boot { peers, json } => boot(shop, ours, peers, json.as_deref()),
-        Bench::Vmm { json } => vmm(shop, &ours, json.as_deref()),
-    }
+    Ok(programs::build_static(shop, Arch::HOST, &["hearth-vmm"])?.path("hearth-vmm"))
 }
 
 fn boot(

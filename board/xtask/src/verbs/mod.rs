@@ -16,6 +16,7 @@ mod board;
 mod clean;
 mod doctor;
 mod kernel;
+mod predict;
 mod rootfs;
 mod setup;
 mod test;
