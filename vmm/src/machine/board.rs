@@ -26,7 +26,7 @@ use crate::virtio::block::{Block, Completions};
 use crate::virtio::console::{Console, Stdin};
 use crate::virtio::device::VirtioDevice;
 use crate::virtio::mmio::{Doorbells, Transport, registers};
-use crate::virtio::net::{self, Card, Net, Tap};
+use crate::virtio::net::{self, Attached, Card, Net};
 use crate::virtio::rng::{HostEntropy, Rng};
 use crate::virtio::vsock::{self, Vsock};
 
@@ -90,6 +90,7 @@ pub(super) fn limit_of(limit: &config::Limit) -> Limit {
 pub(super) struct Board<'a> {
     vm: &'a VmFd,
     pub(super) memory: &'a GuestRam,
+    taps: &'a mut Attached,
     pub(super) buses: Buses,
     pub(super) slots: Vec<MmioSlot>,
     pub(super) events: Loop,
@@ -109,6 +110,7 @@ impl<'a> Board<'a> {
     pub(super) fn new(
         vm: &'a VmFd,
         memory: &'a GuestRam,
+        taps: &'a mut Attached,
         ending: &Arc<Ending>,
     ) -> Result<Self, MachineError> {
         let mut events = Loop::new().map_err(EventsError)?;
@@ -118,6 +120,7 @@ impl<'a> Board<'a> {
         Ok(Self {
             vm,
             memory,
+            taps,
             buses,
             slots: Vec::new(),
             events,
@@ -201,7 +204,7 @@ impl<'a> Board<'a> {
             }
         }
         for (index, card) in config.net.iter().enumerate() {
-            let tap = Tap::attach(&card.tap).map_err(|source| MachineError::Net { index, source })?;
+            let tap = self.taps.tap(&card.tap).map_err(|source| MachineError::Net { index, source })?;
             let host_end = tap.host_end();
             let mac = card.mac.unwrap_or_else(|| net::derived_mac(&card.tap, &card.id));
             let parts = Card { mac, receive: limit_of(&card.receive), send: limit_of(&card.send) };

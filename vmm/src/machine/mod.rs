@@ -15,7 +15,8 @@
 //! | `sink/`, `farewell.rs` | what the guest printed, to its last word; how long an end may take |
 //!
 //! Invariant: nothing here can change once vCPUs run; buses and rings are shared read-only. No thread and no
-//! descriptor of a machine is left when its run is over: a reboot in this process starts from nothing.
+//! descriptor of a machine is left when its run is over, but for its network interfaces: a reboot in this process
+//! starts from nothing.
 
 mod agent_call;
 mod alarm;
@@ -74,7 +75,7 @@ use crate::memory::{self, GuestRam, MemoryError, Pages};
 use crate::outcome::Refusal;
 use crate::virtio::balloon;
 use crate::virtio::block::OpenError;
-use crate::virtio::net::TapError;
+use crate::virtio::net::{Attached, TapError};
 use crate::virtio::vsock::HostError;
 
 /// Why a machine could not be assembled or kept running.
@@ -232,7 +233,9 @@ impl std::fmt::Debug for Machine {
 
 impl Machine {
     /// Builds everything up to, and not including, the first instruction.
-    pub fn assemble(config: &VmConfig) -> Result<Self, MachineError> {
+    ///
+    /// Interfaces that an earlier machine of this process had are in `taps`, and come to be there.
+    pub fn assemble(config: &VmConfig, taps: &mut Attached) -> Result<Self, MachineError> {
         let ending = Arc::new(Ending::new().map_err(host("make an event"))?);
         let kvm = kvm::open()?;
         let vm = kvm.create_vm().map_err(refused("create a VM"))?;
@@ -246,7 +249,7 @@ impl Machine {
             .collect::<Result<Vec<_>, _>>()?;
         chipset.after_vcpus(&vm, &vcpus)?;
 
-        let mut board = Board::new(&vm, &memory, &ending)?;
+        let mut board = Board::new(&vm, &memory, taps, &ending)?;
         board.add_serial(config)?;
         board.add_virtio(config)?;
         let clock = Arc::new(MachineClock::started(Instant::now()));
@@ -355,8 +358,9 @@ pub fn run(config: &VmConfig) -> Result<Outcome, MachineError> {
 /// All lives of the machine.
 fn live(config: &VmConfig, surroundings: &mut Surroundings) -> Result<Outcome, MachineError> {
     let mut reboots = Reboots::default();
+    let mut taps = Attached::default();
     loop {
-        let machine = Machine::assemble(config).map_err(|error| match reboots.count() {
+        let machine = Machine::assemble(config, &mut taps).map_err(|error| match reboots.count() {
             0 => error,
             _ => MachineError::Again(Box::new(error)),
         })?;

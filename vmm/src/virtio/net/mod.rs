@@ -39,7 +39,7 @@ pub use self::device::{Card, NetDevice};
 pub use self::header::Lie;
 pub use self::mac::derived as derived_mac;
 pub use self::offload::Offloads;
-pub use self::tap::{Tap, TapError};
+pub use self::tap::{Attached, Tap, TapError};
 use super::vectored::Pieces;
 
 /// The queue of frames for the guest (5.1.2).

@@ -5,12 +5,14 @@
 //!
 //! An interface that exists is attached to, left as it is, and left behind. One that does not exist is created,
 //! which takes CAP_NET_ADMIN, brought up, since nobody else could know that it is there, and vanishes with the
-//! process.
+//! process. With the process and not with the machine: a guest that reboots in it finds its interface in the bridge
+//! and with the addresses that somebody gave it meanwhile.
 //!
 //! Invariant: no call here waits, and an interface that is taken away makes reads and writes fail, not spin.
 
 mod control;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -83,6 +85,26 @@ pub enum TapError {
     },
 }
 
+/// The interfaces that a process is attached to, from machine to machine.
+#[derive(Debug, Default)]
+pub struct Attached(BTreeMap<String, Tap>);
+
+impl Attached {
+    /// The interface `name`, as an earlier machine left it or newly attached to, without any offload in force.
+    pub fn tap(&mut self, name: &str) -> Result<Tap, TapError> {
+        if let Some(tap) = self.0.get_mut(name) {
+            if control::set_offloads(tap.descriptor.as_fd(), 0).is_ok() {
+                return Ok(tap.share());
+            }
+            // It was taken away meanwhile; perhaps there is a new one.
+            self.0.remove(name);
+        }
+        let tap = Tap::attach(name)?;
+        self.0.insert(name.to_owned(), tap.share());
+        Ok(tap)
+    }
+}
+
 /// An attached TAP interface.
 #[derive(Debug)]
 pub struct Tap {
@@ -135,6 +157,10 @@ impl Tap {
         }
         let mtu = interface.mtu().map_err(refused("look at"))?;
         Ok(Self { descriptor: Arc::new(descriptor), udp, mtu: u16::try_from(mtu).ok() })
+    }
+
+    fn share(&self) -> Self {
+        Self { descriptor: self.descriptor.clone(), udp: self.udp, mtu: self.mtu }
     }
 
     /// What the event loop listens to.

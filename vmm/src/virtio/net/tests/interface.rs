@@ -463,6 +463,31 @@ fn an_interface_of_ours_vanishes_and_one_of_the_hosts_stays() {
 }
 
 #[test]
+fn an_interface_of_ours_outlives_a_machine_and_one_that_was_taken_away_is_made_again() {
+    if !inside("an_interface_of_ours_outlives_a_machine_and_one_that_was_taken_away_is_made_again") {
+        return;
+    }
+    let there = || Tap::is_up_for_tests(NAME);
+    let has_address = || UdpSocket::bind((HOST, 0)).is_ok();
+    let mut attached = Attached::default();
+    drop(attached.tap(NAME).unwrap());
+    // As somebody does who puts it into a bridge.
+    Tap::give_host_address(NAME, HOST);
+    let mut again = attached.tap(NAME).unwrap();
+    assert!(has_address(), "not made anew");
+    again.agree(Offloads::agreed(u64::MAX)).unwrap();
+    drop(again);
+    let deleted = Command::new("ip").args(["link", "del", NAME]).status();
+    if deleted.is_ok_and(|status| status.success()) {
+        assert_eq!(there(), None);
+        drop(attached.tap(NAME).unwrap());
+        assert_eq!((there(), has_address()), (Some(true), false));
+    }
+    drop(attached);
+    assert_eq!(there(), None);
+}
+
+#[test]
 fn an_interface_that_is_down_or_taken_away_loses_frames_and_stops_nothing() {
     if !inside("an_interface_that_is_down_or_taken_away_loses_frames_and_stops_nothing") {
         return;
