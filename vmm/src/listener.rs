@@ -14,6 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket};
 use nix::sys::stat::{Mode, fchmod};
+use nix::unistd::{AccessFlags, access};
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 128;
@@ -101,6 +102,16 @@ impl Listener {
         Ok(Self { socket, held: Held::take(path), path: path.to_path_buf() })
     }
 
+    /// Whether [`bind`](Self::bind) would find the path free, as far as that can be told without taking it.
+    pub fn examine(path: &Path) -> Result<(), ListenError> {
+        let refusal = |source| ListenError::Listen { path: path.to_path_buf(), source };
+        match path.symlink_metadata() {
+            Ok(_) if !is_dead(path) => Err(ListenError::InUse { path: path.to_path_buf() }),
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(refusal(error)),
+            Ok(_) | Err(_) => folder_takes(path).map_err(refusal),
+        }
+    }
+
     /// The next one that connected; `WouldBlock` where there is none.
     pub fn accept(&self) -> io::Result<UnixStream> {
         self.socket.accept().map(|(stream, _)| stream)
@@ -144,6 +155,12 @@ fn bound(path: &Path, mode: Mode) -> io::Result<UnixListener> {
     bind(descriptor.as_raw_fd(), &UnixAddr::new(path)?)?;
     listen(&descriptor, Backlog::new(BACKLOG)?)?;
     Ok(UnixListener::from(descriptor))
+}
+
+/// Whether a file can be made at `path`.
+pub fn folder_takes(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Ok(access(folder, AccessFlags::W_OK | AccessFlags::X_OK)?)
 }
 
 fn is_dead(path: &Path) -> bool {

@@ -113,6 +113,16 @@ pub fn host_page() -> usize {
     page.and_then(|page| usize::try_from(page).ok()).unwrap_or(LARGEST_PAGE)
 }
 
+/// Whether the host has so much RAM to give; only huge pages can run out before they are touched.
+pub fn examine(pages: Pages, bytes: usize) -> Result<(), MemoryError> {
+    let (wanted, free) = (bytes / HUGE_PAGE, free_huge_pages());
+    if pages == Pages::Huge && free < wanted {
+        Err(MemoryError::TooFewHugePages { wanted, free })
+    } else {
+        Ok(())
+    }
+}
+
 /// Maps ordinary RAM for the given guest-physical ranges.
 pub fn allocate(ranges: &[(GuestAddress, usize)]) -> Result<GuestRam, MemoryError> {
     allocate_of(Pages::Ordinary, ranges)

@@ -1,21 +1,28 @@
 //! What can be known of a machine before KVM is asked for anything.
 //!
-//! Duty: the faults that only this host, or this architecture, knows: files that are not there, one image under two
-//! names, more devices than interrupts; all at once.
-//! Not here: the limits of values, `hearth_config` has them; whether a kernel is one.
-//! Invariant: nothing is changed or made, and nothing is kept open.
+//! Duty: the faults that only this host, or this architecture, knows: files that are not there or no kernel, disks
+//! that others use, sockets and files that cannot be made, interfaces that cannot be had, more devices than
+//! interrupts; all at once.
+//! Not here: the limits of values, `hearth_config` has them.
+//! Invariant: nothing is changed, made or locked, and nothing is kept open. What is found in order may be gone a moment
+//! later: whoever uses it looks again.
 
-use std::fs::OpenOptions;
+use std::fs::{Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-use hearth_config::vm::VmConfig;
+use hearth_config::vm::{Output, VmConfig};
 use nix::libc;
+use nix::sys::stat::{major, minor};
 
 use crate::arch;
+use crate::listener::Listener;
 use crate::logger::chain;
-use crate::virtio::block::OpenError;
+use crate::machine::examine_output;
+use crate::memory::{self, Pages};
+use crate::virtio::block::{OpenError, SECTOR};
+use crate::virtio::net::Tap;
 
 /// What is wrong with the value of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,19 +43,49 @@ pub fn examine(config: &VmConfig) -> Vec<Finding> {
         let key = if config.net.len() > config.block.len() { "net" } else { "block" };
         say(key, format!("expected at most {} virtio devices in all, found {asked}", arch::MAX_MMIO_SLOTS));
     }
-    for (key, path) in
-        [("boot.kernel", Some(&config.boot.kernel)), ("boot.initrd", config.boot.initrd.as_ref())]
+    if let Err(error) = arch::examine_kernel(&config.boot.kernel) {
+        say("boot.kernel", chain(&error));
+    }
+    if let Some(path) = &config.boot.initrd
+        && let Err(error) = readable(path)
     {
-        if let Some(path) = path
-            && let Err(error) = readable(path)
+        say("boot.initrd", format!("{}: cannot be read: {error}", path.display()));
+    }
+    let pages = if config.machine.huge_pages { Pages::Huge } else { Pages::Ordinary };
+    let bytes = usize::try_from(config.machine.memory.bytes()).unwrap_or(usize::MAX);
+    if let Err(error) = memory::examine(pages, bytes) {
+        say("machine.huge_pages", chain(&error));
+    }
+    let outputs = [
+        ("serial.output", config.serial.output.as_ref()),
+        ("console.output", config.console.as_ref().map(|console| &console.output)),
+    ];
+    for (key, output) in outputs {
+        if let Some(output @ Output::File(path)) = output
+            && let Err(error) = examine_output(output)
         {
-            say(key, format!("{}: cannot be read: {error}", path.display()));
+            say(key, format!("{}: cannot be written: {error}", path.display()));
         }
     }
+    let sockets = [
+        ("vsock.socket", config.vsock.as_ref().map(|vsock| &vsock.socket)),
+        ("control.socket", config.control.as_ref().map(|control| &control.socket)),
+    ];
+    for (key, socket) in sockets {
+        if let Some(Err(error)) = socket.map(|path| Listener::examine(path)) {
+            say(key, chain(&error));
+        }
+    }
+    for (index, card) in config.net.iter().enumerate() {
+        if let Err(error) = Tap::examine(&card.tap) {
+            say(&format!("net[{index}].tap"), format!("cannot be used as a network card: {}", chain(&error)));
+        }
+    }
+    let locks = if config.block.is_empty() { String::new() } else { host_locks() };
     let mut images: Vec<(usize, u64, u64)> = Vec::new();
     for (index, disk) in config.block.iter().enumerate() {
         let key = format!("block[{index}].path");
-        let (device, inode) = match image(&disk.path, disk.read_only) {
+        let (device, inode) = match image(&disk.path, disk.read_only, &locks) {
             Ok(identity) => identity,
             Err(error) => {
                 say(&key, format!("cannot be used as a disk: {}", chain(&error)));
@@ -74,7 +111,7 @@ fn readable(path: &Path) -> io::Result<()> {
 }
 
 /// What tells an image from others, if it can be opened as it has to be.
-fn image(path: &Path, read_only: bool) -> Result<(u64, u64), OpenError> {
+fn image(path: &Path, read_only: bool, locks: &str) -> Result<(u64, u64), OpenError> {
     let failed = |source| OpenError::Open { path: path.to_owned(), source };
     let mut options = OpenOptions::new();
     options.read(true).write(!read_only).custom_flags(libc::O_NONBLOCK);
@@ -84,10 +121,32 @@ fn image(path: &Path, read_only: bool) -> Result<(u64, u64), OpenError> {
         // The same under any node that leads to it; no file system has this number.
         Ok((u64::MAX, data.rdev()))
     } else if kind.is_file() {
-        Ok((data.dev(), data.ino()))
+        let (path, bytes) = (path.to_owned(), data.len());
+        if is_locked(locks, &data, read_only) {
+            Err(OpenError::InUse { path, read_only })
+        } else if bytes < SECTOR {
+            Err(OpenError::TooSmall { path, bytes })
+        } else {
+            Ok((data.dev(), data.ino()))
+        }
     } else {
         Err(OpenError::NotADisk { path: path.to_owned() })
     }
+}
+
+/// The locks that programs hold. To try one would be to hold it, beside a machine that may just be starting.
+fn host_locks() -> String {
+    std::fs::read_to_string("/proc/locks").unwrap_or_default()
+}
+
+/// Whether the file is locked so that a machine could not use it: `1: FLOCK  ADVISORY  WRITE 77 08:01:4711 0 EOF`.
+fn is_locked(locks: &str, data: &Metadata, read_only: bool) -> bool {
+    let place = format!("{:02x}:{:02x}:{}", major(data.dev()), minor(data.dev()), data.ino());
+    locks.lines().any(|line| match line.split_whitespace().collect::<Vec<_>>().as_slice() {
+        // Not those that wait, which have an arrow in front.
+        [_, "FLOCK", _, kind, _, file, ..] => *file == place && !(read_only && *kind == "READ"),
+        _ => false,
+    })
 }
 
 #[cfg(test)]
@@ -121,9 +180,8 @@ mod tests {
     #[test]
     fn one_image_under_two_names_is_found_unless_nobody_writes() {
         let folder = tempfile::tempdir().unwrap();
-        for name in ["k", "disk"] {
-            std::fs::write(folder.path().join(name), "x").unwrap();
-        }
+        std::fs::write(folder.path().join("k"), arch::kernel_for_tests()).unwrap();
+        std::fs::write(folder.path().join("disk"), [0; 512]).unwrap();
         std::fs::hard_link(folder.path().join("disk"), folder.path().join("hard")).unwrap();
         std::os::unix::fs::symlink("disk", folder.path().join("soft")).unwrap();
         let with = |read_only: [bool; 3]| {
@@ -157,11 +215,70 @@ mod tests {
         };
         let too_many = arch::MAX_MMIO_SLOTS as usize + 1;
         config.boot.kernel = folder.path().join("k");
-        std::fs::write(&config.boot.kernel, "x").unwrap();
+        std::fs::write(&config.boot.kernel, arch::kernel_for_tests()).unwrap();
         config.net = vec![card; too_many - 1];
-        assert_eq!(examine(&config), []);
+        // Whether the host has such an interface is another question.
+        let found = |config: &VmConfig| {
+            let mut findings = examine(config);
+            findings.retain(|finding| !finding.key.ends_with(".tap"));
+            findings
+        };
+        assert_eq!(found(&config), []);
         config.rng = Some(hearth_config::vm::Rng::default());
         let message = format!("expected at most {} virtio devices in all, found {too_many}", too_many - 1);
-        assert_eq!(examine(&config), [Finding { key: "net".to_owned(), message }]);
+        assert_eq!(found(&config), [Finding { key: "net".to_owned(), message }]);
+    }
+
+    #[test]
+    fn what_cannot_be_made_is_told_and_nothing_is_made() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("k"), "#!/bin/sh").unwrap();
+        std::fs::write(folder.path().join("precious"), "").unwrap();
+        std::fs::write(folder.path().join("empty"), "").unwrap();
+        let _living = std::os::unix::net::UnixListener::bind(folder.path().join("living")).unwrap();
+        let head = "boot.kernel = \"k\"\n";
+        let config = format!(
+            "{head}serial.output = \"no/where\"\nconsole.output = \".\"\n[vsock]\ncid = 3\nsocket = \"living\"\n\
+             [control]\nsocket = \"precious\"\n[[net]]\nid = \"n\"\ntap = \"lo\"\n\
+             [[block]]\nid = \"a\"\npath = \"empty\"\nread_only = true\n"
+        );
+        let found = examined(&config, folder.path());
+        let expected = [
+            "boot.kernel: k: not ",
+            "serial.output: no/where: cannot be written: No such file or directory",
+            "console.output: .: cannot be written: Is a directory",
+            "vsock.socket: another program listens on \"living\"",
+            "control.socket: another program listens on \"precious\"",
+            "net[0].tap: cannot be used as a network card: ",
+            "block[0].path: cannot be used as a disk: empty: has 0 bytes, expected at least 512",
+        ];
+        assert_eq!(found.len(), expected.len(), "{found:#?}");
+        for (found, expected) in found.iter().zip(expected) {
+            assert!(found.starts_with(expected), "{found} should start with {expected}");
+        }
+        let free = format!("{head}serial.output = \"out\"\n[vsock]\ncid = 3\nsocket = \"sock\"\n");
+        std::fs::write(folder.path().join("k"), arch::kernel_for_tests()).unwrap();
+        assert_eq!(examined(&free, folder.path()), [""; 0]);
+        assert!(!folder.path().join("out").exists() && !folder.path().join("sock").exists());
+    }
+
+    #[test]
+    fn a_disk_that_another_machine_has_is_told_and_left_to_it() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("k"), arch::kernel_for_tests()).unwrap();
+        let path = folder.path().join("disk");
+        std::fs::write(&path, [0; 512]).unwrap();
+        let disk = |read_only: bool| {
+            let config = format!(
+                "[boot]\nkernel = \"k\"\n[[block]]\nid = \"a\"\npath = \"disk\"\nread_only = {read_only}\n"
+            );
+            examined(&config, folder.path()).len()
+        };
+        let file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        assert_eq!((disk(true), disk(false)), (0, 0));
+        file.lock_shared().unwrap();
+        assert_eq!((disk(true), disk(false)), (0, 1), "one that reads");
+        file.lock().unwrap();
+        assert_eq!((disk(true), disk(false)), (1, 1), "one that writes");
     }
 }

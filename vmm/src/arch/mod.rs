@@ -19,8 +19,12 @@ mod x86_64;
 
 mod files;
 
+#[cfg(all(test, target_arch = "aarch64"))]
+pub(crate) use aarch64::kernel_for_tests;
 #[cfg(target_arch = "aarch64")]
 pub use aarch64::*;
+#[cfg(all(test, target_arch = "x86_64"))]
+pub(crate) use x86_64::kernel_for_tests;
 #[cfg(target_arch = "x86_64")]
 pub use x86_64::*;
 

@@ -64,6 +64,7 @@ use self::pump::Pump;
 use self::reboots::Reboots;
 use self::signals::StopSignals;
 use self::sink::Sink;
+pub(crate) use self::sink::examine as examine_output;
 use self::vcpu::Buses;
 use crate::Outcome;
 use crate::arch::{self, BootError, BootFiles, Chipset, ChipsetError, Fittings};

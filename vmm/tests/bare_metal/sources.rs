@@ -108,8 +108,9 @@ fn check_tells_all_faults_of_the_configuration_and_its_files_without_kvm() {
         "before KVM is opened"
     );
 
-    write("vm.json", "{\"boot-source\": {\"kernel_image_path\": \"data.img\"}, \"mmds-config\": {}}");
-    let lacking = "vm.json:1:52: mmds-config: not supported here: there is no metadata service";
+    Guest::new().halt().write(&folder.path().join("guest.elf"));
+    write("vm.json", "{\"boot-source\": {\"kernel_image_path\": \"guest.elf\"}, \"mmds-config\": {}}");
+    let lacking = "vm.json:1:53: mmds-config: not supported here: there is no metadata service";
     let (status, _, stderr) = check(&["check", "vm.json"]);
     assert_eq!((status, stderr), (Some(2), format!("hearth-vmm: {lacking}\n")));
     let (status, stdout, stderr) = check(&["check", "--lenient", "vm.json"]);

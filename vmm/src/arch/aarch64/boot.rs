@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Seek};
+use std::path::Path;
 
 use linux_loader::loader::{KernelLoader, pe::PE};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
@@ -46,16 +47,30 @@ pub fn load(
     Ok(Entry { address, device_tree: GuestAddress(device_tree) })
 }
 
+/// Whether the file is a kernel, as far as its header tells. Nothing is loaded.
+pub fn examine_kernel(path: &Path) -> Result<(), BootError> {
+    let mut kernel = open(BootFile::Kernel, path)?;
+    image_size(&mut kernel).map(drop).map_err(|detail| not_a_kernel(path, detail))
+}
+
+/// The header of a kernel, and nothing else.
+#[cfg(test)]
+pub(crate) fn kernel_for_tests() -> Vec<u8> {
+    let mut header = vec![0; 64];
+    header.splice(56..60, *b"ARM\x64");
+    header
+}
+
 fn load_kernel(memory: &GuestRam, files: &BootFiles<'_>) -> Result<(GuestAddress, u64), BootError> {
     use linux_loader::loader::Error::Pe as PeError;
     use linux_loader::loader::pe::Error::ReadKernelImage;
 
     let mut kernel: File = open(BootFile::Kernel, files.kernel)?;
-    let image_size = image_size(&mut kernel).map_err(|detail| not_a_kernel(files, detail))?;
+    let image_size = image_size(&mut kernel).map_err(|detail| not_a_kernel(files.kernel, detail))?;
     let mut image = mapped_kernel(memory, files, &kernel)?;
     let loaded = PE::load(memory, Some(layout::RAM), &mut image, None).map_err(|error| match error {
         PeError(ReadKernelImage) => does_not_fit(memory, files),
-        other => not_a_kernel(files, format!(": {other}")),
+        other => not_a_kernel(files.kernel, format!(": {other}")),
     })?;
     // The header's size counts what the kernel clears beyond its file (bss).
     let start = loaded.kernel_load.0;
@@ -71,12 +86,8 @@ fn does_not_fit(memory: &GuestRam, files: &BootFiles<'_>) -> BootError {
     BootError::DoesNotFit { what: format!("{}: the kernel", files.kernel.display()), mib: mib_of(memory) }
 }
 
-fn not_a_kernel(files: &BootFiles<'_>, detail: String) -> BootError {
-    BootError::NotAKernel {
-        path: files.kernel.to_owned(),
-        expected: "an uncompressed ARM64 kernel (Image)",
-        detail,
-    }
+fn not_a_kernel(path: &Path, detail: String) -> BootError {
+    BootError::NotAKernel { path: path.to_owned(), expected: "an uncompressed ARM64 kernel (Image)", detail }
 }
 
 /// `image_size` of the kernel's header (Linux `booting.rst`): byte 16, little endian.

@@ -6,7 +6,9 @@ mod fdt;
 pub mod layout;
 mod vcpu;
 
-pub use boot::{Entry, load};
+#[cfg(test)]
+pub(crate) use boot::kernel_for_tests;
+pub use boot::{Entry, examine_kernel, load};
 pub use chipset::{Chipset, Gic};
 pub use layout::{MAX_MMIO_SLOTS, generation_id, mmio_slot, ram_ranges};
 pub use vcpu::{after_pause, configure as configure_vcpu, sleeps_for_good};

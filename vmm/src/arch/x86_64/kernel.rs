@@ -4,7 +4,9 @@
 //! Duty: tell the two apart, load the one it is, say where it starts. Not here: what makes a file sound (`elf.rs`,
 //! `bzimage.rs`), and what the kernel finds beside itself (`boot.rs`).
 
+use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
 
 use linux_loader::loader::bootparam::setup_header;
 use linux_loader::loader::elf::PvhBootCapability;
@@ -46,22 +48,49 @@ pub(super) struct Kernel {
     pub(super) header: Option<setup_header>,
 }
 
+/// A file whose headers are sound.
+enum Plan {
+    Elf(elf::Plan),
+    BzImage(bzimage::Plan),
+}
+
+/// Whether the file is a kernel, as far as its headers tell. Nothing is loaded.
+pub fn examine_kernel(path: &Path) -> Result<(), BootError> {
+    plan(path, &mut open(BootFile::Kernel, path)?).map(drop)
+}
+
 /// Loads the kernel of `files` below `low_end`.
 pub(super) fn load(memory: &GuestRam, files: &BootFiles<'_>, low_end: u64) -> Result<Kernel, BootError> {
-    let unreadable =
-        |source| BootError::Read { file: BootFile::Kernel, path: files.kernel.to_owned(), source };
     let mut file = open(BootFile::Kernel, files.kernel)?;
+    let plan = plan(files.kernel, &mut file)?;
+    let image = mapped_kernel(memory, files, &file)?;
+    match plan {
+        Plan::Elf(plan) => load_elf(memory, files, image, &plan, low_end),
+        Plan::BzImage(plan) => load_bzimage(memory, files, image, plan, low_end),
+    }
+}
+
+fn plan(path: &Path, file: &mut File) -> Result<Plan, BootError> {
+    let unreadable = |source| BootError::Read { file: BootFile::Kernel, path: path.to_owned(), source };
     let length = file.metadata().map_err(unreadable)?.len();
     let mut head = Vec::with_capacity(bzimage::HEADER_END);
     let wanted = u64::try_from(bzimage::HEADER_END).unwrap_or(0);
-    Read::by_ref(&mut file).take(wanted).read_to_end(&mut head).map_err(unreadable)?;
-    let image = mapped_kernel(memory, files, &file)?;
+    Read::by_ref(file).take(wanted).read_to_end(&mut head).map_err(unreadable)?;
     if head.starts_with(&elf::MAGIC) {
-        load_elf(memory, files, image, &head, length, low_end)
+        let faulty = |fault: elf::ElfFault| not_a_kernel(path, format!(": {fault}"));
+        let place = elf::table(&head).map_err(faulty)?;
+        if place.end > length {
+            return Err(faulty(elf::ElfFault::Short));
+        }
+        let mut table = vec![0; usize::try_from(place.end - place.start).unwrap_or(0)];
+        let read = file.seek(SeekFrom::Start(place.start)).and_then(|_| file.read_exact(&mut table));
+        read.map_err(|_| faulty(elf::ElfFault::Short))?;
+        elf::plan(&table, length).map(Plan::Elf).map_err(faulty)
     } else if bzimage::is_one(&head) {
-        load_bzimage(memory, files, image, &head, length, low_end)
+        let plan = bzimage::plan(&head, length);
+        plan.map(Plan::BzImage).map_err(|fault| not_a_kernel(path, format!(": {fault}")))
     } else {
-        Err(not_a_kernel(files, String::new()))
+        Err(not_a_kernel(path, String::new()))
     }
 }
 
@@ -69,29 +98,19 @@ fn load_elf(
     memory: &GuestRam,
     files: &BootFiles<'_>,
     mut image: MappedFile<'_>,
-    head: &[u8],
-    length: u64,
+    plan: &elf::Plan,
     low_end: u64,
 ) -> Result<Kernel, BootError> {
-    let faulty = |fault| not_a_kernel(files, format!(": {fault}"));
-    let place = elf::table(head).map_err(faulty)?;
-    if place.end > length {
-        return Err(faulty(elf::ElfFault::Short));
-    }
-    let mut table = vec![0; usize::try_from(place.end - place.start).unwrap_or(0)];
-    let read = image.seek(SeekFrom::Start(place.start)).and_then(|_| image.read_exact(&mut table));
-    read.map_err(|_| faulty(elf::ElfFault::Short))?;
-    let plan = elf::plan(&table, length).map_err(faulty)?;
     if plan.end() > low_end {
         return Err(does_not_fit(memory, files));
     }
     let loaded = Elf::load(memory, None, &mut image, Some(layout::HIGH_MEMORY))
-        .map_err(|error| not_a_kernel(files, format!(": {error}")))?;
+        .map_err(|error| not_a_kernel(files.kernel, format!(": {error}")))?;
     let (entry, address) = match loaded.pvh_boot_cap {
         PvhBootCapability::PvhEntryPresent(address) => (Entry::Pvh { address }, address),
         _ => (Entry::Linux64 { address: loaded.kernel_load }, loaded.kernel_load),
     };
-    plan.check_entry(address.0).map_err(faulty)?;
+    plan.check_entry(address.0).map_err(|fault| not_a_kernel(files.kernel, format!(": {fault}")))?;
     Ok(Kernel {
         entry,
         end: plan.end(),
@@ -105,12 +124,9 @@ fn load_bzimage(
     memory: &GuestRam,
     files: &BootFiles<'_>,
     mut image: MappedFile<'_>,
-    head: &[u8],
-    length: u64,
+    plan: bzimage::Plan,
     low_end: u64,
 ) -> Result<Kernel, BootError> {
-    let faulty = |fault| not_a_kernel(files, format!(": {fault}"));
-    let plan = bzimage::plan(head, length).map_err(faulty)?;
     if plan.end > low_end {
         return Err(does_not_fit(memory, files));
     }
@@ -135,9 +151,9 @@ fn load_bzimage(
     })
 }
 
-fn not_a_kernel(files: &BootFiles<'_>, detail: String) -> BootError {
+fn not_a_kernel(path: &Path, detail: String) -> BootError {
     BootError::NotAKernel {
-        path: files.kernel.to_owned(),
+        path: path.to_owned(),
         expected: "an x86_64 kernel (vmlinux, an ELF file, or bzImage)",
         detail,
     }

@@ -15,8 +15,10 @@ mod wdat;
 
 pub use boot::load;
 pub use chipset::Chipset;
-pub use kernel::Entry;
+pub use kernel::{Entry, examine_kernel};
 pub use layout::{MAX_MMIO_SLOTS, generation_id, mmio_slot, ram_ranges};
+#[cfg(test)]
+pub(crate) use testing::vmlinux as kernel_for_tests;
 pub use vcpu::{after_pause, configure as configure_vcpu, sleeps_for_good};
 
 use std::sync::Arc;

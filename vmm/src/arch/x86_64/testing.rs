@@ -11,7 +11,7 @@ pub(super) fn bytes_into(file: &mut [u8], at: usize, bytes: &[u8]) {
 }
 
 /// A kernel with two segments and a PVH note.
-pub(super) fn vmlinux() -> Vec<u8> {
+pub(crate) fn vmlinux() -> Vec<u8> {
     let mut file = vec![0x90; CODE + 0x2_0000];
     file[..CODE].fill(0);
     bytes_into(&mut file, 0, b"\x7fELF\x02\x01\x01");

@@ -233,5 +233,10 @@ impl MutEventSubscriber for Sink {
     }
 }
 
+/// Whether what a guest prints could go there.
+pub(crate) fn examine(destination: &Destination) -> io::Result<()> {
+    Target::examine(destination)
+}
+
 #[cfg(test)]
 mod tests;

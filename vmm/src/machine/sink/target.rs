@@ -12,6 +12,7 @@ use std::time::Duration;
 use hearth_config::vm::Output as Destination;
 use nix::libc::{O_NOCTTY, O_NONBLOCK};
 
+use crate::listener::folder_takes;
 use crate::stdio::Stream;
 
 /// Bytes of an output file. It becomes `<path>.1` then, in place of an older one: months of an ordinary guest,
@@ -42,6 +43,15 @@ impl Target {
                     Self::Stream(Stream::unblocked(file))
                 })
             }
+        }
+    }
+
+    /// Whether the destination could be opened, as far as that can be told without making it.
+    pub(super) fn examine(destination: &Destination) -> io::Result<()> {
+        let Destination::File(path) = destination else { return Ok(()) };
+        match options().open(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => folder_takes(path),
+            other => other.map(drop),
         }
     }
 
@@ -121,6 +131,12 @@ fn put_aside(path: &Path) -> io::Result<File> {
 }
 
 fn open(path: &Path) -> io::Result<File> {
+    options().create(true).open(path)
+}
+
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
     // A named pipe without a reader is an error then, not a wait.
-    OpenOptions::new().create(true).append(true).custom_flags(O_NONBLOCK | O_NOCTTY).open(path)
+    options.append(true).custom_flags(O_NONBLOCK | O_NOCTTY);
+    options
 }

@@ -118,17 +118,7 @@ impl Tap {
     pub fn attach(name: &str) -> Result<Self, TapError> {
         let short = Name::new(name).ok_or_else(|| TapError::TooLong { name: name.to_owned() })?;
         let refused = |what| move |source| TapError::Refused { what, name: name.to_owned(), source };
-        let file = File::options().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(TUN);
-        let descriptor: OwnedFd = match file {
-            Ok(file) => file.into(),
-            Err(error) => {
-                return Err(match Errno::from_raw(error.raw_os_error().unwrap_or(0)) {
-                    Errno::ENOENT | Errno::ENODEV | Errno::ENXIO => TapError::NoDriver,
-                    Errno::EACCES | Errno::EPERM => TapError::Closed,
-                    _ => refused("open /dev/net/tun for")(error),
-                });
-            }
-        };
+        let descriptor = open_tun(name)?;
         let tap = descriptor.as_fd();
         control::attach(tap, short).map_err(|error| {
             let name = name.to_owned();
@@ -159,6 +149,22 @@ impl Tap {
         Ok(Self { descriptor: Arc::new(descriptor), udp, mtu: u16::try_from(mtu).ok() })
     }
 
+    /// Whether the interface `name` could be attached to or created, as far as that can be told without doing it.
+    pub fn examine(name: &str) -> Result<(), TapError> {
+        let short = Name::new(name).ok_or_else(|| TapError::TooLong { name: name.to_owned() })?;
+        drop(open_tun(name)?);
+        let there = Interface::new(short).is_ok_and(|interface| interface.is_up().is_ok());
+        if !there {
+            let allowed = has_net_admin(&std::fs::read_to_string("/proc/self/status").unwrap_or_default());
+            return if allowed { Ok(()) } else { Err(TapError::NotAllowed { name: name.to_owned() }) };
+        }
+        match Found::of(name) {
+            Some(Found::Other) => Err(TapError::NotTap { name: name.to_owned() }),
+            Some(Found::Attached) => Err(TapError::Busy { name: name.to_owned() }),
+            Some(Found::Free) | None => Ok(()),
+        }
+    }
+
     fn share(&self) -> Self {
         Self { descriptor: self.descriptor.clone(), udp: self.udp, mtu: self.mtu }
     }
@@ -168,6 +174,59 @@ impl Tap {
     pub fn host_end(&self) -> HostEnd {
         HostEnd { descriptor: self.descriptor.clone(), readable: RECEIVE_QUEUE, writable: SEND_QUEUE }
     }
+}
+
+fn open_tun(name: &str) -> Result<OwnedFd, TapError> {
+    let file = File::options().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(TUN);
+    file.map(OwnedFd::from).map_err(|error| match Errno::from_raw(error.raw_os_error().unwrap_or(0)) {
+        Errno::ENOENT | Errno::ENODEV | Errno::ENXIO => TapError::NoDriver,
+        Errno::EACCES | Errno::EPERM => TapError::Closed,
+        _ => TapError::Refused { what: "open /dev/net/tun for", name: name.to_owned(), source: error },
+    })
+}
+
+/// What an interface is, by the kernel's files about it.
+#[derive(Debug, PartialEq, Eq)]
+enum Found {
+    /// No TAP interface with one queue.
+    Other,
+    /// A program is attached.
+    Attached,
+    Free,
+}
+
+impl Found {
+    /// `None` where the files tell nothing: they may be those of another network namespace.
+    fn of(name: &str) -> Option<Self> {
+        let read = |what: &str| std::fs::read_to_string(format!("/sys/class/net/{name}/{what}"));
+        let index = read("ifindex").ok()?.trim().parse().ok()?;
+        if nix::net::if_::if_nametoindex(name) != Ok(index) {
+            return None;
+        }
+        let flags = read("tun_flags").ok();
+        let flags = flags.and_then(|text| i32::from_str_radix(text.trim().strip_prefix("0x")?, 16).ok());
+        Some(Self::from_files(flags, read("carrier").is_ok_and(|carrier| carrier.trim() == "1")))
+    }
+
+    fn from_files(flags: Option<i32>, carrier: bool) -> Self {
+        match flags {
+            Some(flags) if flags & libc::IFF_TAP != 0 && flags & libc::IFF_MULTI_QUEUE == 0 => {
+                // Who is attached switches the carrier on.
+                if carrier { Self::Attached } else { Self::Free }
+            }
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Whether interfaces may be made, by `/proc/<pid>/status`.
+fn has_net_admin(status: &str) -> bool {
+    /// Of linux/capability.h.
+    const CAP_NET_ADMIN: u64 = 1 << 12;
+    let mask = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let mask = mask.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok());
+    // Where nothing tells, the attempt will.
+    mask.is_none_or(|mask| mask & CAP_NET_ADMIN != 0)
 }
 
 impl Port for Tap {
@@ -225,5 +284,22 @@ impl Tap {
         let tun: OwnedFd = File::options().read(true).write(true).open(TUN).unwrap().into();
         control::attach(tun.as_fd(), Name::new(name).unwrap()).unwrap();
         control::set_persistent(tun.as_fd()).unwrap();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interface_is_told_by_the_kernel_s_files() {
+        let tap = libc::IFF_TAP | libc::IFF_NO_PI;
+        assert_eq!(Found::from_files(Some(tap), false), Found::Free);
+        assert_eq!(Found::from_files(Some(tap), true), Found::Attached);
+        assert_eq!(Found::from_files(Some(tap | libc::IFF_MULTI_QUEUE), false), Found::Other);
+        assert_eq!(Found::from_files(Some(libc::IFF_TUN), false), Found::Other);
+        assert_eq!(Found::from_files(None, true), Found::Other, "a card of iron");
+        assert!(has_net_admin("CapEff:\t0000000000001000\n") && has_net_admin(""));
+        assert!(!has_net_admin("CapPrm:\t0000000000001000\nCapEff:\t0000000000000fff\n"));
     }
 }

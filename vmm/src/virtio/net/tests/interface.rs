@@ -447,7 +447,9 @@ fn an_interface_of_ours_vanishes_and_one_of_the_hosts_stays() {
         return;
     }
     let there = || Tap::is_up_for_tests(NAME);
-    assert_eq!(there(), None);
+    Tap::examine(NAME).unwrap();
+    assert!(matches!(Tap::examine("lo"), Err(TapError::NotTap { .. })));
+    assert_eq!(there(), None, "looking makes nothing");
     let tap = Tap::attach(NAME).unwrap();
     assert_eq!(there(), Some(true), "brought up, as nobody else knows of it");
     assert_eq!(tap.mtu(), Some(1500));
