@@ -13,13 +13,17 @@ pub(crate) fn tame(value: f32) -> Option<f32> {
 }
 
 /// One step of an average with exponentially fading memory, that begins as the plain average.
+#[inline]
 pub(crate) fn blend(old: f32, new: f32, count: u32, span: f32) -> f32 {
     old + (new - old) * rate(count, span)
 }
 
 /// The weight of the newest of `count` values in an average over about `span`.
+#[inline]
 pub(crate) fn rate(count: u32, span: f32) -> f32 {
-    1.0 / (real(count) + 1.0).min(span).max(1.0)
+    let known = real(count) + 1.0;
+    // Spans are constants, and so are their inverses.
+    if known >= span { 1.0 / span.max(1.0) } else { 1.0 / known }
 }
 
 /// Exact up to 2^24, near enough above.

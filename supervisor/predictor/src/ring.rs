@@ -9,7 +9,7 @@ use crate::{array, number};
 
 /// Samples that a series remembers: one day, one in five minutes, and the distances before it that
 /// forecasts look from.
-pub(crate) const SLOTS: usize = 320;
+pub(crate) const SLOTS: usize = 304;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Ring {

@@ -15,6 +15,8 @@ use crate::{
 const DAY_SLOTS: usize = 144;
 /// Slots of a week: one hour each.
 const WEEK_SLOTS: usize = 168;
+/// [`DAY`], as positions are reckoned.
+const SECONDS_OF_DAY: f32 = 86_400.0;
 /// Weight of the newest day: about the last nine days count.
 const DAY_RATE: f32 = 0.2;
 /// Weight of the newest week.
@@ -102,14 +104,16 @@ impl Season {
 
     /// The usual value at a time of day, between the middles of two slots where slots are longer than samples.
     pub(crate) fn usual(&self, at: Seconds, cadence: Cadence) -> Option<f32> {
-        let slots = f32::from(self.slots);
-        let position = number::real(at.of_day()) * slots / number::real(DAY);
-        let middle = if cadence.per_day() > u32::from(self.slots) { 0.5 } else { 0.0 };
-        let position = position + slots - middle;
-        let left = number::whole(position, u32::MAX);
+        let slots = u32::from(self.slots);
+        let middle = if cadence.per_day() > slots { 0.5 } else { 0.0 };
+        // From the middle of the last slot of the day before.
+        let position =
+            number::real(at.of_day()) * f32::from(self.slots) * (1.0 / SECONDS_OF_DAY) + 1.0 - middle;
+        let left = number::whole(position, slots);
         let share = position - number::real(left);
-        let at_slot = |slot: u32| self.day_mean(slot.checked_rem(u32::from(self.slots)).unwrap_or(0));
-        match (at_slot(left), at_slot(left.saturating_add(1))) {
+        let before = if left == 0 { slots } else { left }.saturating_sub(1);
+        let after = if left >= slots { 0 } else { left };
+        match (self.day_mean(before), self.day_mean(after)) {
             (Some(left), Some(right)) if share > 1e-3 => Some(left + (right - left) * share),
             (None, right) if share > 1e-3 => right,
             (left, _) => left,

@@ -49,17 +49,30 @@ pub(crate) struct Scene<'a> {
     pub(crate) cadence: Cadence,
     pub(crate) scale: f32,
     pub(crate) steps: u32,
+    /// What is usual at the time of the newest sample, looked up once for all distances.
+    pub(crate) usual_now: Option<f32>,
 }
 
 impl Scene<'_> {
-    /// The features of a forecast made `age` samples ago at `at` for `ahead` samples later.
-    pub(crate) fn features(&self, age: u32, at: Seconds, ahead: u32, averages: &Averages) -> Features {
+    /// What is usual at another time.
+    pub(crate) fn usual(&self, at: Seconds) -> Option<f32> {
+        self.season.usual(at, self.cadence)
+    }
+
+    /// The features of a forecast made `age` samples ago for `ahead` samples later, with what is usual at the time it
+    /// was made and at the time it was made for.
+    pub(crate) fn features(
+        &self,
+        age: u32,
+        ahead: u32,
+        usual: (Option<f32>, Option<f32>),
+        averages: &Averages,
+    ) -> Features {
         let newest = self.ring.aged(age).unwrap_or(0.0);
-        let difference = |value: f32| ((value - newest) / self.scale).clamp(-LARGEST, LARGEST);
+        let per_scale = 1.0 / self.scale;
+        let difference = |value: f32| ((value - newest) * per_scale).clamp(-LARGEST, LARGEST);
         let [a, b, c, d, e] = averages.0.map(difference);
-        let usual_now = self.season.usual(at, self.cadence);
-        let usual_then = self.season.usual(at.after(self.cadence.times(ahead)), self.cadence);
-        let (shape, growth) = match (usual_now, usual_then) {
+        let (shape, growth) = match usual {
             (Some(now), Some(then)) => {
                 let ratio = if now.abs() > self.scale * 1e-6 { (then / now).clamp(0.2, 5.0) } else { 1.0 };
                 (difference(newest + then - now), difference(newest * ratio))
@@ -69,7 +82,7 @@ impl Scene<'_> {
         let cycles = self.cycles_ahead(ahead);
         let cycle = |more: u32| self.cycle(age, ahead, cycles.saturating_add(more)).map(difference);
         let first = cycle(0).unwrap_or(0.0);
-        let second = cycle(1).or(usual_then.map(|then| difference(then) * 0.3)).unwrap_or(0.0);
+        let second = cycle(1).or(usual.1.map(|then| difference(then) * 0.3)).unwrap_or(0.0);
         let third = cycle(2).unwrap_or(growth);
         [a, b, c, d, e, shape, third, first, second, CONSTANT]
     }
@@ -81,7 +94,8 @@ impl Scene<'_> {
 
     /// Whole cycles that a distance takes.
     fn cycles_ahead(&self, ahead: u32) -> u32 {
-        ahead.div_ceil(self.cadence.per_day())
+        let day = self.cadence.per_day();
+        if ahead <= day { 1 } else { ahead.div_ceil(day) }
     }
 
     fn cycle(&self, age: u32, ahead: u32, cycles: u32) -> Option<f32> {

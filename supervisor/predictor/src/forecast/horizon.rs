@@ -37,6 +37,8 @@ struct Waiting {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Horizon {
     ahead: u16,
+    /// Slopes that the distance adds up to.
+    slopes: f32,
     benched: bool,
     leader: Expert,
     share: f32,
@@ -63,6 +65,7 @@ impl Horizon {
     pub(crate) fn new(ahead: u16) -> Horizon {
         Horizon {
             ahead,
+            slopes: trend::damped(u32::from(ahead)),
             benched: false,
             leader: Expert::Last,
             share: 0.0,
@@ -97,13 +100,14 @@ impl Horizon {
         let Some(origin) = scene.ring.aged(ahead) else { return };
         let made = scene.steps.saturating_sub(ahead);
         self.averages.take(origin, made);
-        let made_at = at.before(scene.cadence.times(ahead));
-        let features = scene.features(ahead, made_at, ahead, &self.averages);
+        let usual = (scene.usual(at.before(scene.cadence.times(ahead))), scene.usual_now);
+        let features = scene.features(ahead, ahead, usual, &self.averages);
         let moved = ((actual - origin) / scene.scale).clamp(-1e3, 1e3);
         self.usual_move = number::blend(self.usual_move, moved.abs(), self.regression.learnt(), MOVE_SPAN);
         self.regression.learn(&features, moved);
         let Some(waiting) = self.slot(made).and_then(|slot| self.waiting.get(slot)).copied() else { return };
-        let error = |opinion: f32| (actual - opinion).abs() / scene.scale;
+        let per_scale = 1.0 / scene.scale;
+        let error = |opinion: f32| (actual - opinion).abs() * per_scale;
         let errors = [origin, waiting.season, waiting.trend, waiting.regression].map(error);
         self.mixture.score(&errors, error(waiting.mixed));
         self.bound.score(if self.benched { origin } else { waiting.mixed }, waiting.upper, actual);
@@ -120,12 +124,12 @@ impl Horizon {
     ) {
         let ahead = u32::from(self.ahead);
         let last = scene.ring.aged(0).unwrap_or(0.0);
-        let usual = scene.season.usual(at.after(scene.cadence.times(ahead)), scene.cadence);
+        let usual = scene.usual(at.after(scene.cadence.times(ahead)));
         let season = scene.same_phase(0, ahead).or(usual).unwrap_or(last);
-        let holt_winters = trend.ahead(trend::damped(ahead)) + usual.unwrap_or(0.0);
+        let holt_winters = trend.ahead(self.slopes) + usual.unwrap_or(0.0);
         let regression = if self.regression.learnt() > REGRESSION_READY {
             let most = LARGEST_MOVE * self.usual_move;
-            let features = scene.features(0, at, ahead, averages);
+            let features = scene.features(0, ahead, (scene.usual_now, usual), averages);
             last + self.regression.predict(&features).clamp(-most, most) * scene.scale
         } else {
             last
@@ -159,7 +163,7 @@ impl Horizon {
     }
 
     pub(crate) fn is_sound(&self) -> bool {
-        let numbers = [self.share, self.expected, self.upper, self.usual_move];
+        let numbers = [self.slopes, self.share, self.expected, self.upper, self.usual_move];
         (1..=super::FURTHEST).contains(&self.ahead)
             && numbers.iter().all(|number| number.is_finite())
             && self.regression.is_sound()

@@ -55,6 +55,8 @@ const RECENT: f32 = 60.0;
 const LONG: f32 = 2000.0;
 /// How fast belief falls with error: an expert whose error is a tenth above the best's counts a third of it.
 const SHARPNESS: f32 = 12.0;
+/// Weights below e to this count as this.
+const LEAST_EXPONENT: f32 = -60.0;
 /// Scores in a row that bench and unbench.
 const PATIENCE: u16 = 500;
 /// Worse and better, with a dead band between.
@@ -85,7 +87,8 @@ pub(crate) struct Consensus {
 impl Mixture {
     pub(crate) fn mix(&self, opinions: &Opinions) -> Consensus {
         let best = self.errors.iter().copied().fold(f32::MAX, f32::min).max(1e-9);
-        let weights = self.errors.map(|error| libm::expf(-SHARPNESS * (error / best - 1.0).min(6.0)));
+        let sharpness = SHARPNESS / best;
+        let weights = self.errors.map(|error| libm::expf(((best - error) * sharpness).max(LEAST_EXPONENT)));
         let total: f32 = weights.iter().sum();
         let value =
             weights.iter().zip(opinions).map(|(weight, opinion)| weight * opinion).sum::<f32>() / total;

@@ -141,17 +141,18 @@ impl<const H: usize> Forecaster<H> {
         self.magnitude = number::blend(self.magnitude, value.abs(), self.seen, MAGNITUDE_SPAN);
         self.least = self.least.min(value);
         self.averages.take(value, self.steps);
-        let usual = self.season.usual(at, self.cadence);
-        self.trend.take(value - usual.unwrap_or(0.0), self.steps);
+        let usual_now = self.season.usual(at, self.cadence);
+        self.trend.take(value - usual_now.unwrap_or(0.0), self.steps);
         let (cadence, steps) = (self.cadence, self.steps);
         let scale = self.scale();
-        let scene = Scene { ring: &self.ring, season: &self.season, cadence, scale, steps };
+        let scene = Scene { ring: &self.ring, season: &self.season, cadence, scale, steps, usual_now };
         for horizon in &mut self.horizons {
             horizon.learn(&scene, at, value);
         }
         // After the horizons learnt: what they were told of the season when they forecast, they are told again.
         self.season.learn(at, value);
-        let scene = Scene { ring: &self.ring, season: &self.season, cadence, scale, steps };
+        let usual_now = self.season.usual(at, cadence);
+        let scene = Scene { ring: &self.ring, season: &self.season, cadence, scale, steps, usual_now };
         for horizon in &mut self.horizons {
             horizon.predict(&scene, at, &self.averages, &self.trend, self.least);
         }

@@ -1,16 +1,14 @@
 //! Least squares that learn one sample at a time.
 //!
 //! Duty: weights for a fixed set of features, and how sure they are. Not here: what the features are.
-//! Invariants: the matrix stays symmetric because only one half of it exists; it is made anew when rounding took
-//! its definiteness, and it stops growing when nothing new comes in, so an idle series cannot blow it up.
+//! Invariants: the matrix stays symmetric to the last bit, as both halves are made of the same products; it is made
+//! anew when rounding took its definiteness, and it stops growing when nothing new comes in, so an idle series cannot
+//! blow it up.
 
 use serde::{Deserialize, Serialize};
 
 use super::features::{COUNT, Features};
-use crate::array;
-
-/// Numbers in the upper half of the matrix, its diagonal included.
-const HALF: usize = COUNT * (COUNT + 1) / 2;
+use crate::number;
 /// Uncertainty of each weight at the start: small, so a few odd samples at the start do not make wild weights.
 const START: f32 = 0.1;
 /// What every sample leaves of the samples before: half is forgotten in 3500.
@@ -26,16 +24,14 @@ const ERROR_SPAN: f32 = 3000.0;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Regression {
     weights: Features,
-    /// Row by row, each from its diagonal on.
-    #[serde(with = "array")]
-    uncertainty: [f32; HALF],
+    uncertainty: [Features; COUNT],
     usual_error: f32,
     learnt: u32,
 }
 
 impl Default for Regression {
     fn default() -> Self {
-        Regression { weights: [0.0; COUNT], uncertainty: diagonal(START), usual_error: 0.0, learnt: 0 }
+        Regression { weights: [0.0; COUNT], uncertainty: diagonal(), usual_error: 0.0, learnt: 0 }
     }
 }
 
@@ -50,70 +46,49 @@ impl Regression {
     }
 
     pub(crate) fn learn(&mut self, features: &Features, target: f32) {
-        let gain = self.spread(features);
-        let share = 1.0 + dot(&gain, features);
+        // The matrix times the features. It is symmetric, so its rows are added up as columns: many sums at once.
+        let mut gain = [0.0; COUNT];
+        for (row, feature) in self.uncertainty.iter().zip(features) {
+            for (sum, cell) in gain.iter_mut().zip(row) {
+                *sum += cell * feature;
+            }
+        }
+        let per_share = 1.0 / (1.0 + dot(&gain, features));
         let mut error = target - self.predict(features);
         if self.learnt > SETTLED {
             let most = LARGEST_SURPRISE * self.usual_error.max(1e-6);
             error = error.clamp(-most, most);
         }
-        self.usual_error = crate::number::blend(self.usual_error, error.abs(), self.learnt, ERROR_SPAN);
+        self.usual_error = number::blend(self.usual_error, error.abs(), self.learnt, ERROR_SPAN);
         self.learnt = self.learnt.saturating_add(1);
-        let step = error / share;
+        let step = error * per_share;
         for (weight, gain) in self.weights.iter_mut().zip(&gain) {
             *weight += gain * step;
         }
-        self.shrink(&gain, share);
+        let told = libm::sqrtf(per_share);
+        self.shrink(gain.map(|gain| gain * told));
         let sound = self.weights.iter().all(|weight| weight.is_finite());
         if !sound {
             *self = Regression::default();
         }
     }
 
-    /// The matrix times the features.
-    fn spread(&self, features: &Features) -> Features {
-        let mut product = [0.0; COUNT];
-        let mut rest = self.uncertainty.as_slice();
-        for at in 0..COUNT {
-            let Some((row, below)) = rest.split_at_checked(COUNT.saturating_sub(at)) else { break };
-            rest = below;
-            let (Some(right), Some(out)) = (features.get(at..), product.get_mut(at..)) else { break };
-            let Some(&own) = right.first() else { break };
-            let mut sum = 0.0;
-            for (cell, feature) in row.iter().zip(right) {
-                sum += cell * feature;
-            }
-            for (cell, out) in row.iter().zip(out.iter_mut()).skip(1) {
-                *out += cell * own;
-            }
-            if let Some(out) = out.first_mut() {
-                *out += sum;
-            }
-        }
-        product
-    }
-
     /// Takes out what a sample told, and forgets a little.
-    fn shrink(&mut self, gain: &Features, share: f32) {
-        let mut rest = self.uncertainty.as_mut_slice();
+    fn shrink(&mut self, told: Features) {
         let mut total = 0.0;
         let mut definite = true;
-        for at in 0..COUNT {
-            let Some((row, below)) = rest.split_at_mut_checked(COUNT.saturating_sub(at)) else { break };
-            rest = below;
-            let Some(right) = gain.get(at..) else { break };
-            let own = right.first().copied().unwrap_or(0.0) / share;
-            for (cell, gain) in row.iter_mut().zip(right) {
-                *cell -= own * gain;
+        for ((row, own), at) in self.uncertainty.iter_mut().zip(told).zip(0..) {
+            for (cell, other) in row.iter_mut().zip(told) {
+                *cell -= own * other;
             }
-            let diagonal = row.first().copied().unwrap_or(0.0);
+            let diagonal = row.get::<usize>(at).copied().unwrap_or(0.0);
             definite &= diagonal > 0.0;
             total += diagonal;
         }
         if !definite || !total.is_finite() {
-            self.uncertainty = diagonal(START);
+            self.uncertainty = diagonal();
         } else if total < MOST_UNCERTAINTY {
-            for cell in &mut self.uncertainty {
+            for cell in self.uncertainty.as_flattened_mut() {
                 *cell *= 1.0 / KEEP;
             }
         }
@@ -121,26 +96,25 @@ impl Regression {
 
     pub(crate) fn is_sound(&self) -> bool {
         self.usual_error.is_finite()
-            && self.weights.iter().chain(&self.uncertainty).all(|number| number.abs() <= 1e12)
+            && self.weights.iter().chain(self.uncertainty.as_flattened()).all(|number| number.abs() <= 1e12)
     }
 }
 
-fn diagonal(value: f32) -> [f32; HALF] {
-    let mut half = [0.0; HALF];
-    let mut next = 0usize;
-    let mut length = COUNT;
-    for (at, cell) in half.iter_mut().enumerate() {
-        if at == next {
-            *cell = value;
-            next = next.saturating_add(length);
-            length = length.saturating_sub(1);
-        }
-    }
-    half
+fn diagonal() -> [Features; COUNT] {
+    core::array::from_fn(|row| core::array::from_fn(|column| if row == column { START } else { 0.0 }))
 }
+
+const _: () = assert!(COUNT.is_multiple_of(2));
 
 fn dot(left: &Features, right: &Features) -> f32 {
-    left.iter().zip(right).map(|(left, right)| left * right).sum()
+    // Two sums side by side are twice as fast as one.
+    let (mut even, mut odd) = (0.0, 0.0);
+    for (left, right) in left.as_chunks::<2>().0.iter().zip(right.as_chunks::<2>().0) {
+        let ([a, b], [c, d]) = (left, right);
+        even += a * c;
+        odd += b * d;
+    }
+    even + odd
 }
 
 #[cfg(test)]
@@ -168,22 +142,17 @@ mod tests {
     }
 
     #[test]
-    fn half_a_matrix_multiplies_like_a_whole_one() {
+    fn the_matrix_stays_symmetric_to_the_last_bit() {
         let mut regression = Regression::default();
-        for (at, cell) in regression.uncertainty.iter_mut().enumerate() {
-            *cell = crate::number::real(crate::number::count(at)) * 0.1 - 2.0;
+        let mut state = 11;
+        for _ in 0..3000 {
+            let features: Features = core::array::from_fn(|_| 6.0 * noise(&mut state));
+            regression.learn(&features, noise(&mut state));
         }
-        let cell = |row: usize, column: usize| {
-            let (row, column) = (row.min(column), row.max(column));
-            let before: usize = (0..row).map(|row| COUNT - row).sum();
-            regression.uncertainty[before + column - row]
-        };
-        let whole: [Features; COUNT] =
-            core::array::from_fn(|row| core::array::from_fn(|column| cell(row, column)));
-        let features: Features = [1.0, -2.0, 3.0, 0.5, 0.0, 1.0, 4.0, -1.0, 2.0, 0.1];
-        let product = regression.spread(&features);
-        for (row, product) in whole.iter().zip(product) {
-            assert!((dot(row, &features) - product).abs() < 1e-3);
+        for (row, cells) in regression.uncertainty.iter().enumerate() {
+            for (column, cell) in cells.iter().enumerate() {
+                assert_eq!(cell.to_bits(), regression.uncertainty[column][row].to_bits());
+            }
         }
     }
 
@@ -196,7 +165,9 @@ mod tests {
             regression.learn(&features, 0.0);
         }
         assert!(regression.is_sound());
-        assert!(regression.uncertainty.iter().all(|cell| cell.abs() <= 2.0 * MOST_UNCERTAINTY));
+        assert!(
+            regression.uncertainty.as_flattened().iter().all(|cell| cell.abs() <= 2.0 * MOST_UNCERTAINTY)
+        );
     }
 
     #[test]
