@@ -25,6 +25,7 @@ mod number;
 mod ring;
 mod season;
 mod series;
+pub mod sizing;
 mod state;
 mod time;
 

@@ -24,6 +24,16 @@ impl Dice {
         usize::try_from(self.next() >> 11).unwrap_or(0) % below.max(1)
     }
 
+    /// Even on `0..1`.
+    pub(crate) fn even(&mut self) -> f64 {
+        f64::from(u32::try_from(self.next() >> 32).unwrap_or(0)) / 4_294_967_296.0
+    }
+
+    /// The time to the next of many independent things.
+    pub(crate) fn exponential(&mut self, mean: f64) -> f64 {
+        -mean * (1.0 - self.even()).ln()
+    }
+
     pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             items.swap(last, self.below(last + 1));

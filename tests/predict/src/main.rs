@@ -16,6 +16,7 @@ mod dataset;
 mod dice;
 mod load;
 mod nab;
+mod scaling;
 mod table;
 mod transformer;
 
@@ -36,6 +37,8 @@ enum Section {
     Anomaly,
     /// Forecasts of requests per minute.
     Load,
+    /// Replicas for the web site's requests in a simulated queue.
+    Sizing,
     /// Forecasts of a transformer's oil temperature.
     Transformer,
 }
@@ -69,6 +72,9 @@ fn run(options: &Options) -> Result<(), BenchError> {
     }
     if wanted(Section::Load) {
         load::run(&dataset::read_csv(&options.data.join("load/wc98_per_minute.csv"), 1)?);
+    }
+    if wanted(Section::Sizing) {
+        scaling::run(&dataset::read_csv(&options.data.join("load/wc98_per_minute.csv"), 1)?);
     }
     if wanted(Section::Transformer) {
         transformer::run(&dataset::read_csv(&options.data.join("load/ETTh1.csv"), 7)?);
