@@ -237,6 +237,14 @@ fn values_that_cannot_stand_beside_each_other_are_told_before_anything_is_opened
                 &both("run/v.sock_1024"),
                 "vm.toml:7:1: control.socket: expected a path that no guest reaches, a port of the host on vsock has this one",
             ),
+            (
+                "[serial]\noutput = \"off\"\ninput = \"stdin\"",
+                "vm.toml:5:1: serial.input: expected a port to type to, \"off\" leaves it out of the machine",
+            ),
+            (
+                "[serial]\ninput = \"stdin\"\n[console]\ninput = \"stdin\"",
+                "vm.toml:6:1: console.input: expected \"null\", serial.input has standard input for itself",
+            ),
             // What is at fault itself contradicts nothing.
             (
                 "[machine]\nmemory_mib = 64000000\n[balloon]\ntarget_mib = 65536",
@@ -255,6 +263,8 @@ fn values_that_cannot_stand_beside_each_other_are_told_before_anything_is_opened
         both("run/v.sock_x") + "[serial]\noutput = \"stdout\"\n[console]\noutput = \"stdout\"\n",
         both("v.sock_1024"),
         "[balloon]\ntarget_mib = 127\n".to_owned(),
+        "[serial]\ninput = \"stdin\"\n[console]\ninput = \"null\"\n".to_owned(),
+        "[serial]\noutput = \"off\"\n[console]\ninput = \"stdin\"\n".to_owned(),
     ] {
         assert_eq!(with_boot(&good).map_err(|faults| faults.to_string()).err(), None, "{good}");
     }

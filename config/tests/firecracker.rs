@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use hearth_config::vm::{
-    Balloon, Block, Boot, Limit, Mac, Machine, Net, OnReboot, Output, Rate, Rng, Serial, Stop, VmConfig,
-    Vsock,
+    Balloon, Block, Boot, Input, Limit, Mac, Machine, Net, OnReboot, Output, Rate, Rng, Serial, Stop,
+    VmConfig, Vsock,
 };
 use hearth_config::{Form, Mebibytes, Source, Strictness};
 
@@ -58,6 +58,7 @@ fn every_field_that_both_have_arrives() {
         },
         serial: Serial {
             output: Some(Output::File("serial.log".into())),
+            input: Input::Null,
             limit: Limit { bytes: rate(1000, 1000, 0), operations: None },
         },
         console: None,
@@ -92,6 +93,17 @@ fn every_field_that_both_have_arrives() {
         stop: Stop::default(),
     };
     assert_eq!(parse(FULL), Ok(expected));
+}
+
+#[test]
+fn the_serial_port_is_typed_to_unless_it_prints_into_a_file() {
+    let input = |serial: &str| {
+        let text = format!("{{\"boot-source\":{{\"kernel_image_path\":\"k\"}}{serial}}}");
+        parse(&text).unwrap().serial.input
+    };
+    assert_eq!(input(""), Input::Stdin);
+    assert_eq!(input(",\"serial\":{\"rate_limiter\":null}"), Input::Stdin);
+    assert_eq!(input(",\"serial\":{\"serial_out_path\":\"s\"}"), Input::Null);
 }
 
 #[test]

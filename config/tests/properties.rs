@@ -86,13 +86,13 @@ fn balloon() -> impl Strategy<Value = Balloon> {
 }
 
 fn machine() -> impl Strategy<Value = VmConfig> {
+    let input = |typed| if typed { Input::Stdin } else { Input::Null };
     let serial =
-        (option::of(output("serial ")), limit()).prop_map(|(output, limit)| Serial { output, limit });
-    let console = (output("console "), any::<bool>(), limit()).prop_map(|(output, typed, limit)| Console {
-        output,
-        input: if typed { Input::Stdin } else { Input::Null },
-        limit,
-    });
+        (option::of(output("serial ")), any::<bool>(), limit()).prop_map(move |(output, typed, limit)| {
+            Serial { input: input(typed && output.is_some()), output, limit }
+        });
+    let console = (output("console "), any::<bool>(), limit())
+        .prop_map(move |(output, typed, limit)| Console { output, input: input(typed), limit });
     let boot = (path("kernel "), option::of(path("initrd ")), "[^\\x00-\\x1f\\x7f-\u{9f}]{0,80}")
         .prop_map(|(kernel, initrd, cmdline)| Boot { kernel, initrd, cmdline });
     let vsock = (3..u32::MAX, path("vsock ")).prop_map(|(cid, socket)| Vsock { cid, socket });
@@ -104,10 +104,14 @@ fn machine() -> impl Strategy<Value = VmConfig> {
     )
         .prop_map(
             |(
-                (machine, boot, serial, console),
+                (machine, boot, serial, mut console),
                 (block, net, vsock),
                 (rng, balloon, watchdog, control, stop),
             )| {
+                // Standard input is for one of both.
+                if let Some(console) = console.as_mut().filter(|_| serial.input == Input::Stdin) {
+                    console.input = Input::Null;
+                }
                 VmConfig {
                     machine,
                     boot,

@@ -11,6 +11,7 @@
 //! | [`kvm`] | opens KVM and says plainly when it cannot be used |
 //! | [`preflight`] | what is wrong with a configuration on this host, before KVM is opened |
 //! | [`inherited`] | takes over a descriptor that came across exec |
+//! | [`keyboard`] | what is typed to the monitor, for a device of the guest |
 //! | [`output`] | what the guest printed and the host has not taken yet |
 //! | [`control`] | the control socket: requests in, answers and events out |
 //! | [`listener`] | listening Unix sockets and their paths |
@@ -25,6 +26,7 @@ pub mod control;
 pub mod devices;
 pub mod doctor;
 pub mod inherited;
+pub mod keyboard;
 pub mod kvm;
 pub mod listener;
 pub mod logger;

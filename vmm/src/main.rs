@@ -5,7 +5,7 @@ mod stack_bounds;
 use std::io::Write;
 use std::process::ExitCode;
 
-use hearth_config::vm::VmConfig;
+use hearth_config::vm::{Input, VmConfig};
 use hearth_config::{Fault, Faults, Form, Source, Strictness};
 use hearth_vmm::logger::chain;
 use hearth_vmm::machine::{self, MachineError};
@@ -50,6 +50,14 @@ fn read(from: &From, strictness: Strictness) -> Result<(Source, VmConfig), Fault
     let (config, warnings) = VmConfig::read(&source, strictness)?;
     for warning in warnings {
         log::warn!("{warning}");
+    }
+    if matches!(from, From::Stdin) && source.form() == Form::Toml {
+        let console = config.console.as_ref().map(|console| console.input);
+        for (key, input) in [("serial.input", Some(config.serial.input)), ("console.input", console)] {
+            if input == Some(Input::Stdin) {
+                log::warn!("{key}: the configuration was all of standard input, nobody types to the guest");
+            }
+        }
     }
     let faults = preflight::examine(&config)
         .iter()

@@ -6,7 +6,7 @@
 
 use std::path::{Component, Path};
 
-use super::{HUGE_PAGE_MIB, Output, VmConfig};
+use super::{HUGE_PAGE_MIB, Input, Output, VmConfig};
 use crate::reader::Table;
 
 /// Tells `root` of every contradiction in `vm`; `name` is what the file calls a key of `vm.toml`.
@@ -39,6 +39,14 @@ pub(super) fn tell(root: &Table<'_>, vm: &VmConfig, name: &dyn Fn(&str) -> Strin
                 between(&format!("net[{index}].mac"), &format!("net[{before}].mac"), message);
             }
         }
+    }
+    if vm.serial.input == Input::Stdin && vm.serial.output.is_none() {
+        let message = "expected a port to type to, \"off\" leaves it out of the machine".to_owned();
+        between("serial.input", "serial.output", message);
+    }
+    if vm.serial.input == Input::Stdin && vm.console.as_ref().is_some_and(|c| c.input == Input::Stdin) {
+        let message = format!("expected \"null\", {} has standard input for itself", name("serial.input"));
+        between("console.input", "serial.input", message);
     }
     files(vm, name, &between);
     if let (Some(control), Some(vsock)) = (&vm.control, &vm.vsock)

@@ -15,6 +15,8 @@
 //! - `cache_type` "Unsafe" lets Firecracker ignore flushes; here they are always carried out. `io_engine` is a choice
 //!   that the monitor makes by itself. `vsock_id` and the interval of balloon statistics have no effect: statistics
 //!   are taken when somebody asks for them.
+//! - The serial port is typed to from standard input unless it prints into a file, as there; three times Ctrl-] at a
+//!   terminal stops the monitor.
 
 use super::*;
 use crate::reader::{Entry, Table};
@@ -178,7 +180,8 @@ fn interfaces(table: &mut Table<'_>) -> Vec<Net> {
 fn serial(table: &mut Table<'_>) -> Serial {
     let file = table.entry("serial_out_path").path().map(Output::File);
     let bytes = bucket(table, "rate_limiter");
-    Serial { output: Some(file.unwrap_or_default()), limit: Limit { bytes, operations: None } }
+    let input = if file.is_some() { Input::Null } else { Input::Stdin };
+    Serial { output: Some(file.unwrap_or_default()), input, limit: Limit { bytes, operations: None } }
 }
 
 fn vsock(table: &mut Table<'_>) -> Vsock {

@@ -112,12 +112,13 @@ pub enum Output {
 pub struct Serial {
     /// `None`: the machine has no such port.
     pub output: Option<Output>,
+    pub input: Input,
     pub limit: Limit,
 }
 
 impl Default for Serial {
     fn default() -> Serial {
-        Serial { output: Some(Output::Stdout), limit: Limit::default() }
+        Serial { output: Some(Output::Stdout), input: Input::Null, limit: Limit::default() }
     }
 }
 

@@ -93,19 +93,24 @@ pub(super) fn cmdline(entry: &Entry<'_>) -> String {
 
 fn serial(table: &mut Table<'_>) -> Serial {
     let output = output(&table.entry("output"), true);
-    Serial { output: output.unwrap_or(Some(Output::Stdout)), limit: limit(table, "limit") }
+    Serial {
+        output: output.unwrap_or(Some(Output::Stdout)),
+        input: input(&table.entry("input")),
+        limit: limit(table, "limit"),
+    }
 }
 
 fn console(table: &mut Table<'_>) -> Console {
     let output = output(&table.entry("output"), false).flatten();
     Console {
         output: output.unwrap_or_default(),
-        input: table
-            .entry("input")
-            .choice(&[("null", Input::Null), ("stdin", Input::Stdin)])
-            .unwrap_or_default(),
+        input: input(&table.entry("input")),
         limit: limit(table, "limit"),
     }
+}
+
+fn input(entry: &Entry<'_>) -> Input {
+    entry.choice(&[("null", Input::Null), ("stdin", Input::Stdin)]).unwrap_or_default()
 }
 
 /// `Some(None)` is "off". A console has no such word: leaving the section out says it.

@@ -30,13 +30,12 @@ impl VmConfig {
             Some(output) => output_line(output)?,
             None => "output = \"off\"".to_owned(),
         });
+        input_line(self.serial.input).map(&mut say);
         limit_line("limit", &self.serial.limit).map(&mut say);
         if let Some(console) = &self.console {
             say("\n[console]".to_owned());
             say(output_line(&console.output)?);
-            if console.input == Input::Stdin {
-                say("input = \"stdin\"".to_owned());
-            }
+            input_line(console.input).map(&mut say);
             limit_line("limit", &console.limit).map(&mut say);
         }
         for block in &self.block {
@@ -87,6 +86,10 @@ fn output_line(output: &Output) -> Result<String, WriteError> {
         Output::Null => "output = \"null\"".to_owned(),
         Output::File(path) => format!("output = {}", path_string(path)?),
     })
+}
+
+fn input_line(input: Input) -> Option<String> {
+    (input == Input::Stdin).then(|| "input = \"stdin\"".to_owned())
 }
 
 fn limit_line(key: &str, limit: &Limit) -> Option<String> {

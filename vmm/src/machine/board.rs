@@ -18,12 +18,14 @@ use super::sink::Sink;
 use super::vcpu::Buses;
 use super::{EndWatch, Ending, EventsError, Loop, MachineError, host, refused};
 use crate::arch::{self, MmioSlot};
+use crate::devices::serial::Serial;
+use crate::keyboard::{Keyboard, Stdin};
 use crate::memory::{GuestRam, Lender};
 use crate::output::Output;
 use crate::rate::{Bucket, Limit};
 use crate::virtio::balloon::{Balloon, Settings};
 use crate::virtio::block::{Block, Completions};
-use crate::virtio::console::{Console, Stdin};
+use crate::virtio::console::{Console, Input};
 use crate::virtio::device::VirtioDevice;
 use crate::virtio::mmio::{Doorbells, Transport, registers};
 use crate::virtio::net::{self, Attached, Card, Net};
@@ -148,7 +150,12 @@ impl<'a> Board<'a> {
         let Some(destination) = &config.serial.output else { return Ok(()) };
         let output = self.sink("serial", "serial.output", destination, &config.serial.limit)?;
         let interrupt = self.interrupt(arch::layout::SERIAL_GSI)?;
-        arch::add_serial(&mut self.buses.pio, &mut self.buses.mmio, interrupt, output.clone())?;
+        let (stdin, keyboard) = Self::typed(config.serial.input)?;
+        let port = Arc::new(Serial::new(interrupt, output.clone(), stdin));
+        arch::add_serial(&mut self.buses.pio, &mut self.buses.mmio, port.clone())?;
+        if let Some(keyboard) = keyboard {
+            self.serve(keyboard.plug(port));
+        }
         self.inspected.push(Arc::new(SerialPort(output)));
         Ok(())
     }
@@ -241,17 +248,24 @@ impl<'a> Board<'a> {
 
     fn add_console(&mut self, console: &config::Console) -> Result<(), MachineError> {
         let output = self.sink("console", "console.output", &console.output, &console.limit)?;
-        match console.input {
-            config::Input::Null => {
-                self.plug("console", Console::new(output, None))?;
-            }
-            config::Input::Stdin => {
-                let (stdin, keyboard) = Stdin::open().map_err(host("read standard input"))?;
-                let transport = self.plug("console", Console::new(output, Some(Box::new(stdin))))?;
-                self.serve(keyboard.plug(transport));
-            }
+        let (stdin, keyboard) = Self::typed(console.input)?;
+        let input = stdin.map(|stdin| Box::new(stdin) as Box<dyn Input>);
+        let transport = self.plug("console", Console::new(output, input))?;
+        if let Some(keyboard) = keyboard {
+            self.serve(keyboard.plug(transport));
         }
         Ok(())
+    }
+
+    /// Who types, and who tells that somebody did.
+    fn typed(input: config::Input) -> Result<(Option<Stdin>, Option<Keyboard>), MachineError> {
+        Ok(match input {
+            config::Input::Null => (None, None),
+            config::Input::Stdin => {
+                let (stdin, keyboard) = Stdin::open().map_err(host("read standard input"))?;
+                (Some(stdin), Some(keyboard))
+            }
+        })
     }
 
     /// Puts a model behind a transport, the transport on the bus, and its doorbells into the loop.

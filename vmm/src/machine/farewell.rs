@@ -14,8 +14,8 @@ use hearth_wire::control::Step;
 
 use super::life::End;
 use super::sink::LastWords;
+use crate::keyboard;
 use crate::listener;
-use crate::virtio::console;
 
 /// How much patience an end has with the host.
 #[derive(Debug, Clone, Copy)]
@@ -51,7 +51,7 @@ impl Farewell {
         Self::begin(Patience::of(end).in_all, move || {
             log::error!("the host does not let go of the machine in time; the process ends without it");
             listener::give_all_back();
-            console::give_terminal_back();
+            keyboard::give_terminal_back();
             std::process::exit(end.outcome.status().into());
         })
     }

@@ -77,6 +77,21 @@ impl Guest {
         self.select_port(0x80).emit(&[0xb9]).emit(&times.to_le_bytes()).emit(&[0xee, 0x49, 0x75, 0xfc])
     }
 
+    /// Prints what the serial port receives, until it has received `last`.
+    pub(crate) fn echo_until(self, last: u8) -> Self {
+        self.emit(&[
+            0x66, 0xba, 0xfd, 0x03, // 1: mov dx, 0x3fd
+            0xec, // 2: in al, dx
+            0xa8, 0x01, // test al, 1
+            0x74, 0xfb, // jz 2b
+            0x66, 0xba, 0xf8, 0x03, // mov dx, 0x3f8
+            0xec, // in al, dx
+            0xee, // out dx, al
+            0x3c, last, // cmp al, last
+            0x75, 0xed, // jne 1b
+        ])
+    }
+
     /// Sleeps with interrupts off: for ever.
     pub(crate) fn halt(self) -> Self {
         self.emit(&[0xf4, 0xeb, 0xfd]) // 1: hlt; jmp 1b

@@ -164,10 +164,35 @@ fn a_terminal_has_a_way_out_of_a_guest_that_does_not_listen_and_comes_back_as_it
     running.wait_for_line("up");
     wait_for_terminal(&pty.slave, false);
     assert!(!tcgetattr(&pty.slave).unwrap().local_flags.contains(LocalFlags::ISIG), "Ctrl-C is the guest's");
-    File::from(pty.master.try_clone().unwrap()).write_all(b"help\x03\x1d\x1d\x1d").unwrap();
+    // Somebody leans on a key: more of them than are kept.
+    let keys = [b"help\x03".as_slice(), &[b'k'; 1000], b"\x1d\x1d\x1d"].concat();
+    File::from(pty.master.try_clone().unwrap()).write_all(&keys).unwrap();
     assert_eq!(running.end().status, Some(16));
     let after = tcgetattr(&pty.slave).unwrap();
     assert_eq!((after.local_flags, after.input_flags), (before.local_flags, before.input_flags));
+}
+
+#[test]
+fn the_serial_port_is_typed_to_by_a_pipe_of_any_length() {
+    need_kvm!();
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let guest = Guest::new().echo_until(b'.').out(SLEEP_CONTROL, SOFT_OFF).halt();
+    let running = Monitor::start_typed_to(&guest, "[serial]\ninput = \"stdin\"\n", reader.into());
+    // More than the port holds, and one more than the guest takes.
+    let typed = format!("{}.", "typed to ttyS0 ".repeat(20));
+    writer.write_all(typed.as_bytes()).unwrap();
+    let ended = running.end();
+    assert_eq!((ended.status, ended.stdout, ended.stderr.as_str()), (Some(0), typed, ""));
+}
+
+#[test]
+fn a_service_whose_standard_input_is_dev_null_has_no_complaint_about_it() {
+    need_kvm!();
+    let guest = Guest::new().print("up\n").out(SLEEP_CONTROL, SOFT_OFF).halt();
+    for section in ["console", "serial"] {
+        let ended = Monitor::with_more(&guest, &format!("[{section}]\ninput = \"stdin\"\n"));
+        assert_eq!((ended.status, ended.stdout.as_str(), ended.stderr.as_str()), (Some(0), "up\n", ""));
+    }
 }
 
 #[test]

@@ -88,6 +88,28 @@ fn a_descriptor_and_standard_input_carry_either_form_and_paths_start_in_the_work
 }
 
 #[test]
+fn a_configuration_on_the_standard_input_that_it_wants_for_the_guest_is_told() {
+    let folder = folder();
+    let check = |text: &str| {
+        let mut command = monitor(folder.path(), &["check", "-"]);
+        let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = piped.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        told(&child.wait_with_output().unwrap())
+    };
+    let (status, _, stderr) = check(&format!("{TOML}[console]\ninput = \"stdin\"\n"));
+    assert_eq!(status, Some(0));
+    assert!(
+        stderr.ends_with(
+            "console.input: the configuration was all of standard input, nobody types to the guest\n"
+        ),
+        "{stderr}"
+    );
+    // Firecracker has it so whether the file says it or not.
+    assert_eq!(check(JSON).2, "");
+}
+
+#[test]
 fn check_tells_all_faults_of_the_configuration_and_its_files_without_kvm() {
     let folder = folder();
     let check = |arguments: &[&str]| told(&monitor(folder.path(), arguments).output().unwrap());

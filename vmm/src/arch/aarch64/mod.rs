@@ -16,7 +16,6 @@ pub use vcpu::{after_pause, configure as configure_vcpu, sleeps_for_good};
 use std::sync::Arc;
 
 use event_manager::MutEventSubscriber;
-use vmm_sys_util::eventfd::EventFd;
 
 use crate::arch::PlatformError;
 use crate::devices::pl031::Rtc;
@@ -26,7 +25,6 @@ use crate::devices::serial::Serial;
 use crate::devices::watchdog::sp805::Sp805;
 use crate::devices::watchdog::{Timer, Watch};
 use crate::machine::{Bus, Ending, MachineClock, Overlap};
-use crate::output::Output;
 
 /// Puts the platform's own registers on the buses. None is for power-off and reset: those are PSCI calls, which
 /// KVM reports as system events.
@@ -48,6 +46,6 @@ pub fn add_watchdogs(
 }
 
 /// Puts the serial port where the device tree says.
-pub fn add_serial(_pio: &mut Bus, mmio: &mut Bus, interrupt: EventFd, output: Output) -> Result<(), Overlap> {
-    mmio.claim(layout::SERIAL_BASE, layout::SERIAL_LENGTH, Arc::new(Serial::new(interrupt, output)))
+pub fn add_serial(_pio: &mut Bus, mmio: &mut Bus, port: Arc<Serial>) -> Result<(), Overlap> {
+    mmio.claim(layout::SERIAL_BASE, layout::SERIAL_LENGTH, port)
 }

@@ -24,7 +24,6 @@ pub use vcpu::{after_pause, configure as configure_vcpu, sleeps_for_good};
 use std::sync::Arc;
 
 use event_manager::MutEventSubscriber;
-use vmm_sys_util::eventfd::EventFd;
 
 use crate::arch::PlatformError;
 use crate::devices::power::{self, Power, ResetLine};
@@ -34,7 +33,6 @@ use crate::devices::watchdog::ib700::{self, Ib700};
 use crate::devices::watchdog::wdat::{LENGTH as WDAT_LENGTH, Wdat};
 use crate::devices::watchdog::{Timer, Watch};
 use crate::machine::{Bus, Ending, MachineClock, Overlap};
-use crate::output::Output;
 
 /// Puts the platform's own registers on the buses.
 pub fn add_platform(pio: &mut Bus, _mmio: &mut Bus, ending: &Arc<Ending>) -> Result<(), Overlap> {
@@ -59,6 +57,6 @@ pub fn add_watchdogs(
 }
 
 /// Puts the serial port where PC software expects it.
-pub fn add_serial(pio: &mut Bus, _mmio: &mut Bus, interrupt: EventFd, output: Output) -> Result<(), Overlap> {
-    pio.claim(layout::SERIAL_PORT.into(), 8, Arc::new(Serial::new(interrupt, output)))
+pub fn add_serial(pio: &mut Bus, _mmio: &mut Bus, port: Arc<Serial>) -> Result<(), Overlap> {
+    pio.claim(layout::SERIAL_PORT.into(), 8, port)
 }

@@ -4,21 +4,17 @@
 //! |---|---|
 //! | `device.rs` | the model: what the guest prints goes to an [`Output`](crate::output::Output), what a person types to the guest |
 //! | `patience.rs` | how long a guest waits for a reader before its output is dropped |
-//! | `stdin.rs` | the shell: the monitor's standard input |
-//! | `terminal.rs` | the terminal that it may be: its mode, and the way out of the guest |
+//! | `input.rs` | the shell: what is typed to the monitor |
 //!
 //! No MULTIPORT: what more a port of its own could carry, vsock carries. No SIZE: it would be told once, and a
 //! terminal that was resized since is worse off than one that a program in the guest asks. EMERG_WRITE is offered: a guest that
 //! panics before it has a driver, or in it, can still write a byte with one access.
 
 mod device;
+mod input;
 mod patience;
-mod stdin;
-mod terminal;
 
 pub use self::device::{Console, Input};
-pub use self::stdin::{Keyboard, Stdin, Typing};
-pub use self::terminal::give_back as give_terminal_back;
 
 #[cfg(test)]
 mod tests;

@@ -12,6 +12,7 @@ use vm_memory::{Bytes, GuestAddress};
 use super::device::{RECEIVE, TRANSMIT};
 use super::patience::{LOOK, PATIENCE};
 use super::*;
+use crate::keyboard::Stdin;
 use crate::memory::GuestRam;
 use crate::output::{OUTPUT_BUFFER, Output};
 use crate::virtio::device::{Activation, Backlog, VirtioDevice};

@@ -1,37 +1,46 @@
-//! The shell of the console's input: the monitor's standard input.
+//! What is typed to the monitor, for a device of the guest: its standard input.
 //!
-//! Duty: read it when the guest has room for it and when it has something, never waiting for either. It is watched
-//! edge-triggered: what a guest has no buffer for stays where it is, and does not spin the loop.
+//! Duty: read it when the device has room for it and when it has something, never waiting for either. It is watched
+//! edge-triggered: what a guest has no buffer for stays where it is, and does not spin the loop. Not its duty: what
+//! the device does with it.
 //!
 //! Invariant: a pipe or file is never read ahead of the guest: what it does not take is left for the next program. At
-//! a terminal a few keys are, so that the way out works beside a guest that takes none.
+//! a terminal every key is read, so that the way out works beside a guest that takes none; of those that it does not
+//! take, the last few are kept.
+
+mod terminal;
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, IsTerminal, Read};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
+use nix::errno::Errno;
 use nix::libc::{O_NOCTTY, O_NONBLOCK};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
-use super::device::{Console, Input};
-use super::terminal::{Escape, RawTerminal};
-use crate::virtio::device::Backlog;
-use crate::virtio::mmio::Transport;
-use crate::virtio::rings::Writer;
+pub use self::terminal::give_back as give_terminal_back;
+use self::terminal::{Escape, RawTerminal};
 
-/// Bytes that one read takes: a line that a person types, a piece of what a program does.
-const PIECE: usize = 512;
-
-/// Keys that are read ahead at a terminal.
+/// Keys that are kept at a terminal while the guest takes none.
 const AHEAD: usize = 256;
+/// Bytes that a terminal holds for whoever reads it.
+const TERMINAL_BYTES: usize = 4096;
+
+/// A device that is typed to.
+pub trait Typed {
+    /// What the log calls it.
+    fn name(&self) -> &str;
+
+    /// Takes what it has room for. Whether it left off before there was no more, or no room.
+    fn take(&self) -> bool;
+}
 
 /// What is typed, as far as it was read.
 #[derive(Debug)]
@@ -57,30 +66,36 @@ impl Line {
         Ok(count)
     }
 
-    /// Reads keys that the guest does not want yet, where one of them may be for the monitor.
+    /// Reads keys that the guest does not want yet, where one of them may be for the monitor. Beyond what is kept, the
+    /// oldest go: a person who leans on a key wants to be heard now.
     fn look_ahead(&mut self) {
-        let mut keys = [0; AHEAD];
-        let room = AHEAD.saturating_sub(self.ahead.len());
-        if self.escape.is_none() || room == 0 {
+        if self.escape.is_none() {
             return;
         }
-        // What is wrong with the input shows when the guest asks for it.
-        let count = self.fetch(keys.get_mut(..room).unwrap_or_default()).unwrap_or(0);
-        self.ahead.extend(keys.get(..count).unwrap_or_default());
+        let mut keys = [0; AHEAD];
+        for _ in 0..TERMINAL_BYTES / AHEAD {
+            // What is wrong with the input shows when the guest asks for it.
+            let count = self.fetch(&mut keys).unwrap_or(0);
+            if count == 0 {
+                return;
+            }
+            self.ahead.extend(keys.get(..count).unwrap_or_default());
+            self.ahead.drain(..self.ahead.len().saturating_sub(AHEAD));
+        }
     }
 }
 
-/// Standard input, for the model.
+/// Standard input, for a device.
 #[derive(Debug)]
 pub struct Stdin {
     line: Arc<Mutex<Line>>,
     again: Arc<EventFd>,
 }
 
-/// What brings standard input to the model's attention, before there is a device.
+/// What brings standard input to the device's attention, before there is a device.
 #[derive(Debug)]
 pub struct Keyboard {
-    /// The same input as the model's, for watching only. `None`: a file, which epoll does not take and which
+    /// The same input as the device's, for watching only. `None`: a file, which epoll does not take and which
     /// always has something.
     watched: Option<File>,
     line: Arc<Mutex<Line>>,
@@ -89,12 +104,17 @@ pub struct Keyboard {
 }
 
 /// Gives the device its turn when something was typed.
-#[derive(Debug)]
 pub struct Typing {
-    transport: Arc<Transport<Console>>,
+    device: Box<dyn Typed>,
     keyboard: Keyboard,
     /// Once the loop runs: until then a signal simply ends the process, and would leave the terminal raw.
     raw: Option<RawTerminal>,
+}
+
+impl std::fmt::Debug for Typing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Typing").field("device", &self.device.name()).finish_non_exhaustive()
+    }
 }
 
 impl Stdin {
@@ -111,7 +131,7 @@ impl Stdin {
         Self::on(file, is_terminal)
     }
 
-    pub(super) fn on(file: File, is_terminal: bool) -> io::Result<(Self, Keyboard)> {
+    pub(crate) fn on(file: File, is_terminal: bool) -> io::Result<(Self, Keyboard)> {
         let watched = if file.metadata()?.is_file() { None } else { Some(file.try_clone()?) };
         let again = Arc::new(EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?);
         let line = Line { file, escape: is_terminal.then(Escape::default), ahead: VecDeque::new() };
@@ -122,29 +142,35 @@ impl Stdin {
         stdin.wanted();
         Ok((stdin, keyboard))
     }
-}
 
-impl Input for Stdin {
-    fn read(&mut self, into: &mut Writer<'_>) -> io::Result<usize> {
-        let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut piece = [0; PIECE];
-        let room = into.remaining().min(PIECE);
-        let room = piece.get_mut(..room).unwrap_or_default();
-        let count = if line.ahead.is_empty() { line.fetch(room)? } else { line.ahead.read(room)? };
-        Ok(into.write(piece.get(..count).unwrap_or_default()))
+    /// Reads what was typed, at most what fits. Nothing yet is `WouldBlock`; zero bytes are the end.
+    pub fn read(&self, into: &mut [u8]) -> io::Result<usize> {
+        let mut line = lock(&self.line);
+        if line.ahead.is_empty() { line.fetch(into) } else { line.ahead.read(into) }
     }
 
-    fn wanted(&self) {
+    /// Has the device get a turn: it has room again.
+    pub fn wanted(&self) {
         // Fails only when the counter is full, and then it is readable already.
         let _ = self.again.write(1);
     }
 }
 
+fn lock(line: &Mutex<Line>) -> MutexGuard<'_, Line> {
+    line.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Keyboard {
+    /// Whether the device asked for a turn since the last look.
+    #[cfg(test)]
+    pub(crate) fn is_rung(&self) -> bool {
+        self.again.read().is_ok()
+    }
+
     /// Connects it to its device.
     #[must_use]
-    pub fn plug(self, transport: Arc<Transport<Console>>) -> Typing {
-        Typing { transport, keyboard: self, raw: None }
+    pub fn plug(self, device: impl Typed + 'static) -> Typing {
+        Typing { device: Box::new(device), keyboard: self, raw: None }
     }
 }
 
@@ -154,7 +180,7 @@ impl MutEventSubscriber for Typing {
             match RawTerminal::enter() {
                 Ok(raw) => self.raw = Some(raw),
                 Err(error) => {
-                    log::warn!("console: the terminal keeps keys to itself: {error}");
+                    log::warn!("{}: the terminal keeps keys to itself: {error}", self.device.name());
                     self.keyboard.is_terminal = false;
                 }
             }
@@ -163,24 +189,23 @@ impl MutEventSubscriber for Typing {
         if events.fd() == again.as_raw_fd() {
             let _ = again.read();
         }
-        let now = Instant::now();
-        // What a rate limit could hold back is output only.
-        if self.transport.work(|console| console.input_ready(now)) == Backlog::More {
+        if self.device.take() {
             let _ = again.write(1);
         }
-        self.keyboard.line.lock().unwrap_or_else(PoisonError::into_inner).look_ahead();
+        lock(&self.keyboard.line).look_ahead();
     }
 
     fn init(&mut self, ops: &mut EventOps<'_>) {
         let typed = EventSet::IN | EventSet::EDGE_TRIGGERED;
-        let all = [
-            Some(Events::new(&*self.keyboard.again, EventSet::IN)),
-            self.keyboard.watched.as_ref().map(|file| Events::new(file, typed)),
-        ];
-        for interest in all.into_iter().flatten() {
-            if let Err(error) = ops.add(interest) {
-                log::error!("console: its input cannot be watched: {error}");
-            }
+        let mut watch = |interest| match ops.add(interest) {
+            // As a file: /dev/null, which services have as their standard input, always has its end.
+            Err(event_manager::Error::Epoll(errno)) if errno.errno() == Errno::EPERM as i32 => {}
+            Err(error) => log::error!("{}: its input cannot be watched: {error}", self.device.name()),
+            Ok(()) => {}
+        };
+        watch(Events::new(&*self.keyboard.again, EventSet::IN));
+        if let Some(file) = &self.keyboard.watched {
+            watch(Events::new(file, typed));
         }
     }
 }
@@ -199,14 +224,14 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_read_ahead_up_to_their_bound_and_not_lost() {
+    fn the_last_keys_are_kept_and_every_key_is_seen() {
         let (mut line, mut writer) = pipe();
-        writer.write_all(&[b'k'; AHEAD + 1]).unwrap();
-        for _ in 0..3 {
-            line.look_ahead();
-        }
+        writer.write_all(&[b'k'; 3 * AHEAD]).unwrap();
+        writer.write_all(b"last").unwrap();
+        line.look_ahead();
         assert_eq!(line.ahead.len(), AHEAD);
-        assert_eq!(line.fetch(&mut [0; 10]).unwrap(), 1, "the rest is where it was");
+        assert_eq!(line.fetch(&mut [0; 10]).unwrap_err().kind(), ErrorKind::WouldBlock, "all were read");
+        assert_eq!(line.ahead.drain(AHEAD - 4..).collect::<Vec<_>>(), b"last");
     }
 
     #[test]
