@@ -139,7 +139,9 @@ impl FileDisk {
     /// Has the next call to io_uring fail.
     #[cfg(test)]
     pub(super) fn deny_io_uring(&mut self) {
-        self.ring.as_mut().map(Uring::deny);
+        if let Some(ring) = &mut self.ring {
+            ring.deny(io::ErrorKind::PermissionDenied, u32::MAX);
+        }
     }
 
     fn transfer(&mut self, tag: Tag, mut offset: u64, mut what: Transfer<'_>) -> Started {

@@ -41,6 +41,9 @@ const WORKERS: u32 = 2;
 /// How often in a row the kernel may say "not now" to one request before it counts as an error.
 const ATTEMPTS: u8 = 16;
 
+/// How often in a row the kernel may put off what is sent to it, for want of memory or because it wants completions
+/// taken first, before the ring counts as lost. The event loop has a turn in between.
+const REFUSALS: u32 = 1000;
 /// Milliseconds between two looks at completions where the kernel cannot be asked to wait for one.
 const LOOK_AGAIN: u16 = 10;
 
@@ -102,8 +105,10 @@ pub(super) struct Uring {
     file: RawFd,
     slots: Vec<Slot>,
     free: Vec<u16>,
+    /// In a row, see [`REFUSALS`].
+    refusals: u32,
     #[cfg(test)]
-    denied: bool,
+    denied: Option<(io::ErrorKind, u32)>,
 }
 
 // SAFETY: what keeps it from being `Send` are the pointers in `pieces`. They are addresses for the kernel, which
@@ -137,8 +142,9 @@ impl Uring {
             file,
             slots: Vec::new(),
             free: Vec::new(),
+            refusals: 0,
             #[cfg(test)]
-            denied: false,
+            denied: None,
         })
     }
 
@@ -241,26 +247,43 @@ impl Uring {
         let _ = unsafe { self.ring.submission().push(&entry) };
     }
 
-    /// Hands what is queued to the kernel: one call, unless it takes a part only. After an error the ring is good
-    /// for [`without_kernel`](Self::without_kernel) alone.
+    /// Hands what is queued to the kernel: one call, unless it takes a part only, or nothing now; then
+    /// [`event`](Self::event) asks for another try. After an error the ring is good for
+    /// [`without_kernel`](Self::without_kernel) alone.
     pub(super) fn submit(&mut self) -> io::Result<()> {
         while !self.ring.submission().is_empty() {
-            #[cfg(test)]
-            if self.denied {
-                return Err(io::ErrorKind::PermissionDenied.into());
-            }
-            match self.ring.submit() {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-                Ok(_) => {}
+            match self.enter() {
+                Ok(_) => self.refusals = 0,
+                Err(error) => match error.kind() {
+                    io::ErrorKind::Interrupted => {}
+                    io::ErrorKind::WouldBlock | io::ErrorKind::ResourceBusy if self.refusals < REFUSALS => {
+                        self.refusals = self.refusals.saturating_add(1);
+                        // Fails only when the counter is full, and then it is readable already.
+                        let _ = self.event.write(1);
+                        return Ok(());
+                    }
+                    _ => return Err(error),
+                },
             }
         }
         Ok(())
     }
 
+    fn enter(&mut self) -> io::Result<usize> {
+        #[cfg(test)]
+        if let Some((kind, times)) = &mut self.denied
+            && let Some(left) = times.checked_sub(1)
+        {
+            *times = left;
+            return Err((*kind).into());
+        }
+        self.ring.submit()
+    }
+
+    /// Has the next calls fail, so many times.
     #[cfg(test)]
-    pub(super) const fn deny(&mut self) {
-        self.denied = true;
+    pub(super) const fn deny(&mut self, kind: io::ErrorKind, times: u32) {
+        self.denied = Some((kind, times));
     }
 
     /// Blocks until a completion is there, if there is one to come.

@@ -110,3 +110,30 @@ fn the_end_of_a_file_is_an_error_and_not_for_ever() {
     let (_, result) = ring.finished().unwrap();
     assert_eq!(result.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
 }
+
+#[test]
+fn a_kernel_that_puts_off_is_asked_again_and_not_for_ever() {
+    for kind in [io::ErrorKind::WouldBlock, io::ErrorKind::ResourceBusy] {
+        let Some((mut ring, _reader, mut writer)) = pipe() else { return };
+        let ram = testing::ram();
+        writer.write_all(b"hearth!?").unwrap();
+        ring.deny(kind, 999);
+        ring.read(TAG, 0, slices(&ram), &ram);
+        for _ in 0..999 {
+            ring.submit().unwrap();
+            assert!(ring.event().read().is_ok(), "whoever listens tries again");
+        }
+        ring.submit().unwrap();
+        ring.wait();
+        ring.finished().unwrap().1.unwrap();
+        assert_eq!(content(&ram), b"hearth!?");
+        // Each row is counted for itself, and has an end.
+        ring.deny(kind, 1001);
+        ring.sync(TAG);
+        for _ in 0..1000 {
+            ring.submit().unwrap();
+        }
+        assert_eq!(ring.submit().unwrap_err().kind(), kind);
+        ring.submit().unwrap();
+    }
+}
