@@ -264,7 +264,14 @@ impl<D: Disk> BlockDevice<D> {
                 STATUS_IO_ERROR
             }
         };
-        Self::answer(active, job.chain, status)
+        // What the driver asked for is in every byte before the status.
+        let filled = status == STATUS_OK
+            && match job.request {
+                Request::Read { .. } => true,
+                Request::GetId => job.chain.writable_bytes() == ID_BYTES.saturating_add(1),
+                _ => false,
+            };
+        Self::answer(active, job.chain, status, filled)
     }
 
     fn reject(&mut self, active: &mut Active, chain: Chain, rejection: Rejection) -> Result<(), RingFault> {
@@ -273,16 +280,18 @@ impl<D: Disk> BlockDevice<D> {
             Rejection::Unsupported => STATUS_UNSUPPORTED,
             Rejection::Invalid => STATUS_IO_ERROR,
         };
-        Self::answer(active, chain, status)
+        Self::answer(active, chain, status, false)
     }
 
-    /// Gives a chain back with its last writable byte, where it has one, as the status.
-    fn answer(active: &mut Active, chain: Chain, status: u8) -> Result<(), RingFault> {
+    /// Gives a chain back with its last writable byte, where it has one, as the status. So many bytes as it says were
+    /// written from the first writable one on (2.7.8.2): none, where the status stands behind data that are not there.
+    fn answer(active: &mut Active, chain: Chain, status: u8, filled: bool) -> Result<(), RingFault> {
         let mut writer = chain.writer(&active.activation.memory);
         let room = writer.remaining();
         writer.skip(room.saturating_sub(1));
         writer.write(&[status]);
-        active.ring().map_or(Ok(()), |ring| ring.complete(chain, room))
+        let written = if filled || room <= 1 { room } else { 0 };
+        active.ring().map_or(Ok(()), |ring| ring.complete(chain, written))
     }
 
     fn settle_active(&mut self, active: &mut Active) -> Result<(), RingFault> {

@@ -275,3 +275,23 @@ fn without_flush_every_write_is_durable_by_itself() {
     rig.activate(!(1 << 9));
     assert_eq!(requests(&mut rig), asked(true));
 }
+
+#[test]
+fn the_used_length_counts_what_was_written_and_nothing_else() {
+    let mut rig = Rig::new(MemoryDisk::new(16), false);
+    let written = |rig: &mut Rig<MemoryDisk>, kind, sector, bytes| {
+        rig.begin(kind, sector, bytes);
+        rig.queue.used()[0].written
+    };
+    assert_eq!(written(&mut rig, IN, 0, 1024), 1025);
+    assert_eq!(written(&mut rig, GET_ID, 0, 20), 21);
+    assert_eq!(written(&mut rig, GET_ID, 0, 100), 0, "the status stands apart from the name");
+    assert_eq!(written(&mut rig, OUT, 0, 512), 1);
+    assert_eq!(written(&mut rig, FLUSH, 0, 0), 1);
+    assert_eq!(written(&mut rig, IN, 16, 512), 0, "outside the disk");
+    assert_eq!(written(&mut rig, OUT, 16, 512), 1);
+    assert_eq!(written(&mut rig, 77, 0, 512), 0, "unknown");
+    rig.device.disk_mut().fails = Some(io::ErrorKind::Other);
+    assert_eq!(written(&mut rig, IN, 0, 512), 0, "a disk that fails");
+    assert_eq!(rig.status(), IO_ERROR);
+}
