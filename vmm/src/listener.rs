@@ -5,6 +5,7 @@
 //! the end, if it still leads to this socket.
 //! Not its duty: what is said on it.
 
+use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -81,7 +82,6 @@ fn give_back(which: impl Fn(&Path) -> bool) {
 #[derive(Debug)]
 pub struct Listener {
     socket: UnixListener,
-    path: PathBuf,
     held: Option<Held>,
 }
 
@@ -89,6 +89,8 @@ impl Listener {
     /// Listens on `path`, without ever blocking. `mode` less the umask are the permissions of the path.
     pub fn bind(path: &Path, mode: Mode) -> Result<Self, ListenError> {
         let refusal = |source| ListenError::Listen { path: path.to_path_buf(), source };
+        // Until it listens: of two that find the same dead socket, the second finds the first one's, alive.
+        let _turn = turn_in_folder_of(path);
         let socket = match bound(path, mode) {
             Err(error) if error.kind() == ErrorKind::AddrInUse => {
                 if !is_dead(path) {
@@ -99,7 +101,7 @@ impl Listener {
             other => other,
         }
         .map_err(refusal)?;
-        Ok(Self { socket, held: Held::take(path), path: path.to_path_buf() })
+        Ok(Self { socket, held: Held::take(path) })
     }
 
     /// Whether [`bind`](Self::bind) would find the path free, as far as that can be told without taking it.
@@ -115,12 +117,6 @@ impl Listener {
     /// The next one that connected; `WouldBlock` where there is none.
     pub fn accept(&self) -> io::Result<UnixStream> {
         self.socket.accept().map(|(stream, _)| stream)
-    }
-
-    /// Where it listens.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 }
 
@@ -161,6 +157,14 @@ fn bound(path: &Path, mode: Mode) -> io::Result<UnixListener> {
 pub fn folder_takes(path: &Path) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     Ok(access(folder, AccessFlags::W_OK | AccessFlags::X_OK)?)
+}
+
+/// Whoever has it is the only one of us that makes a socket in the folder, for the moments that it takes. A folder that
+/// cannot be locked is used without.
+fn turn_in_folder_of(path: &Path) -> Option<File> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let folder = File::open(parent.unwrap_or(Path::new("."))).ok()?;
+    folder.lock().ok().map(|()| folder)
 }
 
 fn is_dead(path: &Path) -> bool {
@@ -204,6 +208,25 @@ mod tests {
         std::fs::write(&path, "precious").unwrap();
         assert!(matches!(Listener::bind(&path, OURS_ALONE), Err(ListenError::InUse { .. })));
         assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+    }
+
+    #[test]
+    fn of_many_that_find_a_dead_socket_one_replaces_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        for _ in 0..50 {
+            drop(UnixListener::bind(&path).unwrap());
+            let start = std::sync::Barrier::new(4);
+            let bound = std::thread::scope(|scope| {
+                let bind = || {
+                    start.wait();
+                    Listener::bind(&path, OURS_ALONE)
+                };
+                let threads: Vec<_> = (0..4).map(|_| scope.spawn(bind)).collect();
+                threads.into_iter().filter_map(|thread| thread.join().unwrap().ok()).collect::<Vec<_>>()
+            });
+            assert_eq!(bound.len(), 1);
+        }
     }
 
     #[test]
