@@ -18,6 +18,7 @@ mod aarch64;
 mod x86_64;
 
 mod files;
+mod seed;
 
 #[cfg(all(test, target_arch = "aarch64"))]
 pub(crate) use aarch64::kernel_for_tests;
@@ -126,6 +127,14 @@ pub enum BootError {
         /// The limit.
         max: usize,
     },
+    /// The firmware tables outgrow their region: a machine of more devices than the region was made for.
+    #[error("the ACPI tables end at {end:#x}, expected at most {room:#x}")]
+    Tables {
+        /// Where they would end.
+        end: u64,
+        /// Where they must.
+        room: u64,
+    },
     /// Guest memory refused a write: the layout tables are wrong.
     #[error("cannot write boot data into guest memory")]
     Memory(#[from] vm_memory::GuestMemoryError),
@@ -140,7 +149,7 @@ impl BootError {
             Self::NotAKernel { .. } => Some(BootFile::Kernel.key()),
             Self::DoesNotFit { .. } => Some("machine.memory_mib"),
             Self::CommandLine { .. } => Some("boot.cmdline"),
-            Self::Memory(_) => None,
+            Self::Tables { .. } | Self::Memory(_) => None,
         }
     }
 }

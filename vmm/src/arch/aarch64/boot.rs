@@ -9,6 +9,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 
 use super::{Chipset, fdt, layout};
 use crate::arch::files::{check_command_line, initrd_below, mapped_kernel, mib_of, open};
+use crate::arch::seed::Seed;
 use crate::arch::{BootError, BootFile, BootFiles, Fittings};
 use crate::memory::GuestRam;
 
@@ -37,7 +38,8 @@ pub fn load(
         return Err(BootError::DoesNotFit { what: "the device tree".into(), mib: mib_of(memory) });
     }
     let initrd = initrd_below(memory, files.initrd, kernel_end, device_tree)?;
-    let facts = fdt::Facts { ram, fittings: *fittings, gic: chipset.gic(), cmdline: files.cmdline, initrd };
+    let (gic, cmdline, seed) = (chipset.gic(), files.cmdline, Seed::of_host());
+    let facts = fdt::Facts { ram, fittings: *fittings, gic, cmdline, initrd, seed };
     let tree = fdt::build(&facts).map_err(|error| BootError::NotAKernel {
         path: files.kernel.to_owned(),
         expected: "startable",

@@ -3,6 +3,7 @@
 use vm_fdt::{Error, FdtWriter};
 
 use super::{Gic, layout};
+use crate::arch::seed::Seed;
 use crate::arch::{Extent, Fittings, MmioSlot};
 use crate::devices::primecell::{self, Identity};
 use crate::devices::{generation, pl031, pvpanic, watchdog::sp805};
@@ -34,6 +35,7 @@ pub(super) struct Facts<'a> {
     pub(super) gic: Gic,
     pub(super) cmdline: &'a str,
     pub(super) initrd: Option<Extent>,
+    pub(super) seed: Option<Seed>,
 }
 
 pub(super) fn build(facts: &Facts<'_>) -> Result<Vec<u8>, Error> {
@@ -72,6 +74,10 @@ fn chosen(tree: &mut FdtWriter, facts: &Facts<'_>) -> Result<(), Error> {
     if let Some(initrd) = facts.initrd {
         tree.property_u64("linux,initrd-start", initrd.start.0)?;
         tree.property_u64("linux,initrd-end", initrd.start.0 + initrd.length)?;
+    }
+    if let Some(seed) = &facts.seed {
+        tree.property("rng-seed", &seed.generator)?;
+        tree.property_u64("kaslr-seed", seed.place)?;
     }
     tree.end_node(node)
 }
@@ -236,17 +242,23 @@ mod tests {
         for (gic, name) in [(Gic::V2, "arm,cortex-a15-gic"), (Gic::V3, "arm,gic-v3")] {
             let initrd = Some(Extent { start: GuestAddress(0x4800_0000), length: 5 });
             let fittings = Fittings { vcpus: 2, slots: &slots, serial: true, watchdog: true };
-            let mut facts = Facts { ram: 1 << 27, fittings, gic, cmdline: "quiet", initrd };
+            let mut facts =
+                Facts { ram: 1 << 27, fittings, gic, cmdline: "quiet", initrd, seed: Seed::of_host() };
             let tree = build(&facts).unwrap();
             assert_eq!(tree[..4], 0xd00d_feed_u32.to_be_bytes());
             let has = |text: &str| tree.windows(text.len()).any(|window| window == text.as_bytes());
             assert!(has(name) && has("virtio_mmio@a002000") && has("cpu@1") && has("linux,initrd-start"));
             assert!(has("serial@9000000") && has("stdout-path"));
 
+            let seed = facts.seed.take().unwrap();
+            assert!(has("rng-seed") && has("kaslr-seed"));
+            assert!(tree.windows(64).any(|window| window == seed.generator));
+
             facts.fittings.serial = false;
             let without = build(&facts).unwrap();
             let has = |text: &str| without.windows(text.len()).any(|window| window == text.as_bytes());
             assert!(!has("serial") && !has("stdout-path"), "nothing of a port that is not there");
+            assert!(!has("-seed"), "and no seed of a host that has none");
         }
     }
 }

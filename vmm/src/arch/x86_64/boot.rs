@@ -14,6 +14,7 @@ use vm_memory::{
 use super::kernel::{self, Entry};
 use super::{Chipset, acpi, layout, vcpu};
 use crate::arch::files::{initrd_below, write_command_line};
+use crate::arch::seed::Seed;
 use crate::arch::{BootError, BootFiles, Extent, Fittings};
 use crate::memory::GuestRam;
 
@@ -23,6 +24,8 @@ const PVH_VERSION: u32 = 1;
 const E820_RAM: u32 = 1;
 const E820_RESERVED: u32 = 2;
 
+/// Kernels know it since 6.0; older ones pass it over.
+const SETUP_RNG_SEED: u32 = 9;
 const BOOT_FLAG: u16 = 0xaa55;
 const HEADER_MAGIC: u32 = 0x5372_6448;
 /// "A loader that has no number of its own."
@@ -56,7 +59,8 @@ pub fn load(
         Entry::Pvh { .. } => write_start_info(memory, files.cmdline, initrd)?,
         Entry::Linux64 { .. } => {
             let header = kernel.header.unwrap_or_else(header_of_vmlinux);
-            write_boot_parameters(memory, header, files.cmdline, initrd)?;
+            let seed = write_seed(memory, Seed::of_host())?;
+            write_boot_parameters(memory, header, files.cmdline, initrd, seed)?;
             write_page_tables(memory)?;
         }
     }
@@ -129,11 +133,13 @@ fn write_boot_parameters(
     header: setup_header,
     cmdline: &str,
     initrd: Option<Extent>,
+    setup_data: u64,
 ) -> Result<(), GuestMemoryError> {
     let mut parameters = boot_params { hdr: header, ..Default::default() };
     parameters.hdr.type_of_loader = LOADER_UNDEFINED;
     parameters.hdr.cmd_line_ptr = layout::COMMAND_LINE.0 as u32;
     parameters.hdr.cmdline_size = cmdline.len() as u32;
+    parameters.hdr.setup_data = setup_data;
     parameters.acpi_rsdp_addr = layout::ACPI.0;
     if let Some(initrd) = initrd {
         // Below 2 GiB by INITRD_END_MAX.
@@ -149,6 +155,17 @@ fn write_boot_parameters(
     }
     LinuxBootConfigurator::write_bootparams(&BootParams::new(&parameters, layout::BOOT_PARAMS), memory)
         .map_err(|_| GuestMemoryError::InvalidGuestAddress(layout::BOOT_PARAMS))
+}
+
+/// Where the list of what else the kernel is told begins; 0 where it is empty. Only the boot parameters lead there:
+/// PVH has no such list.
+fn write_seed(memory: &GuestRam, seed: Option<Seed>) -> Result<u64, GuestMemoryError> {
+    let Some(seed) = seed else { return Ok(0) };
+    let length = u32::try_from(seed.generator.len()).unwrap_or(0);
+    let (next, kind) = (0u64.to_le_bytes(), SETUP_RNG_SEED.to_le_bytes());
+    let entry = [&next[..], &kind, &length.to_le_bytes(), &seed.generator].concat();
+    memory.write_slice(&entry, layout::SETUP_DATA)?;
+    Ok(layout::SETUP_DATA.0)
 }
 
 /// The first GiB one to one, in 2 MiB pages.
@@ -217,6 +234,23 @@ mod tests {
         assert_eq!(memory.read_obj::<[u8; 6]>(layout::COMMAND_LINE).unwrap(), *b"quiet\0");
         assert_eq!(memory.read_obj::<u16>(GuestAddress(u64::from(image) + 0x1_2344)).unwrap(), 7);
         assert!(u64::from(image) >= LOAD + 0x40_0000, "not where the kernel unpacks itself");
+    }
+
+    #[test]
+    fn a_kernel_starts_with_random_numbers_that_no_other_start_has() {
+        let seed_of_a_start = || {
+            let (memory, _) = start(&bz_image(LOAD, 0x40_0000), None, "");
+            let parameters: boot_params = memory.read_obj(layout::BOOT_PARAMS).unwrap();
+            let place = GuestAddress(parameters.hdr.setup_data);
+            let entry: [u64; 10] = memory.read_obj(place).unwrap();
+            assert_eq!(entry[..2], [0, 64 << 32 | 9], "the last, of this kind and length");
+            entry[2..].to_vec()
+        };
+        let (first, second) = (seed_of_a_start(), seed_of_a_start());
+        assert!(first.iter().chain(&second).all(|word| *word != 0));
+        assert_ne!(first, second);
+        let memory = crate::memory::allocate(&[(GuestAddress(0), 32 << 20)]).unwrap();
+        assert_eq!(write_seed(&memory, None).unwrap(), 0, "a host without any gives none");
     }
 
     #[test]

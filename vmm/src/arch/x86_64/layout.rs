@@ -6,6 +6,7 @@
 //! 0x0000_7000  boot parameters              0xc000_0000  hole: no RAM
 //! 0x0000_8ff0  boot stack                   0xd000_0000  virtio-mmio, 4 KiB each
 //! 0x0000_9000  boot page tables             0xfec0_0000  I/O APIC, local APICs
+//! 0x0000_c000  random numbers
 //! 0x0002_0000  command line                 0x1_0000_0000 RAM above 4 GiB
 //! ```
 
@@ -32,6 +33,8 @@ pub const PML4: GuestAddress = GuestAddress(0x9000);
 pub const PDPT: GuestAddress = GuestAddress(0xa000);
 /// 512 entries of 2 MiB: the first GiB, one to one.
 pub const PAGE_DIRECTORY: GuestAddress = GuestAddress(0xb000);
+/// Random numbers for the kernel, as a list of one in the form of the boot protocol.
+pub const SETUP_DATA: GuestAddress = GuestAddress(0xc000);
 /// Kernel command line.
 pub const COMMAND_LINE: GuestAddress = GuestAddress(0x2_0000);
 /// The kernel's own limit (COMMAND_LINE_SIZE), without its final zero byte.

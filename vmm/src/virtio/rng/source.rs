@@ -37,6 +37,12 @@ impl HostEntropy {
         Ok(Self { file, seeded: false })
     }
 
+    /// The generator itself, if it gives anything yet.
+    #[must_use]
+    pub fn into_seeded(mut self) -> Option<File> {
+        self.is_seeded().then_some(self.file)
+    }
+
     /// Asked by polling: kernels from 5.6 to 5.17 let a read wait whatever its flags say.
     fn is_seeded(&mut self) -> bool {
         if !self.seeded {
