@@ -11,10 +11,10 @@ use acpi_tables::rsdp::Rsdp;
 use acpi_tables::sdt::Sdt;
 use acpi_tables::xsdt::XSDT;
 use acpi_tables::{Aml, aml};
-use vm_memory::{Bytes, GuestAddress, GuestMemoryError};
+use vm_memory::{Bytes, GuestAddress};
 
 use super::{layout, wdat};
-use crate::arch::{Fittings, MmioSlot};
+use crate::arch::{BootError, Fittings, MmioSlot};
 use crate::devices::power;
 use crate::memory::GuestRam;
 
@@ -30,7 +30,7 @@ const ALIGNMENT: u64 = 16;
 const BOOT_ARCH_NO_VGA_NO_CMOS: u16 = (1 << 2) | (1 << 5);
 
 /// Writes all tables; the RSDP ends up at [`layout::ACPI`].
-pub(super) fn write(memory: &GuestRam, fittings: &Fittings<'_>) -> Result<(), GuestMemoryError> {
+pub(super) fn write(memory: &GuestRam, fittings: &Fittings<'_>) -> Result<(), BootError> {
     let mut place = Placement { memory, next: layout::ACPI.0 + 64 };
     let dsdt = place.table(&dsdt(fittings))?;
     let fadt = place.table(&fadt(dsdt))?;
@@ -42,7 +42,7 @@ pub(super) fn write(memory: &GuestRam, fittings: &Fittings<'_>) -> Result<(), Gu
         xsdt.add_entry(place.table(&wdat::table())?);
     }
     let xsdt = place.table(&xsdt)?;
-    memory.write_slice(&bytes_of(&Rsdp::new(OEM, xsdt)), layout::ACPI)
+    Ok(memory.write_slice(&bytes_of(&Rsdp::new(OEM, xsdt)), layout::ACPI)?)
 }
 
 /// Puts table after table into the region.
@@ -52,11 +52,14 @@ struct Placement<'a> {
 }
 
 impl Placement<'_> {
-    fn table(&mut self, table: &dyn Aml) -> Result<u64, GuestMemoryError> {
+    fn table(&mut self, table: &dyn Aml) -> Result<u64, BootError> {
         let bytes = bytes_of(table);
         let address = self.next.next_multiple_of(ALIGNMENT);
         self.next = address + bytes.len() as u64;
-        debug_assert!(self.next <= layout::GENERATION_ID.0, "ACPI tables outgrow their region");
+        // What follows is the generation ID.
+        if self.next > layout::GENERATION_ID.0 {
+            return Err(BootError::Tables { end: self.next, room: layout::GENERATION_ID.0 });
+        }
         self.memory.write_slice(&bytes, GuestAddress(address))?;
         Ok(address)
     }
@@ -281,6 +284,18 @@ mod tests {
             signatures.push(String::from_utf8(table[..4].to_vec()).unwrap());
         }
         assert_eq!(signatures, ["FACP", "APIC", "WDAT"]);
+    }
+
+    #[test]
+    fn tables_that_outgrow_their_room_are_refused_and_not_written() {
+        let memory = crate::memory::allocate(&layout::ram_ranges(32 << 20)).unwrap();
+        let length = bytes_of(&madt(1)).len() as u64;
+        let end = layout::GENERATION_ID.0;
+        let table = |next| Placement { memory: &memory, next }.table(&madt(1));
+        assert!(table((end - length) / ALIGNMENT * ALIGNMENT).is_ok());
+        let refused = table((end - length) / ALIGNMENT * ALIGNMENT + 1).unwrap_err().to_string();
+        assert!(refused.starts_with("the ACPI tables end at 0xff0"), "{refused}");
+        assert_eq!(memory.read_obj::<u64>(layout::GENERATION_ID).unwrap(), 0);
     }
 
     #[test]
