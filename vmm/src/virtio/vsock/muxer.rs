@@ -68,6 +68,7 @@ impl<H: HostSide> Muxer<H> {
         &self.incidents
     }
 
+    #[cfg(test)]
     pub(super) fn connections(&self) -> usize {
         self.table.len()
     }
