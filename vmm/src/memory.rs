@@ -238,6 +238,10 @@ pub fn register(vm: &VmFd, ram: &GuestRam) -> Result<(), MemoryError> {
 ///
 /// A page that was only read counts, although all such pages are the host's one page of zeroes; a page of a file
 /// that is mapped as RAM counts while the host has it in its cache, for whomever. Pages in swap do not count.
+///
+/// Of a file that the monitor neither owns nor may write, Linux since 5.2 says that every page is there, so as not to
+/// tell what others read. That is the normal case of a kernel and initrd under an unprivileged monitor: both count whole,
+/// also where the guest has given their memory back. Without them the figure is exact.
 pub fn in_use(ram: &GuestRam) -> io::Result<u64> {
     let page = host_page();
     let mut answers = vec![0u8; PAGES_PER_QUESTION];
