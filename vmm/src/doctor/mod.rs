@@ -68,6 +68,14 @@ pub fn examine() -> Report {
     Report { kvm, kvm_note, guest_mips, facts: facts::collect() }
 }
 
+/// How fast a guest kernel runs, in million instructions per second, if KVM interprets it. A quick look: some
+/// milliseconds where it does.
+#[must_use]
+pub fn emulating_mips() -> Option<u64> {
+    let kvm = kvm::open().ok()?;
+    probe::glance(&kvm).ok().filter(|mips| *mips < EMULATING_BELOW_MIPS)
+}
+
 fn examine_kvm() -> (KvmKind, String, Option<u64>) {
     let kvm = match kvm::open() {
         Ok(kvm) => kvm,

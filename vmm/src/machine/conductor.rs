@@ -24,11 +24,13 @@ use super::halt::{HaltWatch, Verdict as HaltVerdict};
 use super::life::{Action, End, Event, Life, News, Verdict};
 use super::pump::{Doings, Pump};
 use super::signals::StopSignals;
+use super::suspicion::Suspicion;
 use super::tally::Tally;
 use super::{EventsError, Loop, statistics};
 use crate::Outcome;
 use crate::control::{Server, Ticket};
 use crate::devices::power_button::PowerButton;
+use crate::doctor;
 use crate::memory::{self, GuestRam};
 
 /// What outlives a reboot.
@@ -74,6 +76,7 @@ pub(super) struct Conductor<'a> {
     pub(super) alarm: Arc<Alarm>,
     pub(super) clock: Arc<MachineClock>,
     pub(super) halt: HaltWatch,
+    pub(super) suspicion: Suspicion,
     pub(super) power_button: PowerButton,
     pub(super) pump: Option<Pump>,
     pub(super) memory: GuestRam,
@@ -115,7 +118,7 @@ impl Conductor<'_> {
     fn patience_ms(&self) -> i32 {
         let look = self.may_run().then(|| self.halt.due());
         let of_pump = self.pump.as_ref().and_then(Pump::deadline);
-        match self.life.deadline().into_iter().chain(look).chain(of_pump).min() {
+        match self.life.deadline().into_iter().chain(look).chain(of_pump).chain(self.suspicion.due()).min() {
             None => -1,
             Some(deadline) => {
                 let left = deadline.saturating_duration_since(Instant::now());
@@ -176,6 +179,15 @@ impl Conductor<'_> {
             self.step(Event::Tick);
         }
         self.look_for_halt();
+        let computed = || self.crew.tallies().next().and_then(Tally::cpu_time);
+        if self.suspicion.look(Instant::now(), computed)
+            && let Some(mips) = doctor::emulating_mips()
+        {
+            log::warn!(
+                "this KVM interprets: a guest kernel runs at about {mips} million instructions/s, and Linux guests \
+                 do not come up; see hearth-vmm doctor"
+            );
+        }
         if let Some(mut control) = self.control() {
             control.flush();
         }

@@ -11,6 +11,7 @@
 //! | `life.rs` | running, paused, stopping, ended: every decision, pure |
 //! | `conductor.rs`, `agent_call.rs`, `pump.rs`, `statistics.rs` | the event loop, which carries decisions out |
 //! | `clock.rs` | time without the pauses |
+//! | `suspicion.rs` | whether this KVM interprets |
 //! | `ending.rs`, `halt.rs`, `alarm.rs`, `signals.rs`, `reboots.rs` | what a machine ends by, or starts again after |
 //! | `sink/`, `farewell.rs` | what the guest printed, to its last word; how long an end may take |
 //!
@@ -37,6 +38,7 @@ mod reboots;
 mod signals;
 mod sink;
 mod statistics;
+mod suspicion;
 mod tally;
 mod vcpu;
 
@@ -64,6 +66,7 @@ use self::pump::Pump;
 use self::reboots::Reboots;
 use self::signals::StopSignals;
 use self::sink::Sink;
+use self::suspicion::Suspicion;
 pub(crate) use self::sink::examine as examine_output;
 use self::vcpu::Buses;
 use crate::Outcome;
@@ -320,6 +323,7 @@ impl Machine {
             clock: self.clock,
             power_button: self.power_button,
             halt: HaltWatch::new(Instant::now()),
+            suspicion: Suspicion::since(Instant::now()),
             pump: self.pump,
             memory: self.memory.clone(),
             agent: None,

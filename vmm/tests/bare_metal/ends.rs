@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 
 use crate::client::{Client, PATIENCE, Told};
 use crate::guest::Guest;
-use crate::monitor::Monitor;
+use crate::monitor::{self, Monitor};
 use crate::{RESET, SLEEP_CONTROL, SOFT_OFF};
 
 /// A pipe that takes no further byte, and its other end.
@@ -96,4 +96,17 @@ fn a_bad_end_is_told_without_being_asked() {
     assert!(ended.stderr.starts_with("hearth-vmm: ") && ended.stderr.lines().count() == 1, "{ended:?}");
     let ended = Monitor::run(&Guest::new().out(SLEEP_CONTROL, SOFT_OFF).halt());
     assert_eq!(ended.stderr, "", "nothing to complain of");
+}
+
+#[test]
+fn a_kvm_that_interprets_is_named_while_the_guest_runs() {
+    need_kvm!();
+    let doctor = monitor::invoke(&["doctor", "--json"]);
+    let mut running = Monitor::controlled(&Guest::new().spin(), "");
+    if doctor.stdout.starts_with("{\"kvm\":\"emulating\"") {
+        let line = running.first_complaint();
+        assert!(line.starts_with("hearth-vmm: warning: this KVM interprets: "), "{line}");
+    }
+    running.signal(Signal::SIGTERM);
+    assert_eq!(running.end().status, Some(16));
 }
