@@ -116,12 +116,18 @@ impl Conductor<'_> {
 
     /// Milliseconds to the next deadline, as epoll takes them; rounded up, or it would wake just before.
     fn patience_ms(&self) -> i32 {
-        let look = self.may_run().then(|| self.halt.due());
-        let of_pump = self.pump.as_ref().and_then(Pump::deadline);
-        match self.life.deadline().into_iter().chain(look).chain(of_pump).chain(self.suspicion.due()).min() {
+        let now = Instant::now();
+        let deadlines = [
+            self.life.deadline(),
+            self.may_run().then(|| self.halt.due()),
+            self.pump.as_ref().and_then(|pump| pump.deadline(now)),
+            self.alarm.due(now),
+            self.suspicion.due(),
+        ];
+        match deadlines.into_iter().flatten().min() {
             None => -1,
             Some(deadline) => {
-                let left = deadline.saturating_duration_since(Instant::now());
+                let left = deadline.saturating_duration_since(now);
                 i32::try_from(left.as_micros().div_ceil(1000)).unwrap_or(i32::MAX)
             }
         }
@@ -156,7 +162,7 @@ impl Conductor<'_> {
         while let Some((ticket, order)) = self.control().and_then(|mut control| control.take()) {
             self.order(ticket, order);
         }
-        for device in self.alarm.take() {
+        for device in self.alarm.take(Instant::now()) {
             self.tell(control::Event::DeviceNeedsReset { device: &device });
         }
         if let Some(told) = self.pump.as_mut().map(|pump| pump.attend(Instant::now())) {

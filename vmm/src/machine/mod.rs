@@ -10,7 +10,7 @@
 //! | `vcpu.rs`, `crew.rs`, `kick.rs`, `gate.rs`, `tally.rs` | vCPU threads: what they do, and how they rest |
 //! | `life.rs` | running, paused, stopping, ended: every decision, pure |
 //! | `conductor.rs`, `agent_call.rs`, `pump.rs`, `statistics.rs` | the event loop, which carries decisions out |
-//! | `clock.rs` | time without the pauses |
+//! | `clock.rs`, `pace.rs` | time without the pauses; how often a guest's doings are told |
 //! | `suspicion.rs` | whether this KVM interprets |
 //! | `ending.rs`, `halt.rs`, `alarm.rs`, `signals.rs`, `reboots.rs` | what a machine ends by, or starts again after |
 //! | `sink/`, `farewell.rs` | what the guest printed, to its last word; how long an end may take |
@@ -32,6 +32,7 @@ mod gate;
 mod halt;
 mod kick;
 mod life;
+mod pace;
 mod platform;
 mod pump;
 mod reboots;
@@ -66,8 +67,8 @@ use self::pump::Pump;
 use self::reboots::Reboots;
 use self::signals::StopSignals;
 use self::sink::Sink;
-use self::suspicion::Suspicion;
 pub(crate) use self::sink::examine as examine_output;
+use self::suspicion::Suspicion;
 use self::vcpu::Buses;
 use crate::Outcome;
 use crate::arch::{self, BootError, BootFiles, Chipset, ChipsetError, Fittings};

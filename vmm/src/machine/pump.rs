@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
+use super::pace::Pace;
 use crate::control::Ticket;
 use crate::memory::Lender;
 use crate::virtio::balloon::{Asked, BalloonDevice, Lend, News, TooMuch};
@@ -65,6 +66,7 @@ pub(super) struct Pump<L = Lender> {
     deadline: Option<Instant>,
     /// The size that was told last, in MiB.
     size_mib: u32,
+    size_news: Pace,
 }
 
 /// What is to be told.
@@ -85,16 +87,23 @@ impl<L: Lend + 'static> Pump<L> {
         });
         let ear = doings.clone();
         device.model(|balloon| balloon.listen(move |news| ear.note(news)));
-        Ok(Self { device, doings, waiting: Vec::new(), deadline: None, size_mib: 0 })
+        Ok(Self {
+            device,
+            doings,
+            waiting: Vec::new(),
+            deadline: None,
+            size_mib: 0,
+            size_news: Pace::default(),
+        })
     }
 
     pub(super) const fn doings(&self) -> &Arc<Doings> {
         &self.doings
     }
 
-    /// When somebody's patience ends.
-    pub(super) const fn deadline(&self) -> Option<Instant> {
-        self.deadline
+    /// When somebody's patience ends, or a new size can be told.
+    pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
+        self.deadline.into_iter().chain(self.size_news.due(now)).min()
     }
 
     pub(super) fn set_target(&self, mib: u32) -> Result<(), TooMuch> {
@@ -131,6 +140,9 @@ impl<L: Lend + 'static> Pump<L> {
             told.answered = self.give_up();
         }
         if self.doings.size.swap(false, Ordering::SeqCst) {
+            self.size_news.note();
+        }
+        if self.size_news.take(now) {
             let bytes = self.device.model(|balloon| balloon.actual_bytes());
             let mib = u32::try_from(bytes >> 20).unwrap_or(u32::MAX);
             told.size_mib = (std::mem::replace(&mut self.size_mib, mib) != mib).then_some(mib);

@@ -103,13 +103,13 @@ fn who_asks_waits_for_the_guest_and_no_longer() {
     let now = Instant::now();
     assert_eq!(house.pump.attend(now), Told::default(), "nobody asked");
     assert!(house.pump.ask(ticket(1), now) && house.pump.ask(ticket(2), now + GUEST_PATIENCE / 2));
-    assert_eq!(house.pump.deadline(), Some(now + GUEST_PATIENCE));
+    assert_eq!(house.pump.deadline(now), Some(now + GUEST_PATIENCE));
     assert_eq!(house.pump.attend(now), Told::default());
     assert_eq!(house.queue.used().len(), 1);
     house.say(200);
     assert!(house.pump.doings().event().read().is_ok());
     assert_eq!(house.pump.attend(now).answered, [ticket(1), ticket(2)]);
-    assert_eq!((house.figure("free_bytes"), house.pump.deadline()), (Some(200), None));
+    assert_eq!((house.figure("free_bytes"), house.pump.deadline(now)), (Some(200), None));
     assert_eq!(house.pump.attend(now), Told::default(), "once");
 
     assert!(house.pump.ask(ticket(3), now));
@@ -128,7 +128,7 @@ fn without_a_driver_there_is_nothing_to_wait_for() {
     house.say(1);
     house.queue.set_available_index(100);
     assert!(!house.pump.ask(ticket(2), Instant::now()), "the driver broke its ring");
-    assert_eq!((house.pump.deadline(), house.figure("free_bytes")), (None, None));
+    assert_eq!((house.pump.deadline(Instant::now()), house.figure("free_bytes")), (None, None));
     assert_eq!(house.figure("size_bytes"), Some(0));
 }
 
@@ -141,20 +141,26 @@ fn a_crowd_that_asks_is_bounded_and_all_of_it_is_answered() {
     let waiting = (0..100).filter(|&request| house.pump.ask(ticket(request), now)).count();
     assert_eq!((waiting, house.queue.used().len()), (MAX_WAITING, 1));
     assert_eq!(house.pump.give_up().len(), MAX_WAITING);
-    assert_eq!((house.pump.deadline(), house.pump.give_up().len()), (None, 0));
+    assert_eq!((house.pump.deadline(now), house.pump.give_up().len()), (None, 0));
 }
 
 #[test]
-fn a_balloon_that_changes_all_the_time_is_told_of_once_a_turn() {
+fn a_balloon_that_changes_all_the_time_is_told_of_now_and_then() {
     let mut house = House::new();
+    let now = Instant::now();
     for pages in 0..1000u32 {
         house.transport.write(reg::CONFIG + 4, &pages.to_le_bytes());
     }
-    let told = house.pump.attend(Instant::now());
-    assert_eq!(told, Told { answered: vec![], size_mib: Some(999 / 256) });
+    assert_eq!(house.pump.attend(now), Told { answered: vec![], size_mib: Some(999 / 256) });
+    for pages in [0u32, 300] {
+        house.transport.write(reg::CONFIG + 4, &pages.to_le_bytes());
+        assert_eq!(house.pump.attend(now), Told::default(), "it was told just now");
+    }
+    let due = house.pump.deadline(now).unwrap();
+    assert_eq!(house.pump.attend(due).size_mib, Some(300 / 256), "as it is by then");
     // Less than a MiB makes no difference.
-    house.transport.write(reg::CONFIG + 4, &800u32.to_le_bytes());
-    assert_eq!(house.pump.attend(Instant::now()), Told::default());
+    house.transport.write(reg::CONFIG + 4, &400u32.to_le_bytes());
+    assert_eq!(house.pump.attend(due + GUEST_PATIENCE * 2), Told::default());
 }
 
 #[test]
