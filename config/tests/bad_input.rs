@@ -74,6 +74,14 @@ fn machine_files_are_refused_with_place_key_and_expectation() {
                 "vm.toml:6:1: console.output: expected a file of its own, serial.output names the same",
             ),
             (
+                "[serial]\noutput = \"a.log\"\n[console]\noutput = \"./a.log.1\"",
+                "vm.toml:4:1: serial.output: expected a file of its own, when full it takes the place of console.output: a.log.1",
+            ),
+            (
+                "[serial]\noutput = \"disk\"\n[[block]]\nid = \"a\"\npath = \"disk.1\"\nread_only = true",
+                "vm.toml:4:1: serial.output: expected a file of its own, when full it takes the place of block[0].path: disk.1",
+            ),
+            (
                 "[[block]]\nid = \"a\"",
                 "vm.toml:3:1: block[0].path: missing, expected the path of a disk image",
             ),

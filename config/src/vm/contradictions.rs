@@ -4,7 +4,8 @@
 //! file, an interface that another process has.
 //! Invariant: a value that was at fault already is not compared; what stands in for it would tell tales.
 
-use std::path::{Component, Path};
+use std::borrow::Cow;
+use std::path::{Component, Path, PathBuf};
 
 use super::{HUGE_PAGE_MIB, Input, Output, VmConfig};
 use crate::reader::Table;
@@ -62,13 +63,16 @@ pub(super) fn tell(root: &Table<'_>, vm: &VmConfig, name: &dyn Fn(&str) -> Strin
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Use {
     Read,
-    /// Written to by the guest, renamed when it is full, or made as a socket.
+    /// Written to by the guest, or made as a socket.
     Owned,
+    /// Where a full file of output goes, in place of what is there.
+    SetAside,
 }
 
 fn files(vm: &VmConfig, name: &dyn Fn(&str) -> String, between: &dyn Fn(&str, &str, String)) {
-    let mut uses: Vec<(String, &Path, Use)> = vec![("boot.kernel".to_owned(), &vm.boot.kernel, Use::Read)];
-    let mut add = |key: &str, path, what| uses.push((key.to_owned(), path, what));
+    let mut uses: Vec<(String, Cow<'_, Path>, Use)> = Vec::new();
+    let mut add = |key: &str, path, what| uses.push((key.to_owned(), Cow::Borrowed(path), what));
+    add("boot.kernel", &vm.boot.kernel, Use::Read);
     if let Some(initrd) = &vm.boot.initrd {
         add("boot.initrd", initrd, Use::Read);
     }
@@ -91,13 +95,34 @@ fn files(vm: &VmConfig, name: &dyn Fn(&str) -> String, between: &dyn Fn(&str, &s
     if let Some(control) = &vm.control {
         add("control.socket", &control.socket, Use::Owned);
     }
-    for (index, (key, path, what)) in uses.iter().enumerate() {
-        let clashes = |with: &Use| *what == Use::Owned || *with == Use::Owned;
-        let other = uses.iter().take(index).find(|(_, other, with)| clashes(with) && same(path, other));
-        if let Some((other, ..)) = other {
-            between(key, other, format!("expected a file of its own, {} names the same", name(other)));
+    // Compared last, so that a fault is told of the file that would be replaced, and once.
+    for (key, output) in outputs {
+        if let Some(Output::File(path)) = output {
+            uses.push((key.to_owned(), Cow::Owned(set_aside(path)), Use::SetAside));
         }
     }
+    for (index, (key, path, what)) in uses.iter().enumerate() {
+        let clashes = |with: &Use| *what != Use::Read || *with != Use::Read;
+        let other = uses.iter().take(index).find(|(_, other, with)| clashes(with) && same(path, other));
+        let Some((other, _, with)) = other else { continue };
+        let message = match (what, with) {
+            (Use::SetAside, Use::SetAside) => continue,
+            (Use::SetAside, _) => format!(
+                "expected a file of its own, when full it takes the place of {}: {}",
+                name(other),
+                path.display()
+            ),
+            _ => format!("expected a file of its own, {} names the same", name(other)),
+        };
+        between(key, other, message);
+    }
+}
+
+/// Where a file of output goes when it is full.
+fn set_aside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".1");
+    name.into()
 }
 
 /// By name only: the files need not be there yet.

@@ -122,10 +122,17 @@ impl BoundedFile {
     }
 }
 
-/// Renames the file to `<path>.1` and opens a new one in its place.
+/// Renames the file to `<path>.1` and opens a new one in its place. What is there already goes only if it can be an
+/// older one of these: a file, and no longer than they get.
 fn put_aside(path: &Path) -> io::Result<File> {
     let mut old = path.as_os_str().to_owned();
     old.push(".1");
+    match fs::symlink_metadata(&old) {
+        Ok(found) if !found.is_file() || found.len() > FILE_BYTES => {
+            return Err(ErrorKind::AlreadyExists.into());
+        }
+        _ => {}
+    }
     fs::rename(path, &old)?;
     open(path)
 }

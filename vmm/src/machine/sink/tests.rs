@@ -223,3 +223,22 @@ proptest! {
         prop_assert!(kept.len() >= all.len().min(301), "{} of {}", kept.len(), all.len());
     }
 }
+
+#[test]
+fn what_is_no_older_output_is_not_replaced_by_a_full_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, old) = (folder.path().join("log"), folder.path().join("log.1"));
+    let long = fs::File::create(&old).unwrap();
+    long.set_len(target::FILE_BYTES + 1).unwrap();
+    let open = || fs::OpenOptions::new().create(true).append(true).open(&path).unwrap();
+    let mut target = Target::File(BoundedFile::new(open(), &path, 0, 10));
+    for _ in 0..3 {
+        assert_eq!(target.write(b"12345678").unwrap(), 8);
+    }
+    assert_eq!(old.metadata().unwrap().len(), target::FILE_BYTES + 1, "somebody's disk");
+    assert_eq!(fs::read(&path).unwrap(), b"12345678", "the bound holds all the same");
+    fs::remove_file(&old).unwrap();
+    std::os::unix::fs::symlink("elsewhere", &old).unwrap();
+    assert_eq!(target.write(b"12345678").unwrap(), 8);
+    assert!(old.is_symlink());
+}
