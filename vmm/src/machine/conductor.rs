@@ -296,8 +296,10 @@ impl Conductor<'_> {
                 self.answer(ticket, Answer::Done);
             }
             Order::Subscribe => {
-                let present = match self.life.phase() {
-                    Phase::Paused => control::Event::Paused,
+                let present = match (self.life.phase(), self.life.stopping()) {
+                    (_, Some(step)) => control::Event::Stopping { step },
+                    (Phase::Paused, _) => control::Event::Paused,
+                    // Also on the way to a pause: that is told when it has come about.
                     _ => control::Event::Started,
                 };
                 if let Some(mut control) = self.control() {

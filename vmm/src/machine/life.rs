@@ -140,6 +140,14 @@ impl Life {
         }
     }
 
+    /// How far a stop has come, if one goes on.
+    pub(super) const fn stopping(&self) -> Option<Step> {
+        match self.state {
+            State::Stopping { step, .. } => Some(step),
+            _ => None,
+        }
+    }
+
     /// When a `Tick` is due.
     pub(super) const fn deadline(&self) -> Option<Instant> {
         match self.state {
@@ -264,10 +272,7 @@ impl Life {
     }
 
     fn end_with(&mut self, out: &mut Actions, outcome: Outcome) {
-        let how = match self.state {
-            State::Stopping { step, .. } => Some(step),
-            _ => None,
-        };
+        let how = self.stopping();
         // A guest that goes in peace because it was asked to was stopped by the host.
         let outcome = match (how, outcome) {
             (Some(_), Outcome::PowerOff | Outcome::Reboot | Outcome::Halt) => Outcome::HostStop,

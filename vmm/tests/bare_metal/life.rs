@@ -245,3 +245,22 @@ fn a_dead_monitors_socket_is_replaced() {
     let ended = again.end();
     assert_eq!((ended.status, ended.files_left), (Some(16), vec!["guest.elf".into(), "vm.toml".into()]));
 }
+
+#[test]
+fn who_comes_in_the_middle_is_told_the_present_state_first() {
+    need_kvm!();
+    let config = "[stop]\nagent_s = 0\nbutton_s = 3600\n[machine]\nmemory_mib = 32\n";
+    let running = Monitor::controlled_with(&Guest::new().knock(), config);
+    let mut one = Client::connect(running.folder());
+    assert_eq!(one.ask(Order::Pause), Told::Done);
+    let (mut at_rest, mut at_the_end) =
+        (Client::connect(running.folder()), Client::connect(running.folder()));
+    assert_eq!(at_rest.ask(Order::Subscribe), Told::Done);
+    one.send(Order::Stop { now: false });
+    while at_the_end.status().phase != Phase::Stopping {}
+    assert_eq!(at_the_end.ask(Order::Subscribe), Told::Done);
+    running.signal(Signal::SIGTERM);
+    assert_eq!(at_rest.hear_to_the_end()[..2], ["Paused", "Stopping Button"]);
+    assert_eq!(at_the_end.hear_to_the_end()[..2], ["Stopping Button", "Stopping Kill"]);
+    assert_eq!(running.end().status, Some(16));
+}
