@@ -134,7 +134,7 @@ pub enum Refusal {
     Stopping,
     /// The machine has ended.
     Ended,
-    /// Another request undid it before it was done.
+    /// Another request, or a reboot of the guest, undid it before it was done.
     Overtaken,
     /// It did not come about in time, and was undone.
     TooLate,

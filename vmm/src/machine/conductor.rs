@@ -393,7 +393,7 @@ const fn reason(code: Refusal) -> &'static str {
     match code {
         Refusal::Stopping => "the machine is about to end",
         Refusal::Ended => "the machine has ended",
-        Refusal::Overtaken => "another request undid it",
+        Refusal::Overtaken => "another request or a reboot undid it",
         Refusal::TooLate => "vCPUs or devices did not come to rest in time; the machine goes on",
         Refusal::Malformed | Refusal::Busy | Refusal::Unsupported | Refusal::BadValue => "refused",
     }

@@ -279,7 +279,12 @@ impl Life {
             (_, other) => other,
         };
         let end = End { outcome, how };
-        let verdict = if how.is_some() { Verdict::Ended(end) } else { Verdict::Refused(Refusal::Ended) };
+        let verdict = match (how, outcome) {
+            (Some(_), _) => Verdict::Ended(end),
+            // Whether the machine is started again is decided elsewhere.
+            (None, Outcome::Reboot) => Verdict::Refused(Refusal::Overtaken),
+            (None, _) => Verdict::Refused(Refusal::Ended),
+        };
         self.answer_all(out, verdict);
         self.state = State::Ended(end);
     }

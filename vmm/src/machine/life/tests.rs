@@ -65,6 +65,16 @@ fn a_pause_that_does_not_come_about_is_undone() {
 }
 
 #[test]
+fn a_pause_that_an_end_overtakes_is_refused_and_after_a_reboot_not_for_ever() {
+    for (outcome, code) in [(Outcome::Reboot, Refusal::Overtaken), (Outcome::PowerOff, Refusal::Ended)] {
+        let mut tester = Tester::new(PATIENCE);
+        assert_eq!(tester.step(Event::Pause(ticket(1))), [Action::Rest]);
+        let refused = Action::Answer(ticket(1), Verdict::Refused(code));
+        assert_eq!(tester.step(Event::Ended(outcome)), [refused]);
+    }
+}
+
+#[test]
 fn a_deaf_guest_is_asked_by_every_means_and_then_killed() {
     let mut tester = Tester::new(PATIENCE);
     assert_eq!(
