@@ -31,12 +31,18 @@ pub enum KvmError {
 }
 
 /// What a machine cannot do without.
-const REQUIRED: [(Cap, &str); 4] = [
+const REQUIRED: &[(Cap, &str)] = &[
     (Cap::UserMemory, "KVM_CAP_USER_MEMORY"),
     (Cap::Irqfd, "KVM_CAP_IRQFD"),
     (Cap::Ioeventfd, "KVM_CAP_IOEVENTFD"),
+    // Without it a kick is lost now and then (`machine/kick.rs`), and with it a pause or a stop.
+    (Cap::ImmediateExit, "KVM_CAP_IMMEDIATE_EXIT"),
     #[cfg(target_arch = "x86_64")]
     (Cap::Irqchip, "KVM_CAP_IRQCHIP"),
+    #[cfg(target_arch = "x86_64")]
+    (Cap::SetTssAddr, "KVM_CAP_SET_TSS_ADDR"),
+    #[cfg(target_arch = "x86_64")]
+    (Cap::Pit2, "KVM_CAP_PIT2"),
     #[cfg(target_arch = "aarch64")]
     (Cap::ArmPsci02, "KVM_CAP_ARM_PSCI_0_2"),
 ];
@@ -58,10 +64,28 @@ pub fn open() -> Result<Kvm, KvmError> {
     if version != API_VERSION {
         return Err(KvmError::Version(version));
     }
-    for (cap, name) in REQUIRED {
-        if !kvm.check_extension(cap) {
-            return Err(KvmError::Lacks(name));
+    match lacking(|cap| kvm.check_extension(cap)) {
+        Some(name) => Err(KvmError::Lacks(name)),
+        None => Ok(kvm),
+    }
+}
+
+/// The first of [`REQUIRED`] that is not there.
+fn lacking(there: impl Fn(Cap) -> bool) -> Option<&'static str> {
+    REQUIRED.iter().find(|(cap, _)| !there(*cap)).map(|(_, name)| *name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_is_lacking_is_named() {
+        assert_eq!(lacking(|_| true), None);
+        for (number, name) in
+            [(Cap::ImmediateExit as u32, "KVM_CAP_IMMEDIATE_EXIT"), (Cap::Irqfd as u32, "KVM_CAP_IRQFD")]
+        {
+            assert_eq!(lacking(|cap| cap as u32 != number), Some(name));
         }
     }
-    Ok(kvm)
 }

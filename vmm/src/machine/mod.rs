@@ -144,6 +144,14 @@ pub enum MachineError {
         /// How many there is room for.
         max: u32,
     },
+    /// More vCPUs than KVM makes.
+    #[error("expected at most {max}, which is what KVM makes here, found {asked}")]
+    TooManyVcpus {
+        /// How many the configuration names.
+        asked: u8,
+        /// How many this KVM makes.
+        max: usize,
+    },
     /// The layout tables contradict themselves.
     #[error("bus layout")]
     Layout(#[from] Overlap),
@@ -174,6 +182,7 @@ impl MachineError {
             Self::Control(ControlError::Watch(_)) => None,
             Self::Control(_) => Some("control.socket".to_owned()),
             Self::TooManyDevices { .. } => Some("block".to_owned()),
+            Self::TooManyVcpus { .. } => Some("machine.vcpus".to_owned()),
             Self::Kvm(_)
             | Self::Refused(..)
             | Self::Chipset(_)
@@ -243,6 +252,10 @@ impl Machine {
     pub fn assemble(config: &VmConfig, taps: &mut Attached) -> Result<Self, MachineError> {
         let ending = Arc::new(Ending::new().map_err(host("make an event"))?);
         let kvm = kvm::open()?;
+        let (asked, max) = (config.machine.vcpus, kvm.get_max_vcpus());
+        if usize::from(asked) > max {
+            return Err(MachineError::TooManyVcpus { asked, max });
+        }
         let vm = kvm.create_vm().map_err(refused("create a VM"))?;
         let bytes = usize::try_from(config.machine.memory.bytes()).unwrap_or(usize::MAX);
         let pages = if config.machine.huge_pages { Pages::Huge } else { Pages::Ordinary };
