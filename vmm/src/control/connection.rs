@@ -131,6 +131,15 @@ impl Connection {
         self.put(Kind::Answer, &Reply::Answer { id, answer });
     }
 
+    /// Whether it waits for nothing: neither an answer nor events. It may be forgotten for somebody who does.
+    pub(super) fn is_idle(&self) -> bool {
+        !self.subscribed && self.unanswered == 0 && self.outbox.is_empty()
+    }
+
+    pub(super) const fn is_subscribed(&self) -> bool {
+        self.subscribed
+    }
+
     pub(super) fn subscribe(&mut self) {
         self.subscribed = true;
     }

@@ -25,6 +25,8 @@ use crate::logger::Quota;
 /// Clients at the same time: a supervisor, a person, a few programs that watch. Protects descriptors and
 /// memory, 70 KiB each at worst.
 const MAX_CLIENTS: usize = 8;
+/// Of them, so many may subscribe: one place is always for a request, so that a stop gets through.
+const MAX_SUBSCRIBERS: usize = MAX_CLIENTS - 1;
 /// Connections accepted in one turn of the event loop.
 const ACCEPTS_PER_TURN: usize = 8;
 /// Events taken from epoll in one turn: every client's and our own two.
@@ -164,8 +166,14 @@ impl Server {
     fn welcome(&mut self, stream: UnixStream) {
         let client = self.next_client;
         if self.connections.len() >= MAX_CLIENTS {
-            refuse(&stream);
-            return;
+            // Numbers grow: the first idle one is the oldest.
+            match self.connections.iter().position(Connection::is_idle) {
+                Some(oldest) => drop(self.connections.remove(oldest)),
+                None => {
+                    refuse(&stream);
+                    return;
+                }
+            }
         }
         let what = EventSet::IN | EventSet::OUT | EventSet::READ_HANG_UP;
         let watched = stream
@@ -199,13 +207,20 @@ impl Server {
         }
     }
 
-    /// From now on the client is told every event, and `present` as the first.
+    /// From now on the client is told every event, and `present` as the first, unless too many are already.
     pub fn subscribe(&mut self, ticket: Ticket, present: Event<'_>) {
-        if let Some(connection) = self.find(ticket.client) {
-            connection.answer(ticket.request, Answer::Done);
-            connection.subscribe();
-            connection.tell(present);
+        let subscribed =
+            |connection: &&Connection| connection.is_subscribed() && connection.client != ticket.client;
+        let crowded = self.connections.iter().filter(subscribed).count() >= MAX_SUBSCRIBERS;
+        let Some(connection) = self.find(ticket.client) else { return };
+        if crowded {
+            let text = "too many clients have subscribed";
+            connection.answer(ticket.request, Answer::Refused { code: Refusal::Busy, text });
+            return;
         }
+        connection.answer(ticket.request, Answer::Done);
+        connection.subscribe();
+        connection.tell(present);
     }
 
     /// Tells all subscribers.

@@ -236,9 +236,27 @@ fn requests_that_wait_are_bounded_per_client() {
 }
 
 #[test]
-fn the_ninth_client_is_sent_away_until_one_leaves() {
+fn the_ninth_client_takes_the_place_of_the_one_that_is_idle_longest() {
     let mut bench = Bench::new();
     let mut clients: Vec<_> = (0..8).map(|_| bench.connect()).collect();
+    clients[0].ask(1, Order::Stop { now: false });
+    assert_eq!(bench.requests().len(), 1, "it waits for its answer");
+    let mut ninth = bench.connect();
+    ninth.ask(1, Order::Status);
+    assert_eq!(bench.requests().len(), 1);
+    clients[1].next(|reply| assert_eq!(reply, None));
+    clients[2].ask(1, Order::Status);
+    assert_eq!(bench.requests().len(), 1, "one made room, no more");
+}
+
+#[test]
+fn when_nobody_is_idle_the_ninth_is_sent_away_until_one_leaves() {
+    let mut bench = Bench::new();
+    let mut clients: Vec<_> = (0..8).map(|_| bench.connect()).collect();
+    for client in &mut clients {
+        client.ask(1, Order::Stop { now: false });
+    }
+    assert_eq!(bench.requests().len(), 8);
     let mut ninth = bench.connect();
     ninth.expect_refusal(0, Refusal::Busy);
     ninth.next(|reply| assert_eq!(reply, None));
@@ -246,6 +264,21 @@ fn the_ninth_client_is_sent_away_until_one_leaves() {
     bench.server.turn();
     let mut next = bench.connect();
     next.ask(1, Order::Status);
+    assert_eq!(bench.requests().len(), 1);
+}
+
+#[test]
+fn subscribers_leave_a_place_for_a_stop() {
+    let mut bench = Bench::new();
+    let _subscribers: Vec<_> = (0..7).map(|_| bench.subscriber()).collect();
+    let mut eighth = bench.connect();
+    eighth.ask(1, Order::Subscribe);
+    let (ticket, _) = bench.requests()[0];
+    bench.server.subscribe(ticket, Event::Started);
+    bench.server.flush();
+    eighth.expect_refusal(1, Refusal::Busy);
+    let mut person = bench.connect();
+    person.ask(1, Order::Stop { now: true });
     assert_eq!(bench.requests().len(), 1);
 }
 
