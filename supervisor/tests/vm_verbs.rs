@@ -115,6 +115,43 @@ fn events_are_printed_until_the_machine_ends() {
     assert!(lines[1].starts_with("disk: ") && lines[2].starts_with("3 events were lost"), "{told}");
 }
 
+/// A frame around a payload that nobody here can make: length, CRC-32C of both, payload.
+fn frame_of(payload: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(payload.len()).unwrap().to_le_bytes();
+    let mut crc = !0u32;
+    for byte in length.iter().chain(payload) {
+        crc ^= u32::from(*byte);
+        for _ in 0..8 {
+            crc = if crc & 1 == 1 { (crc >> 1) ^ 0x82f6_3b78 } else { crc >> 1 };
+        }
+    }
+    [&length[..], &(!crc).to_le_bytes(), payload].concat()
+}
+
+#[test]
+fn an_event_of_a_newer_monitor_does_not_end_the_listing() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("control.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let monitor = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let id = read_request(&mut stream).id;
+        let mut buffer = [0; MAX_FRAME];
+        let mut say = |bytes: &[u8]| stream.write_all(bytes).unwrap();
+        say(encode_reply(&Reply::Answer { id, answer: Answer::Done }, &mut buffer).unwrap());
+        // An event, as replies are numbered, and the hundredth of its kind.
+        say(&frame_of(&[1, 99]));
+        let ended = Event::Ended(End { status: 0, how: None });
+        say(encode_reply(&Reply::Event(ended), &mut buffer).unwrap());
+    });
+    let output = hearthctl(&socket, &["events"]);
+    monitor.join().unwrap();
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines: Vec<_> = told.lines().collect();
+    assert_eq!(lines, ["something that this hearthctl does not know", "ended: the guest powered off by itself"]);
+}
+
 #[test]
 fn status_is_told_to_people_and_programs() {
     let now = Status {

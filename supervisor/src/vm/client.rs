@@ -32,10 +32,11 @@ pub enum ClientError {
     /// What it said are no frames.
     #[error("the monitor sent a bad frame")]
     Frame(#[source] FrameFault),
-    /// What it said is newer than this program.
-    #[error("the monitor said something that this hearthctl does not know")]
-    Unknown,
 }
+
+/// A whole frame whose content is newer than this program: answers and events are only ever added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unknown;
 
 /// A connection.
 #[derive(Debug)]
@@ -71,8 +72,8 @@ impl Client {
         Ok(id)
     }
 
-    /// Gives the next reply to `look`.
-    pub fn next<R>(&mut self, look: impl FnOnce(Reply<'_>) -> R) -> Result<R, ClientError> {
+    /// Gives the next reply to `look`, or what a newer monitor said that is not known here.
+    pub fn next<R>(&mut self, look: impl FnOnce(Result<Reply<'_>, Unknown>) -> R) -> Result<R, ClientError> {
         let mut payload = [0; MAX_FRAME];
         let length = loop {
             if let Some(found) = self.decoder.pop_payload().map_err(ClientError::Frame)? {
@@ -86,7 +87,7 @@ impl Client {
             let rest = self.decoder.push(&self.unread).len();
             self.unread.drain(..self.unread.len() - rest);
         };
-        decode_reply(&payload[..length]).map(look).ok_or(ClientError::Unknown)
+        Ok(look(decode_reply(&payload[..length]).ok_or(Unknown)))
     }
 
     fn read(&mut self) -> Result<(), ClientError> {

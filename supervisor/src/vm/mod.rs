@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use clap::{Subcommand, ValueEnum};
 use hearth_wire::control::{Answer, LogLevel, Order, Reply};
 
-pub use self::client::{Client, ClientError};
+pub use self::client::{Client, ClientError, Unknown};
 
 const FAILED: u8 = 1;
 
@@ -128,14 +128,22 @@ fn talk(mut client: Client, verb: &Verb) -> Result<u8, ClientError> {
     let mut parts = Vec::new();
     loop {
         let turn = client.next(|reply| match reply {
-            Reply::Event(event) => {
+            // Among events it is one; elsewhere it may be the answer, and nothing else would come.
+            Err(Unknown) if matches!(verb, Verb::Events) => {
+                if say("something that this hearthctl does not know") { Turn::More } else { Turn::Last(0) }
+            }
+            Err(Unknown) => {
+                eprintln!("hearthctl: the monitor said something that this hearthctl does not know");
+                Turn::Last(FAILED)
+            }
+            Ok(Reply::Event(event)) => {
                 let ended = matches!(event, hearth_wire::control::Event::Ended(_));
                 let heard = say(&words::event(&event));
                 if ended || !heard { Turn::Last(0) } else { Turn::More }
             }
             // Number 0 is for the whole connection: all places are taken.
-            Reply::Answer { id, answer } if id == wanted || id == 0 => take(verb, answer, &mut parts),
-            Reply::Answer { .. } => Turn::More,
+            Ok(Reply::Answer { id, answer }) if id == wanted || id == 0 => take(verb, answer, &mut parts),
+            Ok(Reply::Answer { .. }) => Turn::More,
         })?;
         if let Turn::Last(status) = turn {
             return Ok(status);
