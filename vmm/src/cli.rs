@@ -58,9 +58,11 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Argumen
             }
             Long("log-level") => {
                 let text = parser.value().and_then(ValueExt::string).map_err(message)?;
-                level = text
-                    .parse()
-                    .map_err(|_| format!("--log-level {text}: expected error, warn, info, debug or trace"))?;
+                // The one of the logger's that nobody offers: what goes wrong is always told.
+                let known = text.parse().ok().filter(|level| *level != LevelFilter::Off);
+                level = known.ok_or_else(|| {
+                    format!("--log-level {text}: expected error, warn, info, debug or trace")
+                })?;
             }
             Value(word) => words.push(word),
             other => return Err(other.unexpected().to_string()),
@@ -129,6 +131,7 @@ mod tests {
             ("run --fd x", "--fd x: expected a descriptor's number"),
             ("run --fd", "missing argument for option '--fd'"),
             ("run --frob x", "invalid option '--frob'"),
+            ("run x --log-level off", "--log-level off: expected error, warn, info, debug or trace"),
             ("run x --log-level loud", "--log-level loud: expected error, warn, info, debug or trace"),
         ] {
             assert_eq!(command(line), Err(answer.to_owned()), "{line}");
