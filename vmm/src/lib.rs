@@ -17,6 +17,8 @@
 //! | [`listener`] | listening Unix sockets and their paths |
 //! | [`stdio`] | standard output and standard error, without waiting for their readers |
 //! | [`rate`] | how much a guest may ask of the host per second |
+//! | [`logger`] | what the monitor says of itself, on standard error |
+//! | [`outcome`] | how a machine ends, and the exit status that tells it |
 //! | [`doctor`] | measures what the host really offers |
 //!
 //! Not here: restart policy, networking policy, anything that outlives the VM.

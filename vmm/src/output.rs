@@ -1,7 +1,7 @@
 //! What a guest printed and the host has not taken yet.
 //!
 //! Duty: a bounded buffer between a device that the guest prints to (serial port, virtio console) and the sink
-//! that writes it somewhere (`machine/sink.rs`). Not its duty: where the bytes go, and how fast.
+//! that writes it somewhere (`machine/sink/`). Not its duty: where the bytes go, and how fast.
 //!
 //! Invariant: a device only appends. What does not fit is dropped and counted, never waited for in here.
 

@@ -1,6 +1,6 @@
 //! A guest's own numbers about its memory (virtio 1.2, section 5.5.6.3).
 //!
-//! Duty: read the driver's list of tags and values. Not its duty: when (`lanes.rs`). The numbers are what the guest
+//! Duty: read the driver's list of tags and values. Not its duty: when (`device.rs`). The numbers are what the guest
 //! says: nothing on the host is to be decided by them that harms anyone but the guest.
 
 use std::time::Instant;

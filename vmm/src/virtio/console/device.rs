@@ -1,7 +1,7 @@
 //! The model of a console: two queues, and a register for emergencies.
 //!
 //! Duty: move what the guest prints into an [`Output`], and what the host types into the guest's buffers. Not its
-//! duty: where output goes and how fast (`machine/sink.rs`), where input is from ([`Input`]).
+//! duty: where output goes and how fast (`machine/sink/`), where input is from ([`Input`]).
 //!
 //! Invariant: no chain of the guest waits for the host without end, and input is read only when the guest has a
 //! buffer for it: nothing of either direction piles up in here.
