@@ -21,9 +21,6 @@ use nix::time::{ClockId, clock_gettime};
 
 use crate::pattern;
 
-/// What a guest prints when its workload runs.
-pub(crate) const READY: &str = "READY";
-
 /// Why a guest could not do its part.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum GuestError {
@@ -43,12 +40,6 @@ const CLOCK_PERIOD: Duration = Duration::from_millis(50);
 
 pub(crate) fn run(words: &[&str]) -> Result<(), GuestError> {
     match words {
-        ["ready"] => {
-            say_line(READY);
-            loop {
-                thread::park();
-            }
-        }
         ["processors"] => processors::run(),
         ["disk", device, bytes, seed] => disk::fill_and_check(device, number(bytes)?, number(seed)?),
         ["read", device, bytes] => disk::read(device, number(bytes)?),

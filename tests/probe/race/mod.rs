@@ -12,9 +12,10 @@ use nix::time::{ClockId, clock_gettime};
 
 use self::entrant::{Entrant, Silence};
 use self::plan::{Contender, Plan, PlanError};
-use crate::guest::READY;
 use crate::trials::client::Client;
 
+/// What the workload (`tests/ready.rs`) prints.
+const READY: &str = "READY";
 /// Counted time without a line after which a guest stands still. The slowest takes a quarter of a second.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Starts of one run, of which all but the last may stand still.

@@ -46,8 +46,8 @@ const ROUNDS: usize = 5;
 /// Wall-clock time without a finished run after which the race is given up. Before the first run come the board's
 /// own boot and a round that is not told; a slow machine that counts instructions takes a few minutes for them.
 const RUN_PATIENCE: Duration = Duration::from_secs(30 * 60);
-/// The stopwatch, on the board and in the guests.
-const PROBE: &str = "hearth-probe";
+/// The workload of the boot race.
+const READY: &str = "hearth-ready";
 /// What the quickest monitor that we know of takes from exec to READY on such a board, in milliseconds.
 const LEADING_PEER_MS: u64 = 122;
 const PLAN: &str = "/bench/plan";
@@ -214,10 +214,9 @@ impl Figures {
 fn race(shop: &Workshop, field: &Field) -> Result<Figures, BenchError> {
     let board = Board::QemuX86_64;
     let built = programs::build_static(shop, board.arch(), &["hearth-agent", "hearth-tests"])?;
-    let probe = built.path(PROBE);
     let mut guest = guest_initrd(&built.path("hearth-agent"))?;
-    guest.program("bin/ready", probe.as_path())?;
-    guest.data("etc/hearth/workload.toml", "command = [\"/bin/ready\", \"guest\", \"ready\"]\n")?;
+    guest.program("bin/ready", built.path(READY).as_path())?;
+    guest.data("etc/hearth/workload.toml", "command = [\"/bin/ready\"]\n")?;
     let initrd = image_file::write(shop, "bench-initrd", Format::Cpio, &guest)?;
     let files = |tree: &mut Tree| add_race(tree, &initrd, field);
     let extra = Extra { modules: probe::VHOST_VSOCK, files };
