@@ -11,7 +11,8 @@ use crate::{
     clock::Uptime,
     console::Console,
     copies::Copies,
-    entropy, identity,
+    entropy,
+    identity::{self, Name},
     intake::Intake,
     lifecycle::{Action, Ending, Event, Lifecycle},
     link::{Link, Route},
@@ -65,6 +66,7 @@ pub(crate) struct Agent {
     link: Link<Vsock>,
     call_port: CallPort,
     copies: Copies,
+    name: Name,
     /// Kept after its end, for what its orphans still write.
     workload: Option<Workload>,
     /// The same of what warms it up.
@@ -94,6 +96,7 @@ impl Agent {
             link: Link::new(Vsock, Uptime::now()),
             call_port: CallPort::open(),
             copies: Copies::default(),
+            name: Name::default(),
             workload: None,
             warm_up: None,
             warmth: None,
@@ -173,7 +176,7 @@ impl Agent {
             answer = Some(Notice::Held);
         }
         if let Some(identity) = wishes.identity {
-            for fault in identity::take_on(&identity) {
+            for fault in identity::take_on(&identity, &mut self.name) {
                 self.console.line(&fault);
             }
             self.release();

@@ -217,12 +217,12 @@ fn what_a_snapshot_asks_for_is_heard_and_answered_in_order() {
         seed: Seed([1; 32]),
         wall_clock_ns: 0,
         hostname: Hostname::default(),
-        machine_id: [2; 16],
+        machine_id: Some([2; 16]),
         macs: std::iter::once([3; 6]).collect(),
     }));
     let heard = session.turn(AT(20), &mut outbox).expect("open");
     let identity = heard.wishes.identity.expect("heard");
-    assert_eq!((identity.machine_id, identity.macs.as_slice()), ([2; 16], [[3; 6]].as_slice()));
+    assert_eq!((identity.machine_id, identity.macs.as_slice()), (Some([2; 16]), [[3; 6]].as_slice()));
     outbox.notice(Notice::Identified);
     session.turn(AT(30), &mut outbox).expect("open");
     assert_eq!(host.hear().0, [FromAgent::Held, FromAgent::Identified]);

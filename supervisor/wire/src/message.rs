@@ -50,10 +50,10 @@ pub struct Identity {
     pub seed: Seed,
     /// The host's time of day, in nanoseconds since 1970; zero if the host does not know it.
     pub wall_clock_ns: u64,
-    /// Empty: the name stays.
+    /// Empty: with a new machine ID, the name of the template and a piece of that ID; without, the name stays.
     pub hostname: Hostname,
-    /// For `/etc/machine-id`.
-    pub machine_id: [u8; 16],
+    /// For `/etc/machine-id`. `None`: this is not a copy, but the same machine later.
+    pub machine_id: Option<[u8; 16]>,
     /// Of each network card, in their order.
     pub macs: Vec<[u8; 6], MAX_CARDS>,
 }
@@ -157,12 +157,12 @@ mod tests {
             seed: Seed([5; 32]),
             wall_clock_ns: 300,
             hostname: Hostname::try_from("a-1").expect("short"),
-            machine_id: [6; 16],
+            machine_id: Some([6; 16]),
             macs: Vec::from_slice(&[[7; 6]]).expect("few"),
         };
         let mut expected = std::vec![3];
         expected.extend([5; 32]);
-        expected.extend([0xac, 2, 3, b'a', b'-', b'1']);
+        expected.extend([0xac, 2, 3, b'a', b'-', b'1', 1]);
         expected.extend([6; 16]);
         expected.push(1);
         expected.extend([7; 6]);
@@ -187,7 +187,7 @@ mod tests {
             seed: Seed([255; 32]),
             wall_clock_ns: u64::MAX,
             hostname: Hostname::try_from("h".repeat(MAX_HOSTNAME).as_str()).expect("exactly full"),
-            machine_id: [255; 16],
+            machine_id: Some([255; 16]),
             macs: [[255; 6]; MAX_CARDS].into_iter().collect(),
         };
         encode(&ToAgent::Identify(identity), &mut [0; crate::MAX_FRAME]).expect("fits");
