@@ -149,7 +149,10 @@ fn an_event_of_a_newer_monitor_does_not_end_the_listing() {
     let told = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     let lines: Vec<_> = told.lines().collect();
-    assert_eq!(lines, ["something that this hearthctl does not know", "ended: the guest powered off by itself"]);
+    assert_eq!(
+        lines,
+        ["something that this hearthctl does not know", "ended: the guest powered off by itself"]
+    );
 }
 
 #[test]
