@@ -22,6 +22,7 @@ pub mod anomaly;
 mod array;
 pub mod forecast;
 mod number;
+pub mod pool;
 mod ring;
 mod season;
 mod series;

@@ -14,6 +14,7 @@ use thiserror::Error;
 mod anomalies;
 mod dataset;
 mod dice;
+mod keep_alive;
 mod load;
 mod nab;
 mod scaling;
@@ -26,6 +27,9 @@ struct Options {
     /// The folder with the public data: `anomaly/` and `load/`.
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
+    /// A trace of uses for the keep-alive section, lines of SECONDS,WORKLOAD; may be repeated.
+    #[arg(long = "trace", value_name = "FILE")]
+    traces: Vec<PathBuf>,
     /// Run only this section; may be repeated.
     #[arg(long, value_name = "SECTION")]
     only: Vec<Section>,
@@ -39,6 +43,8 @@ enum Section {
     Load,
     /// Replicas for the web site's requests in a simulated queue.
     Sizing,
+    /// Cold starts against memory held for nothing.
+    KeepAlive,
     /// Forecasts of a transformer's oil temperature.
     Transformer,
 }
@@ -75,6 +81,10 @@ fn run(options: &Options) -> Result<(), BenchError> {
     }
     if wanted(Section::Sizing) {
         scaling::run(&dataset::read_csv(&options.data.join("load/wc98_per_minute.csv"), 1)?);
+    }
+    if wanted(Section::KeepAlive) {
+        let named = |path: &PathBuf| Ok((path.display().to_string(), keep_alive::read_trace(path)?));
+        keep_alive::run(&options.traces.iter().map(named).collect::<Result<Vec<_>, BenchError>>()?);
     }
     if wanted(Section::Transformer) {
         transformer::run(&dataset::read_csv(&options.data.join("load/ETTh1.csv"), 7)?);
