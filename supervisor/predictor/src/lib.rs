@@ -23,6 +23,7 @@ mod array;
 pub mod forecast;
 mod number;
 pub mod pool;
+pub mod recovery;
 mod ring;
 mod season;
 mod series;

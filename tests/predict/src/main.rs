@@ -17,6 +17,7 @@ mod dice;
 mod keep_alive;
 mod load;
 mod nab;
+mod recovery;
 mod scaling;
 mod table;
 mod transformer;
@@ -45,6 +46,8 @@ enum Section {
     Sizing,
     /// Cold starts against memory held for nothing.
     KeepAlive,
+    /// Time to cure simulated faults.
+    Recovery,
     /// Forecasts of a transformer's oil temperature.
     Transformer,
 }
@@ -85,6 +88,9 @@ fn run(options: &Options) -> Result<(), BenchError> {
     if wanted(Section::KeepAlive) {
         let named = |path: &PathBuf| Ok((path.display().to_string(), keep_alive::read_trace(path)?));
         keep_alive::run(&options.traces.iter().map(named).collect::<Result<Vec<_>, BenchError>>()?);
+    }
+    if wanted(Section::Recovery) {
+        recovery::run();
     }
     if wanted(Section::Transformer) {
         transformer::run(&dataset::read_csv(&options.data.join("load/ETTh1.csv"), 7)?);

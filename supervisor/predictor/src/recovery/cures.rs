@@ -1,0 +1,172 @@
+//! What cured which faults.
+//!
+//! Duty: count cures and failures for each class of fault and rung, and measure how long tries take. Not here: the
+//! choice. Invariants: with no evidence every rung has the same chance, so the ladder's own order stands; old evidence
+//! fades, so a box that was changed is learnt again.
+
+use serde::{Deserialize, Serialize};
+
+use super::plan::{Chance, Choice, Ladder, Rung};
+use crate::{array, number};
+
+/// Tries that were never made but are thought of, for every rung: half of them cured.
+const THOUGHT_OF: f32 = 2.0;
+const THOUGHT_CURED: f32 = 1.0;
+/// What a new try leaves of the old ones: half is gone after some seventy.
+const KEEP: f32 = 0.99;
+/// Weight of a new try's time in the mean.
+const TIME_RATE: f32 = 0.2;
+/// Longest try that is believed: a day.
+const LONGEST: f32 = 86_400.0;
+
+/// How a try ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    Cured,
+    Failed,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Evidence {
+    cured: f32,
+    failed: f32,
+    /// Mean time of a try; 0 is not known yet.
+    seconds: f32,
+}
+
+/// Evidence for `C` classes of faults and `R` rungs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cures<const C: usize, const R: usize> {
+    #[serde(with = "array")]
+    classes: [Class<R>; C],
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct Class<const R: usize>(#[serde(with = "array")] [Evidence; R]);
+
+impl<const R: usize> Default for Class<R> {
+    fn default() -> Self {
+        Class([Evidence::default(); R])
+    }
+}
+
+impl<const C: usize, const R: usize> Default for Cures<C, R> {
+    fn default() -> Self {
+        Cures { classes: [Class::default(); C] }
+    }
+}
+
+impl<const C: usize, const R: usize> Cures<C, R> {
+    /// A try of a rung ended. What is not a class or a rung changes nothing.
+    pub fn tried(&mut self, class: usize, rung: usize, outcome: Outcome, seconds: f32) {
+        let Some(evidence) = self.classes.get_mut(class).and_then(|class| class.0.get_mut(rung)) else {
+            return;
+        };
+        evidence.cured *= KEEP;
+        evidence.failed *= KEEP;
+        match outcome {
+            Outcome::Cured => evidence.cured += 1.0,
+            Outcome::Failed => evidence.failed += 1.0,
+        }
+        if let Some(seconds) = number::tame(seconds).filter(|seconds| *seconds > 0.0) {
+            let seconds = seconds.min(LONGEST);
+            let known = evidence.seconds > 0.0;
+            let rate = if known { TIME_RATE } else { 1.0 };
+            evidence.seconds += rate * (seconds - evidence.seconds);
+        }
+    }
+
+    /// What to try for a fault of this class when the rungs in `tried`, one bit each, did not work.
+    pub fn choose(&self, ladder: &Ladder<R>, class: usize, tried: u8) -> Choice {
+        let class = self.classes.get(class).copied().unwrap_or_default();
+        let mut rungs = ladder.rungs;
+        for (rung, evidence) in rungs.iter_mut().zip(class.0) {
+            if evidence.seconds > 0.0 {
+                *rung = Rung { seconds: evidence.seconds, ..*rung };
+            }
+        }
+        Ladder { rungs, ..*ladder }.choose(tried, &class.0.map(Evidence::chance))
+    }
+
+    /// Whether restored evidence can be believed.
+    pub fn is_sound(&self) -> bool {
+        let sound = |evidence: &Evidence| {
+            let counts = [evidence.cured, evidence.failed];
+            counts.iter().all(|count| (0.0..=1e3).contains(count))
+                && (0.0..=LONGEST).contains(&evidence.seconds)
+        };
+        self.classes.iter().all(|class| class.0.iter().all(sound))
+    }
+}
+
+impl Evidence {
+    fn chance(self) -> Chance {
+        let tries = self.cured + self.failed + THOUGHT_OF;
+        let mean = (self.cured + THOUGHT_CURED) / tries;
+        Chance { mean, deviation: libm::sqrtf(mean * (1.0 - mean) / (tries + 1.0)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recovery::Basis;
+
+    const LADDER: Ladder<3> = Ladder {
+        rungs: [
+            Rung { seconds: 1.0, risk: 0.0 },
+            Rung { seconds: 2.0, risk: 0.0 },
+            Rung { seconds: 3.0, risk: 0.0 },
+        ],
+        escalation: 300.0,
+    };
+
+    #[test]
+    fn a_rung_that_never_cures_is_skipped_after_a_few_tries_and_tried_again_when_it_does() {
+        let mut cures = Cures::<2, 3>::default();
+        assert_eq!(cures.choose(&LADDER, 0, 0).rung, Some(0));
+        for _ in 0..20 {
+            cures.tried(0, 0, Outcome::Failed, 1.0);
+            cures.tried(0, 1, Outcome::Failed, 2.0);
+            cures.tried(0, 2, Outcome::Cured, 3.0);
+        }
+        let choice = cures.choose(&LADDER, 0, 0);
+        assert_eq!((choice.rung, choice.basis), (Some(2), Basis::Evidence));
+        assert_eq!(cures.choose(&LADDER, 1, 0).rung, Some(0), "other faults are another matter");
+        for _ in 0..20 {
+            cures.tried(0, 0, Outcome::Cured, 1.0);
+        }
+        assert_eq!(cures.choose(&LADDER, 0, 0).rung, Some(0));
+    }
+
+    #[test]
+    fn one_failure_is_no_evidence() {
+        let mut cures = Cures::<1, 3>::default();
+        cures.tried(0, 0, Outcome::Failed, 0.2);
+        cures.tried(0, 1, Outcome::Cured, 1.0);
+        assert_eq!(cures.choose(&LADDER, 0, 0).basis, Basis::Ladder);
+    }
+
+    #[test]
+    fn times_are_measured() {
+        let mut cures = Cures::<1, 3>::default();
+        for _ in 0..30 {
+            cures.tried(0, 0, Outcome::Cured, 9.0);
+            cures.tried(0, 1, Outcome::Cured, 1.0);
+        }
+        let choice = cures.choose(&LADDER, 0, 0);
+        assert_eq!(choice.rung, Some(1), "the first rung takes nine seconds here, whatever the ladder says");
+    }
+
+    #[test]
+    fn nonsense_changes_nothing() {
+        let mut cures = Cures::<1, 3>::default();
+        cures.tried(7, 0, Outcome::Cured, 1.0);
+        cures.tried(0, 7, Outcome::Cured, 1.0);
+        assert_eq!(cures, Cures::default());
+        cures.tried(0, 0, Outcome::Cured, f32::NAN);
+        cures.tried(0, 0, Outcome::Cured, f32::INFINITY);
+        assert!(cures.is_sound());
+        assert_eq!(cures.choose(&LADDER, 9, 0).rung, Some(0));
+    }
+}
