@@ -101,7 +101,7 @@ fn spec(workload: &WorkloadConfig) -> Spec {
 fn version(workload: &WorkloadConfig) -> Version {
     let image = workload.image.as_os_str().as_encoded_bytes();
     let words = workload.command.iter().map(String::as_bytes);
-    let resources = format!("{:?}", workload.resources);
+    let resources = format!("{:?} {:?}", workload.kind, workload.resources);
     let digest = [image, resources.as_bytes()]
         .into_iter()
         .chain(words)

@@ -13,6 +13,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::backoff::STEADY;
 use crate::id::Slot;
 use crate::moment::Moment;
 
@@ -24,8 +25,16 @@ pub enum Breaker {
         since: Moment,
     },
     HalfOpen {
-        trial: Option<Slot>,
+        trial: Option<Trial>,
     },
+}
+
+/// The one replica that may show that it works again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trial {
+    pub slot: Slot,
+    /// It is ready, and proven if it still is by then.
+    pub proven: Option<Moment>,
 }
 
 impl Breaker {
@@ -38,18 +47,34 @@ impl Breaker {
         match self {
             Breaker::Closed => true,
             Breaker::Open { .. } => false,
-            Breaker::HalfOpen { trial } => trial.is_none_or(|on_trial| on_trial == slot),
+            Breaker::HalfOpen { trial } => trial.is_none_or(|trial| trial.slot == slot),
         }
     }
 
     pub(crate) fn started(&mut self, slot: Slot) {
         if let Breaker::HalfOpen { trial } = self {
-            *trial = Some(slot);
+            *trial = Some(Trial { slot, proven: None });
         }
     }
 
     pub(crate) fn is_on_trial(self, slot: Slot) -> bool {
-        self == Breaker::HalfOpen { trial: Some(slot) }
+        matches!(self, Breaker::HalfOpen { trial: Some(trial) } if trial.slot == slot)
+    }
+
+    /// Its readiness changed.
+    pub(crate) fn turned(&mut self, slot: Slot, now: Moment, ready: bool) {
+        if let Breaker::HalfOpen { trial: Some(trial) } = self
+            && trial.slot == slot
+        {
+            trial.proven = ready.then(|| now.after(STEADY));
+        }
+    }
+
+    pub(crate) fn deadline(self) -> Option<Moment> {
+        match self {
+            Breaker::HalfOpen { trial } => trial?.proven,
+            Breaker::Closed | Breaker::Open { .. } => None,
+        }
     }
 
     /// The one on trial was taken away for another reason: the next may try.
@@ -89,6 +114,10 @@ mod tests {
         assert!(breaker.lets(Slot(1)), "its own further attempts");
         breaker.proven(Slot(0));
         assert!(breaker.is_on_trial(Slot(1)));
+        breaker.turned(Slot(1), Moment::START, true);
+        assert_eq!(breaker.deadline(), Some(Moment::START.after(STEADY)));
+        breaker.turned(Slot(1), Moment::START, false);
+        assert_eq!(breaker.deadline(), None, "only if it stays ready");
         breaker.proven(Slot(1));
         assert_eq!(breaker, Breaker::Closed);
         assert!(!breaker.retry(), "nothing to lift");

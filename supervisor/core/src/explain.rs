@@ -30,6 +30,8 @@ pub struct Explanation {
     pub stopped: bool,
     /// What it requires is gone.
     pub orphaned: bool,
+    /// A person's number of replicas, in place of its file's.
+    pub scale: Option<u16>,
     pub replicas_wanted: usize,
     pub current: Version,
     /// The last good one before.
@@ -76,6 +78,7 @@ pub(crate) fn explain(workload: &Workload, now: Moment) -> Explanation {
         wanted: workload.wanted,
         stopped: workload.stopped,
         orphaned: workload.orphaned,
+        scale: workload.scale,
         replicas_wanted: workload.count,
         current: workload.current.version,
         previous: workload.previous.map(|build| build.version),

@@ -52,6 +52,8 @@ pub enum Failure {
     ProcessNotRestarted,
     /// Its monitor outlived SIGKILL, and ended at last.
     Lost,
+    /// An earlier daemon gave it up.
+    Earlier,
 }
 
 impl WorkloadEnd {
@@ -108,6 +110,7 @@ impl fmt::Display for Failure {
             Failure::Probe(check) => write!(f, "its {check} probe failed"),
             Failure::ProcessNotRestarted => f.write_str("the workload did not start again in its guest"),
             Failure::Lost => f.write_str("the monitor outlived SIGKILL"),
+            Failure::Earlier => f.write_str("it was given up before the daemon began"),
         }
     }
 }

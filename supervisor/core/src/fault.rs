@@ -55,7 +55,9 @@ impl FaultClass {
             }
             Failure::Workload(_) => (Source::Workload, Severity::High),
             Failure::Vm(end) => of_machine(*end),
-            Failure::NotSpawned(_) | Failure::Lost => (Source::Supervisor, Severity::Critical),
+            Failure::NotSpawned(_) | Failure::Lost | Failure::Earlier => {
+                (Source::Supervisor, Severity::Critical)
+            }
             Failure::NotReadyInTime | Failure::HeartbeatLost => (Source::GuestKernel, Severity::High),
             Failure::Probe(Check::Tcp { .. }) => (Source::Network, Severity::High),
             Failure::Probe(Check::VcpuProgress | Check::Watchdog | Check::Pvpanic | Check::Heartbeat) => {

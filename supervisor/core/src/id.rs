@@ -34,8 +34,8 @@ pub struct Vm {
     pub run: Run,
 }
 
-/// What is inside a machine: a digest that its owner makes of image, command and everything else that takes a new
-/// machine to change.
+/// What is inside a machine: a digest that its owner makes of image, command, the workload's kind and everything else
+/// that takes a new machine to change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Version(pub u64);
 

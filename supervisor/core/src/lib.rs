@@ -55,7 +55,7 @@ mod workload;
 pub use action::{Action, Actions, Announcement, Hold, Order, StartHow};
 pub use backoff::{FIRST_DELAY, LONGEST_DELAY, STEADY, delay};
 pub use boot::{Boot, BootReason, Phase};
-pub use breaker::Breaker;
+pub use breaker::{Breaker, Trial};
 pub use budget::{LOG_WINDOW, Restarts};
 pub use deadlines::{
     BOX_SETTLED, ENDING, HEARTBEAT, HEARTBEAT_LOST, KILL_STOP, MEASURE_WAIT, MEASURES_AGAIN, PROCESS_RESTART,
@@ -75,7 +75,7 @@ pub use order::ConfigFault;
 pub use policy::{Case, Choice, FixedLadder, Reason, RecoveryPolicy, Rung, Rungs, Tried};
 pub use pressure::{Level, Measure, Resource};
 pub use probe::{Check, Finding, ProbeSpec, Role};
-pub use record::{DeviceRecord, Durable, Record, Tripped};
+pub use record::{DeviceRecord, Durable, Record, Slots, Tripped};
 pub use rollout::{Grounds, Rollout, Tally};
 pub use spec::{
     Allowed, Build, Capacity, Config, DeviceSpec, Kind, MAX_BUDGET, MAX_REPLICAS, Needs, RestartPolicy,

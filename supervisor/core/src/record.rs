@@ -10,10 +10,10 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::budget::Restarts;
-use crate::id::{Run, Version};
+use crate::id::{Run, Slot, Version};
 use crate::moment::Moment;
 use crate::policy::Tried;
-use crate::spec::Build;
+use crate::spec::{Build, Kind, MAX_REPLICAS};
 
 /// One workload.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +27,7 @@ pub struct Record {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Durable {
     pub last_run: Run,
+    pub kind: Kind,
     /// What its replicas run, apart from a rollout that is under way.
     pub current: Build,
     /// Whether a replica of it ever was ready.
@@ -40,10 +41,33 @@ pub struct Durable {
     pub stopped: bool,
     /// A person's number of replicas.
     pub scale: Option<u16>,
-    /// The job is done in this version.
-    pub done: Option<Version>,
+    /// Replicas of the current version that ended well, and that is that.
+    pub done: Slots,
+    /// Replicas of the current version that failed, and are not tried again.
+    pub failed: Slots,
     /// The version that a warm snapshot is there of.
     pub snapshot: Option<Version>,
+}
+
+/// Some of a workload's replicas.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slots(u64);
+
+// Each replica has a bit.
+const _: () = assert!(MAX_REPLICAS as u32 <= u64::BITS);
+
+impl Slots {
+    pub(crate) fn add(&mut self, slot: Slot) {
+        self.0 |= 1_u64.checked_shl(u32::from(slot.0)).unwrap_or_default();
+    }
+
+    pub fn has(self, slot: Slot) -> bool {
+        self.0 & 1_u64.checked_shl(u32::from(slot.0)).unwrap_or_default() != 0
+    }
+
+    pub(crate) fn iter(self) -> impl Iterator<Item = Slot> {
+        (0..MAX_REPLICAS).map(Slot).filter(move |slot| self.has(*slot))
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -101,6 +101,13 @@ pub enum Kind {
     Function { most: u16, idle: Duration },
 }
 
+impl Kind {
+    /// Meant to end.
+    pub(crate) fn ends(self) -> bool {
+        self == Kind::Job
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RestartPolicy {
     Always,

@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::action::{Action, Actions, Announcement};
 use crate::boot::{Boot, BootReason, Phase, Settling};
+use crate::breaker::Breaker;
 use crate::deadlines::STALL;
 use crate::dice::Dice;
 use crate::event::Event;
@@ -163,6 +164,11 @@ impl State {
         Some(&self.workload(id.workload)?.replica(id.slot)?.lifecycle)
     }
 
+    /// Whether restarts of a workload are cut off.
+    pub fn breaker(&self, id: WorkloadId) -> Option<Breaker> {
+        self.workload(id).map(|workload| workload.breaker)
+    }
+
     /// Why a workload is in the state that it is in.
     pub fn explain(&self, id: WorkloadId) -> Option<Explanation> {
         let workload = self.workload(id)?;
@@ -236,7 +242,7 @@ impl State {
     }
 
     fn deadline(&self) -> Option<Moment> {
-        let workloads = self.workloads.iter().filter_map(Workload::deadline);
+        let workloads = self.workloads.iter().filter_map(|workload| workload.deadline(self.phase));
         workloads.chain(self.care_deadline()).min()
     }
 

@@ -16,11 +16,12 @@ use crate::breaker::Breaker;
 use crate::budget::Restarts;
 use crate::deadlines::BOX_SETTLED;
 use crate::event::Found;
+use crate::failure::Failure;
 use crate::history::Cause;
 use crate::id::{Slot, WorkloadId};
 use crate::lifecycle::{End, Lifecycle};
 use crate::policy::Tried;
-use crate::record::{DeviceRecord, Record, Tripped};
+use crate::record::{DeviceRecord, Record, Slots, Tripped};
 use crate::replica::Replica;
 use crate::spec::{Kind, MAX_REPLICAS, Spec};
 use crate::turn::Turn;
@@ -44,7 +45,8 @@ impl State {
             self.device_record = DeviceRecord { tried: Tried::default(), healed: None };
             for record in &mut self.records {
                 record.restarts = Restarts::default();
-                record.durable.done = None;
+                record.durable.done = Slots::default();
+                record.durable.failed = Slots::default();
             }
         }
         turn.moved = true;
@@ -106,6 +108,8 @@ impl State {
         replica.run = found.run;
         replica.build = found.build;
         replica.heard = turn.now;
+        // One that runs what is wanted was made for what is wanted; the record may be older than it.
+        replica.replace = workload.of_another_kind && found.build != workload.spec.build;
         let deadline = turn.now.after(workload.spec.start_within);
         workload.go(turn, found.slot, Lifecycle::Starting { deadline }, Cause::Adopted);
         self.adopted += 1;
@@ -139,13 +143,13 @@ impl State {
 fn restore(workload: &mut Workload, turn: &mut Turn<'_>, record: Record) {
     let durable = record.durable;
     workload.last_run = durable.last_run;
+    workload.of_another_kind = durable.kind.ends() != workload.spec.kind.ends();
     workload.current = durable.current;
     workload.good = durable.good;
     workload.previous = durable.previous;
     workload.rejected = durable.rejected;
     workload.stopped = durable.stopped;
     workload.scale = durable.scale;
-    workload.done = durable.done;
     workload.snapshot = durable.snapshot;
     workload.restarts = record.restarts;
     workload.breaker = match durable.breaker {
@@ -160,9 +164,14 @@ fn restore(workload: &mut Workload, turn: &mut Turn<'_>, record: Record) {
     };
     workload.remembered = Some((durable, workload.restarts.last()));
     workload.count = workload.wanted_count(turn.now);
-    if workload.spec.kind == Kind::Job && durable.done == Some(durable.current.version) {
-        let mut replica = Replica::new(Slot::FIRST, durable.current, turn.now);
-        replica.lifecycle = Lifecycle::Ended(End::Done);
-        workload.replicas.push(replica);
+    // What is over is not begun again because the daemon did.
+    let done = durable.done.iter().map(|slot| (slot, End::Done));
+    let failed = durable.failed.iter().map(|slot| (slot, End::Failed(Failure::Earlier)));
+    for (slot, end) in done.chain(failed).filter(|(slot, _)| slot.index() < workload.count) {
+        while workload.replicas.len() <= slot.index() {
+            let next = Slot::at(workload.replicas.len());
+            workload.replicas.push(Replica::new(next, durable.current, turn.now));
+        }
+        workload.replicas[slot.index()].lifecycle = Lifecycle::Ended(end);
     }
 }

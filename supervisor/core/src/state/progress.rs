@@ -42,9 +42,6 @@ impl State {
     fn find_orphans(&mut self, turn: &mut Turn<'_>) {
         for place in 0..self.workloads.len() {
             let workload = &self.workloads[place];
-            if workload.requires.is_empty() {
-                continue;
-            }
             let mut needed = workload.requires.iter().filter_map(|id| self.workload(*id));
             let orphaned = needed.any(|other| other.is_given_up(turn.now));
             if self.workloads[place].orphaned != orphaned {

@@ -109,9 +109,14 @@ impl State {
 /// Takes over what the new text says; machines are replaced only for another build.
 fn adapt(workload: &mut Workload, turn: &mut Turn<'_>, spec: Spec) {
     let build = spec.build;
-    if workload.spec.probes != spec.probes {
-        workload.reprobe(turn.now, spec.probes.len());
+    let other_probes = workload.spec.probes != spec.probes;
+    if workload.spec.kind.ends() != spec.kind.ends() {
+        // What was meant to run for ever does not end as a job has to, nor the other way round.
+        workload.replace_all();
     }
     workload.spec = spec;
+    if other_probes {
+        workload.reprobe(turn);
+    }
     workload.offer(turn, build);
 }

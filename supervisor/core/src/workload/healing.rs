@@ -103,7 +103,6 @@ impl Workload {
                 self.schedule(turn, slot, choice, None);
             }
             Ok(()) => {
-                self.done = Some(self.replicas[slot.index()].build.version);
                 self.good |= self.replicas[slot.index()].build == self.current;
                 self.breaker.proven(slot);
                 self.end(turn, slot, End::Done, Cause::MachineGone);
@@ -242,7 +241,6 @@ impl Workload {
         let Some(incident) = replica.incident.take() else { return };
         replica.attempts = 0;
         let lifecycle = replica.lifecycle.clone();
-        self.breaker.proven(slot);
         let took = turn.now.since(incident.opened);
         turn.tell(Announcement::Healed { replica: id, rung: incident.last_rung(), took });
         self.go(turn, slot, lifecycle, Cause::Healed);

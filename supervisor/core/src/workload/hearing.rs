@@ -10,7 +10,6 @@ use crate::failure::Failure;
 use crate::history::Cause;
 use crate::id::{Slot, Vm};
 use crate::lifecycle::{End, Health, Lifecycle, StopReason};
-use crate::moment::Moment;
 use crate::probe::{Finding, Probing, Role};
 use crate::turn::Turn;
 
@@ -147,13 +146,18 @@ impl Workload {
     }
 
     /// The list of probes is another one: what the old ones found says nothing about it.
-    pub(crate) fn reprobe(&mut self, now: Moment, count: usize) {
+    pub(crate) fn reprobe(&mut self, turn: &mut Turn<'_>) {
+        let count = self.spec.probes.len();
         for replica in &mut self.replicas {
-            replica.heard = replica.heard.max(now);
+            replica.heard = replica.heard.max(turn.now);
             if matches!(replica.lifecycle, Lifecycle::Running { .. }) {
                 replica.probes.clear();
-                replica.probes.extend((0..count).map(|_| Probing::new(now)));
+                replica.probes.extend((0..count).map(|_| Probing::new(turn.now)));
             }
+        }
+        // Whoever waited for an answer that nobody asks for any more waits no longer.
+        for slot in self.slots() {
+            self.weigh_probes(turn, slot);
         }
     }
 

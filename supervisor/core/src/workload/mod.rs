@@ -7,6 +7,7 @@
 //! | `stopping.rs` | means upon means until a machine is gone |
 //! | `timing.rs` | deadlines, and what is due |
 //! | `rolling.rs` | new versions, replacements |
+//! | `standing.rs` | how the whole of it stands |
 //!
 //! Duty: every move of its replicas that no other workload has a say in. Not here: who may start when (`state`).
 //! Invariant: every move goes through [`Workload::go`], so it is in the history, and traffic follows readiness.
@@ -14,6 +15,7 @@
 mod healing;
 mod hearing;
 mod rolling;
+mod standing;
 mod stopping;
 mod timing;
 
@@ -28,10 +30,10 @@ use crate::history::{Cause, History, Transition};
 use crate::id::{ReplicaId, Run, Slot, Version, Vm, WorkloadId};
 use crate::lifecycle::{End, Health, Lifecycle};
 use crate::moment::Moment;
-use crate::record::{Durable, Tripped};
+use crate::record::Durable;
 use crate::replica::Replica;
 use crate::rollout::{Rollout, Tally};
-use crate::spec::{Build, Kind, MAX_REPLICAS, Spec};
+use crate::spec::{Build, Spec};
 use crate::turn::Turn;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,12 +51,13 @@ pub(crate) struct Workload {
     pub(crate) previous: Option<Build>,
     pub(crate) rejected: Option<Version>,
     pub(crate) snapshot: Option<Version>,
-    pub(crate) done: Option<Version>,
     pub(crate) rollout: Rollout,
     pub(crate) breaker: Breaker,
     pub(crate) restarts: Restarts,
     pub(crate) logs: LogMinute,
     pub(crate) last_run: Run,
+    /// Machines that are found were made for another kind of workload.
+    pub(crate) of_another_kind: bool,
     pub(crate) after: Vec<WorkloadId>,
     pub(crate) requires: Vec<WorkloadId>,
     /// What it requires is gone for good: it is not wanted for that long.
@@ -88,12 +91,12 @@ impl Workload {
             previous: None,
             rejected: None,
             snapshot: None,
-            done: None,
             rollout: Rollout::Steady,
             breaker: Breaker::Closed,
             restarts: Restarts::default(),
             logs: LogMinute::default(),
             last_run: Run(0),
+            of_another_kind: false,
             after: Vec::new(),
             requires: Vec::new(),
             orphaned: false,
@@ -130,73 +133,6 @@ impl Workload {
         }
     }
 
-    /// How many replicas are wanted now.
-    pub(crate) fn wanted_count(&self, now: Moment) -> usize {
-        if !self.wanted || self.stopped || self.orphaned {
-            return 0;
-        }
-        let count = match self.spec.kind {
-            Kind::Service { replicas } => self.scale.unwrap_or(replicas),
-            Kind::Job => 1,
-            Kind::Function { most, .. } => {
-                let kept = self.demand.kept.filter(|(_, until)| *until > now).map_or(0, |(kept, _)| kept);
-                self.demand.replicas.max(kept).min(most)
-            }
-        };
-        usize::from(count.min(MAX_REPLICAS))
-    }
-
-    pub(crate) fn demand(&mut self, now: Moment, replicas: u16) {
-        let Kind::Function { idle, .. } = self.spec.kind else { return };
-        let before = self.demand.replicas;
-        if replicas < before {
-            self.demand.kept = Some((before, now.after(idle)));
-        }
-        self.demand.replicas = replicas;
-    }
-
-    pub(crate) fn has_machine(&self) -> bool {
-        self.replicas.iter().any(|replica| replica.lifecycle.is_alive())
-    }
-
-    /// What it is for is there, as far as the box as a whole is concerned: all of a service is ready, a job is done.
-    /// One that still runs may yet fail.
-    pub(crate) fn is_complete(&self) -> bool {
-        let wanted = || self.replicas.iter().take(self.count);
-        match self.spec.kind {
-            Kind::Service { .. } | Kind::Function { .. } => {
-                !self.stopped
-                    && !self.orphaned
-                    && self.replicas.len() >= self.count
-                    && wanted().all(|replica| replica.lifecycle.is_ready())
-            }
-            Kind::Job => wanted().any(|replica| replica.lifecycle == Lifecycle::Ended(End::Done)),
-        }
-    }
-
-    /// Whether who waits for it may start.
-    pub(crate) fn serves(&self) -> bool {
-        match self.spec.kind {
-            Kind::Service { .. } => self.replicas.iter().any(|replica| replica.lifecycle.is_ready()),
-            Kind::Job => self.is_complete(),
-            Kind::Function { .. } => self.wanted && !self.stopped && !self.breaker.is_open(),
-        }
-    }
-
-    /// Nothing of it is wanted, or all of it has ended, and that stays so before somebody does something.
-    pub(crate) fn is_given_up(&self, now: Moment) -> bool {
-        let idles = matches!(self.spec.kind, Kind::Function { .. }) && self.serves();
-        if idles || (self.serves() && self.wanted && !self.stopped && !self.orphaned) {
-            return false;
-        }
-        let count = self.wanted_count(now);
-        let wanted = || self.replicas.iter().take(count);
-        count == 0
-            || (self.replicas.len() >= count
-                && wanted().all(|replica| matches!(replica.lifecycle, Lifecycle::Ended(_)))
-                && !self.has_machine())
-    }
-
     /// Makes a move, keeps it, and tells who sends traffic.
     pub(crate) fn go(&mut self, turn: &mut Turn<'_>, slot: Slot, next: Lifecycle, why: Cause) {
         let id = self.id_of(slot);
@@ -208,6 +144,7 @@ impl Workload {
         replica.lifecycle = next;
         if was_ready != is_ready {
             replica.tally.turned(turn.now, is_ready);
+            self.breaker.turned(slot, turn.now, is_ready);
             if let Some(incident) = &mut replica.incident {
                 if is_ready { incident.ready(turn.now) } else { incident.unready() }
             }
@@ -313,29 +250,8 @@ impl Workload {
         self.id_of(slot).run(self.replica(slot).map_or(Run(0), |replica| replica.run))
     }
 
-    /// What the next daemon has to know.
-    pub(crate) fn durable(&self) -> Durable {
-        Durable {
-            last_run: self.last_run,
-            current: self.current,
-            good: self.good,
-            previous: self.previous,
-            rejected: self.rejected,
-            breaker: match self.breaker {
-                Breaker::Closed => Tripped::Not,
-                Breaker::Open { .. } => Tripped::Quarantined,
-                Breaker::HalfOpen { .. } => Tripped::OnTrial,
-            },
-            stopped: self.stopped,
-            scale: self.scale,
-            done: self.done,
-            snapshot: self.snapshot,
-        }
-    }
-
     /// A person's or the fleet's word that trying again makes sense.
     pub(crate) fn retry(&mut self, turn: &mut Turn<'_>) {
-        self.restarts.forget();
         let lifted = self.breaker.retry();
         let rejected = self.rejected.take().is_some();
         let mut failed = false;
@@ -352,6 +268,7 @@ impl Workload {
             self.offer(turn, self.spec.build);
         }
         if lifted || rejected || failed {
+            self.restarts.forget();
             turn.tell(Announcement::Retried { workload: self.id });
         }
         turn.moved = true;

@@ -96,9 +96,7 @@ impl Workload {
             }
             Rollout::Reverting { .. } => self.reverting_turn(turn),
         }
-        if self.spec.kind != Kind::Job {
-            self.replace_next(turn);
-        }
+        self.replace_next(turn);
     }
 
     fn canary_turn(&mut self, turn: &mut Turn<'_>, canaries: u16, since: Option<Moment>) {
@@ -229,7 +227,8 @@ impl Workload {
         let next = self.slots().take(self.count).find(|slot| {
             self.replica(*slot).is_some_and(|replica| {
                 matches!(replica.lifecycle, Lifecycle::Running { .. })
-                    && (replica.replace || replica.build != self.target(*slot))
+                    // A job is let end before its next version begins.
+                    && (replica.replace || (!self.spec.kind.ends() && replica.build != self.target(*slot)))
             })
         });
         if let Some(slot) = next
@@ -250,11 +249,15 @@ impl Workload {
         }
     }
 
-    /// A person wants new machines.
-    pub(crate) fn restart(&mut self, turn: &mut Turn<'_>) {
+    pub(crate) fn replace_all(&mut self) {
         for replica in self.replicas.iter_mut().filter(|replica| replica.lifecycle.is_alive()) {
             replica.replace = true;
         }
+    }
+
+    /// A person wants new machines.
+    pub(crate) fn restart(&mut self, turn: &mut Turn<'_>) {
+        self.replace_all();
         if self.breaker == (Breaker::HalfOpen { trial: None }) || self.breaker.is_open() {
             return self.retry(turn);
         }

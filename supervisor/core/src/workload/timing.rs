@@ -6,6 +6,8 @@
 use core::time::Duration;
 
 use crate::action::Order;
+use crate::boot::Phase;
+use crate::breaker::Breaker;
 use crate::failure::Failure;
 use crate::history::Cause;
 use crate::id::Slot;
@@ -19,10 +21,12 @@ use crate::turn::Turn;
 use super::Workload;
 
 impl Workload {
-    pub(crate) fn deadline(&self) -> Option<Moment> {
+    /// Rollouts go on only while the box is up.
+    pub(crate) fn deadline(&self, phase: Phase) -> Option<Moment> {
         let replicas = self.replicas.iter().filter_map(|replica| replica.deadline(&self.spec.probes));
+        let rollout = self.rollout_deadline().filter(|_| phase == Phase::Up);
         let idle = self.demand.kept.map(|(_, until)| until);
-        replicas.chain(idle).chain(self.rollout_deadline()).min()
+        replicas.chain(idle).chain(rollout).chain(self.breaker.deadline()).min()
     }
 
     pub(crate) fn excuse(&mut self, late: Duration) {
@@ -34,6 +38,10 @@ impl Workload {
     pub(crate) fn timers(&mut self, turn: &mut Turn<'_>) {
         if self.demand.kept.is_some_and(|(_, until)| until <= turn.now) {
             self.demand.kept = None;
+            turn.moved = true;
+        }
+        if self.breaker.deadline().is_some_and(|proven| proven <= turn.now) {
+            self.breaker = Breaker::Closed;
             turn.moved = true;
         }
         for slot in self.slots() {

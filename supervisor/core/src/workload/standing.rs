@@ -1,0 +1,116 @@
+//! How the workload as a whole stands.
+//!
+//! Duty: how many replicas are wanted, whether others may rely on it, what the next daemon has to know of it.
+//! Not here: what follows (`state`). Invariant: nothing here moves anything.
+
+use crate::breaker::Breaker;
+use crate::lifecycle::{End, Lifecycle};
+use crate::moment::Moment;
+use crate::record::{Durable, Slots, Tripped};
+use crate::spec::{Kind, MAX_REPLICAS};
+
+use super::Workload;
+
+impl Workload {
+    /// How many replicas are wanted now.
+    pub(crate) fn wanted_count(&self, now: Moment) -> usize {
+        if !self.wanted || self.stopped || self.orphaned {
+            return 0;
+        }
+        let count = match self.spec.kind {
+            Kind::Service { replicas } => self.scale.unwrap_or(replicas),
+            Kind::Job => 1,
+            Kind::Function { most, .. } => {
+                let kept = self.demand.kept.filter(|(_, until)| *until > now).map_or(0, |(kept, _)| kept);
+                self.demand.replicas.max(kept).min(most)
+            }
+        };
+        usize::from(count.min(MAX_REPLICAS))
+    }
+
+    pub(crate) fn demand(&mut self, now: Moment, replicas: u16) {
+        let Kind::Function { idle, .. } = self.spec.kind else { return };
+        let before = self.demand.replicas;
+        if replicas < before {
+            self.demand.kept = Some((before, now.after(idle)));
+        }
+        self.demand.replicas = replicas;
+    }
+
+    pub(crate) fn has_machine(&self) -> bool {
+        self.replicas.iter().any(|replica| replica.lifecycle.is_alive())
+    }
+
+    /// What it is for is there, as far as the box as a whole is concerned: all of a service is ready, a job is done.
+    /// One that still runs may yet fail.
+    pub(crate) fn is_complete(&self) -> bool {
+        let wanted = || self.replicas.iter().take(self.count);
+        match self.spec.kind {
+            Kind::Service { .. } | Kind::Function { .. } => {
+                !self.stopped
+                    && !self.orphaned
+                    && self.replicas.len() >= self.count
+                    && wanted().all(|replica| replica.lifecycle.is_ready())
+            }
+            Kind::Job => wanted().any(|replica| replica.lifecycle == Lifecycle::Ended(End::Done)),
+        }
+    }
+
+    /// Whether who waits for it may start.
+    pub(crate) fn serves(&self) -> bool {
+        match self.spec.kind {
+            Kind::Service { .. } => self.replicas.iter().any(|replica| replica.lifecycle.is_ready()),
+            Kind::Job => self.is_complete(),
+            Kind::Function { .. } => self.wanted && !self.stopped && !self.breaker.is_open(),
+        }
+    }
+
+    /// Nothing of it is wanted, or all of it has ended, and that stays so before somebody does something.
+    pub(crate) fn is_given_up(&self, now: Moment) -> bool {
+        let count = self.wanted_count(now);
+        if count == 0 {
+            let idles = matches!(self.spec.kind, Kind::Function { .. })
+                && self.wanted
+                && !self.stopped
+                && !self.orphaned;
+            return !idles;
+        }
+        let mut wanted = self.replicas.iter().take(count);
+        !self.serves()
+            && self.replicas.len() >= count
+            && wanted.all(|replica| matches!(replica.lifecycle, Lifecycle::Ended(_)))
+            && !self.has_machine()
+    }
+
+    /// What the next daemon has to know.
+    pub(crate) fn durable(&self) -> Durable {
+        Durable {
+            last_run: self.last_run,
+            kind: self.spec.kind,
+            current: self.current,
+            good: self.good,
+            previous: self.previous,
+            rejected: self.rejected,
+            breaker: match self.breaker {
+                Breaker::Closed => Tripped::Not,
+                Breaker::Open { .. } => Tripped::Quarantined,
+                Breaker::HalfOpen { .. } => Tripped::OnTrial,
+            },
+            stopped: self.stopped,
+            scale: self.scale,
+            done: self.ended(|end| *end == End::Done),
+            failed: self.ended(|end| matches!(end, End::Failed(_))),
+            snapshot: self.snapshot,
+        }
+    }
+
+    fn ended(&self, how: impl Fn(&End) -> bool) -> Slots {
+        let mut slots = Slots::default();
+        for replica in self.replicas.iter().filter(|replica| replica.build == self.current) {
+            if matches!(&replica.lifecycle, Lifecycle::Ended(end) if how(end)) {
+                slots.add(replica.slot);
+            }
+        }
+        slots
+    }
+}
