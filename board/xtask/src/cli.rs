@@ -167,9 +167,16 @@ pub(crate) struct Test {
     /// Leave out the tests that boot whole boards.
     #[arg(long)]
     pub(crate) quick: bool,
-    /// Run only tests with this in their name; leaves formatting and linter out.
+    /// Run only tests with this in their name; leaves formatting and linter out. `sim` alone is the supervisor's
+    /// simulation, with its figures.
     #[arg(value_name = "FILTER")]
     pub(crate) filter: Option<String>,
+    /// With `sim`: how many seeds.
+    #[arg(long, value_name = "N", requires = "filter", conflicts_with = "seed")]
+    pub(crate) seeds: Option<u64>,
+    /// With `sim`: this seed alone, and what led to the trouble if there is one.
+    #[arg(long, requires = "filter")]
+    pub(crate) seed: Option<u64>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -34,10 +34,17 @@ const BOX_TESTS: (&str, &str, &str) = ("hearth-tests", "board", "boards");
 /// What the names of all tests begin with that boot a board.
 const BOX_MODULE: &str = "on_a_board";
 
+/// The filter that means the simulation, and its package.
+const SIMULATION: (&str, &str) = ("sim", "hearth-sim");
+
 #[derive(Debug, Error)]
 pub(crate) enum TestError {
     #[error(transparent)]
     Command(#[from] CommandError),
+    #[error("--seeds and --seed are for the simulation: expected the filter \"sim\", found \"{0}\"")]
+    NotSimulated(String),
+    #[error("the simulation cannot be started")]
+    Simulation(#[source] io::Error),
     #[error("cannot read {}", path.display())]
     Read { path: PathBuf, source: io::Error },
 }
@@ -83,6 +90,13 @@ enum Runner {
 pub(crate) fn run(shop: &Workshop, options: &cli::Test) -> Result<ExitCode, TestError> {
     let mut counts = Counts::default();
     let filter = options.filter.as_deref();
+    match filter {
+        Some(filter) if filter == SIMULATION.0 => return simulate(shop, options),
+        Some(other) if options.seeds.is_some() || options.seed.is_some() => {
+            return Err(TestError::NotSimulated(other.to_owned()));
+        }
+        _ => {}
+    }
     if filter.is_none() {
         check(shop, &mut counts, "formatting", &["fmt", "--all", "--check"])?;
         let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
@@ -121,6 +135,19 @@ pub(crate) fn run(shop: &Workshop, options: &cli::Test) -> Result<ExitCode, Test
     }
     println!("{}", counts.line());
     Ok(if counts.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// As many simulated hours as somebody wants. It prints its own figures, or what went wrong and how to see it again.
+fn simulate(shop: &Workshop, options: &cli::Test) -> Result<ExitCode, TestError> {
+    let mut command = shop.cargo();
+    command.args(["run", "--quiet", "--package", SIMULATION.1, "--"]);
+    match (options.seed, options.seeds) {
+        (Some(seed), _) => command.arg("--seed").arg(seed.to_string()),
+        (None, Some(seeds)) => command.arg("--seeds").arg(seeds.to_string()),
+        (None, None) => &mut command,
+    };
+    let status = command.status().map_err(TestError::Simulation)?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// A check that is one cargo command; it adds to the counts only when it does not pass.

@@ -1,0 +1,73 @@
+//! What the core wants done, done.
+//!
+//! Duty: every action but those for single machines (`machines`). Not here: what comes of them (`lives`, `checks`).
+//! Invariant: actions are carried out in their order, and one that was carried out stays so, whoever dies next.
+
+use hearth_core::{Action, Announcement, Failure, Run, Slot, Vm};
+
+use crate::guest::Key;
+use crate::wishes::{NAMES, SUBSYSTEMS};
+use crate::world::World;
+
+use std::time::Duration;
+
+impl World {
+    pub(crate) fn carry_out(&mut self, action: Action) {
+        match action {
+            Action::Vm { vm, order } => self.order(vm, &order),
+            Action::Announce(announcement) => {
+                self.trace(|| format!("  {announcement:?}"));
+                self.announced(&announcement);
+            }
+            Action::Remember(record) => {
+                let before = self.store.insert(record.name.clone(), (*record).clone());
+                self.last_write = Some((record.name, before));
+            }
+            Action::RememberDevice(record) => self.device_record = record,
+            Action::Forget { name, .. } => {
+                self.store.remove(&name);
+                self.checks.forget(&name);
+            }
+            Action::Pet => {
+                self.check_pet();
+                self.last_pet = self.now;
+            }
+            Action::BootSettled => (self.boot_settled, self.failed_boots) = (true, 0),
+            Action::Measure(_) | Action::LimitLogs { .. } => {}
+            Action::ReExec => {
+                self.stats.reexecs += 1;
+                self.daemon_dies(Duration::from_millis(100));
+                // Whatever kept a part of it from speaking was in the old process.
+                self.mute_until = [self.now; SUBSYSTEMS.len()];
+            }
+            Action::Reboot { reason } => self.power_cycle(reason),
+            Action::Finish => self.finished = true,
+        }
+    }
+
+    fn announced(&mut self, announcement: &Announcement) {
+        match announcement {
+            Announcement::Quarantined { .. } => self.stats.quarantines += 1,
+            Announcement::RolledOut { .. } => self.stats.rollouts += 1,
+            Announcement::RollingBack { .. } => self.stats.rollbacks += 1,
+            Announcement::Healed { .. } => self.stats.healed += 1,
+            Announcement::Lost { .. } => self.stats.lost += 1,
+            Announcement::Failed { failure: Failure::HeartbeatLost, .. } => self.stats.silences += 1,
+            Announcement::Adopted { machines } => self.stats.adopted += *machines,
+            Announcement::SafeMode { .. } => self.stats.safe_modes += 1,
+            _ => {}
+        }
+        self.check_announcement(announcement);
+    }
+
+    pub(crate) fn place_of(&self, vm: Vm) -> Option<usize> {
+        let name = self.daemon.as_ref()?.core.name(vm.replica.workload)?;
+        NAMES.iter().position(|known| *known == name)
+    }
+
+    /// How the daemon of this life calls a machine.
+    pub(crate) fn vm(&self, key: Key) -> Option<Vm> {
+        let id = self.daemon.as_ref()?.core.id_of(NAMES[key.name])?;
+        Some(id.replica(Slot(key.slot)).run(Run(key.run)))
+    }
+}
