@@ -20,7 +20,9 @@
 
 pub mod anomaly;
 mod array;
+pub mod cause;
 pub mod forecast;
+pub mod health;
 mod number;
 pub mod pool;
 pub mod recovery;
@@ -28,9 +30,8 @@ mod ring;
 mod season;
 mod series;
 pub mod sizing;
-mod state;
+pub mod state;
 mod time;
 
 pub use series::{Observation, Series};
-pub use state::{StateFault, VERSION as STATE_VERSION};
 pub use time::{Cadence, DAY, Seconds, WEEK};

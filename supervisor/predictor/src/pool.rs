@@ -147,7 +147,6 @@ impl KeepAlive {
         }
     }
 
-    #[cfg(test)]
     fn is_sound(&self) -> bool {
         self.weights.iter().chain([&self.longer]).all(|weight| (0.0..=1e6).contains(weight))
             && (0.0..=1e7).contains(&self.worth)
@@ -195,6 +194,11 @@ impl<const CLONES: usize> Pool<CLONES> {
         if let Some(clone) = self.clones.get_mut(usize::from(in_use)) {
             clone.released = Some(now);
         }
+    }
+
+    /// Whether a restored pool can be believed.
+    pub(crate) fn is_sound(&self) -> bool {
+        self.clones.iter().all(|clone| clone.keep.is_sound())
     }
 
     /// Clones that rest and should be warm.

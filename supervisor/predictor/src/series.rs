@@ -6,10 +6,15 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    anomaly::{Detector, Finding},
+    anomaly::{Detector, Finding, Verdict},
     forecast::{Forecast, Forecaster},
+    health::Health,
+    number,
     time::{Cadence, Seconds},
 };
+
+/// Samples over which calls are counted.
+const CALL_SPAN: f32 = 2000.0;
 
 /// What a sample led to.
 #[must_use]
@@ -24,12 +29,20 @@ pub struct Observation<const H: usize> {
 pub struct Series<const H: usize> {
     forecaster: Forecaster<H>,
     detector: Detector,
+    /// The recent share of samples that were called.
+    calls: f32,
+    seen: u32,
 }
 
 impl<const H: usize> Series<H> {
     /// Forecasts so many samples ahead.
     pub fn new(cadence: Cadence, ahead: [u16; H]) -> Self {
-        Series { forecaster: Forecaster::new(cadence, ahead), detector: Detector::default() }
+        Series {
+            forecaster: Forecaster::new(cadence, ahead),
+            detector: Detector::default(),
+            calls: 0.0,
+            seen: 0,
+        }
     }
 
     /// With another ratio to a record that is worth a call.
@@ -41,7 +54,18 @@ impl<const H: usize> Series<H> {
     pub fn observe(&mut self, at: Seconds, value: f32) -> Observation<H> {
         let finding = self.detector.observe(self.forecaster.season(), at, value);
         self.forecaster.observe(at, value);
+        if let Some(finding) = finding {
+            let called = if finding.verdict == Verdict::Anomaly { 1.0 } else { 0.0 };
+            self.calls = number::blend(self.calls, called, self.seen, CALL_SPAN);
+            self.seen = self.seen.saturating_add(1);
+        }
         Observation { finding, forecasts: self.forecaster.forecasts() }
+    }
+
+    /// How far its models can be trusted now.
+    pub fn health(&self) -> Health {
+        let nearest = self.forecaster.forecast(0);
+        Health::of(nearest.as_ref(), self.calls, self.seen, self.forecaster.cadence())
     }
 
     pub fn forecaster(&self) -> &Forecaster<H> {
@@ -50,6 +74,6 @@ impl<const H: usize> Series<H> {
 
     /// Whether a restored series can be believed.
     pub(crate) fn is_sound(&self) -> bool {
-        self.forecaster.is_sound() && self.detector.is_sound()
+        self.forecaster.is_sound() && self.detector.is_sound() && (0.0..=1.0).contains(&self.calls)
     }
 }

@@ -1,6 +1,9 @@
 //! Whatever numbers and times come in, what comes out is finite.
 
-use hearth_predictor::{Cadence, Seconds, Series};
+use hearth_predictor::{
+    Cadence, Seconds, Series,
+    state::{self, Memory},
+};
 use proptest::prelude::*;
 
 fn any_sample() -> impl Strategy<Value = f32> {
@@ -39,8 +42,8 @@ proptest! {
                 prop_assert!((0.0..=1.0).contains(&forecast.share));
             }
         }
-        let mut buffer = [0; Series::<3>::LARGEST_STATE];
-        let saved = series.save(&mut buffer).expect("room");
-        prop_assert_eq!(Series::<3>::restore(saved).expect("what was lived through is sound"), series);
+        let mut buffer = [0; <Series<3> as Memory>::LARGEST];
+        let saved = state::save(&series, &mut buffer).expect("room");
+        prop_assert_eq!(state::restore::<Series<3>>(saved).expect("what was lived through is sound"), series);
     }
 }

@@ -12,6 +12,8 @@ use clap::{Parser, ValueEnum};
 use thiserror::Error;
 
 mod anomalies;
+mod causes;
+mod cost;
 mod dataset;
 mod dice;
 mod keep_alive;
@@ -48,6 +50,10 @@ enum Section {
     KeepAlive,
     /// Time to cure simulated faults.
     Recovery,
+    /// Who began it: faults injected into simulated boxes.
+    Cause,
+    /// Time and memory of a series.
+    Cost,
     /// Forecasts of a transformer's oil temperature.
     Transformer,
 }
@@ -91,6 +97,12 @@ fn run(options: &Options) -> Result<(), BenchError> {
     }
     if wanted(Section::Recovery) {
         recovery::run();
+    }
+    if wanted(Section::Cause) {
+        causes::run();
+    }
+    if wanted(Section::Cost) {
+        cost::run();
     }
     if wanted(Section::Transformer) {
         transformer::run(&dataset::read_csv(&options.data.join("load/ETTh1.csv"), 7)?);

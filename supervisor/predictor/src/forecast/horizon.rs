@@ -89,6 +89,7 @@ impl Horizon {
             leader: self.leader,
             share: self.share,
             error: error * scale,
+            recent_error: self.mixture.recent_error() * scale,
             last_error: last_error * scale,
             benched: self.benched,
         }

@@ -131,6 +131,11 @@ impl Mixture {
         (self.mixed_error, self.last_error)
     }
 
+    /// The recent mean error of the best expert, in units of the series' magnitude.
+    pub(crate) fn recent_error(&self) -> f32 {
+        self.errors.iter().copied().fold(f32::MAX, f32::min)
+    }
+
     pub(crate) fn is_sound(&self) -> bool {
         let known = [self.mixed_error, self.last_error];
         self.errors.iter().chain(&known).all(|error| (0.0..=ERROR_LIMIT).contains(error))

@@ -51,6 +51,8 @@ pub struct Forecast {
     /// How far off such forecasts are on average, and how far off the last value would be, in the unit of the series.
     pub error: f32,
     pub last_error: f32,
+    /// How far off the best of the experts was of late.
+    pub recent_error: f32,
     /// The mixture did worse than the last value for so long that the last value stands in for it.
     pub benched: bool,
 }

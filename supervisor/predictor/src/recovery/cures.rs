@@ -89,7 +89,7 @@ impl<const C: usize, const R: usize> Cures<C, R> {
     }
 
     /// Whether restored evidence can be believed.
-    pub fn is_sound(&self) -> bool {
+    pub(crate) fn is_sound(&self) -> bool {
         let sound = |evidence: &Evidence| {
             let counts = [evidence.cured, evidence.failed];
             counts.iter().all(|count| (0.0..=1e3).contains(count))

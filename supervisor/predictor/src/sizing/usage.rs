@@ -63,6 +63,16 @@ impl Usage {
         }
     }
 
+    /// Whether a restored histogram can be believed.
+    pub(crate) fn is_sound(&self) -> bool {
+        let weights = self.weights.iter().chain([&self.total, &self.newest]);
+        weights.into_iter().all(|weight| weight.is_finite() && *weight >= 0.0)
+            && self.half_life >= 1.0
+            && self.half_life.is_finite()
+            && self.first > 0.0
+            && self.first.is_finite()
+    }
+
     /// The upper edge of the bucket in which the quantile lies. `None` before the first sample.
     pub fn quantile(&self, share: f32) -> Option<f32> {
         if self.total <= 0.0 {
