@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    anomaly::{Detector, Finding, Verdict},
+    anomaly::{Detector, Finding, Settings, Verdict},
     forecast::{Forecast, Forecaster},
     health::Health,
     number,
@@ -45,14 +45,13 @@ impl<const H: usize> Series<H> {
         }
     }
 
-    /// With another ratio to a record that is worth a call.
-    #[must_use]
-    pub fn with_margin(self, margin: f32) -> Self {
-        Series { detector: Detector::with_margin(margin), ..self }
+    pub fn observe(&mut self, at: Seconds, value: f32) -> Observation<H> {
+        self.observe_with(&Settings::USUAL, at, value)
     }
 
-    pub fn observe(&mut self, at: Seconds, value: f32) -> Observation<H> {
-        let finding = self.detector.observe(self.forecaster.season(), at, value);
+    /// With a policy's settings of the detector.
+    pub fn observe_with(&mut self, settings: &Settings, at: Seconds, value: f32) -> Observation<H> {
+        let finding = self.detector.observe(settings, self.forecaster.season(), at, value);
         self.forecaster.observe(at, value);
         if let Some(finding) = finding {
             let called = if finding.verdict == Verdict::Anomaly { 1.0 } else { 0.0 };

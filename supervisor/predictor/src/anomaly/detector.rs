@@ -20,16 +20,52 @@ use crate::{number, season::Season, time::Seconds};
 
 /// Samples without a call at the start.
 const WARM_UP: u32 = 100;
-/// Ratio to the record from which on a sample is a call.
-pub const CALL: f32 = 1.045;
-/// Samples that the level and the deviation cover.
-const LEVEL_SPAN: f32 = 700.0;
-/// Samples that are "some" and "many".
+/// Samples that are "some".
 const SHORT_SPAN: f32 = 6.0;
-const LONG_SPAN: f32 = 40.0;
-/// Silence after a call: so many samples, and this share of all samples so far.
+/// Silence after a call has at least so many samples.
 const SILENCE: f32 = 10.0;
-const SILENCE_SHARE: f32 = 0.025;
+
+/// What a person may want to turn. All series of a box can share one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Settings {
+    /// Ratio to the record from which on a sample is a call.
+    pub margin: f32,
+    /// Samples that the level and the deviation cover.
+    pub level_span: f32,
+    /// Samples that are "many".
+    pub long_span: f32,
+    /// Added to both sides of a comparison with a record, in standard deviations: beyond a record of nearly nothing, a
+    /// little more than nothing is no news.
+    pub slack: f32,
+    /// Silence after a call, as a share of all samples so far.
+    pub silence: f32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings::USUAL
+    }
+}
+
+impl Settings {
+    pub const USUAL: Settings =
+        Settings { margin: 1.045, level_span: 700.0, long_span: 40.0, slack: 0.3, silence: 0.025 };
+
+    /// What is no number, or out of all bounds, is as usual.
+    fn tamed(&self) -> Settings {
+        let within = |value: f32, least: f32, most: f32, usual: f32| {
+            if (least..=most).contains(&value) { value } else { usual }
+        };
+        let usual = Settings::USUAL;
+        Settings {
+            margin: within(self.margin, 1.0, 1e3, usual.margin),
+            level_span: within(self.level_span, 1.0, 1e6, usual.level_span),
+            long_span: within(self.long_span, 1.0, 1e6, usual.long_span),
+            slack: within(self.slack, 0.0, 1e3, usual.slack),
+            silence: within(self.silence, 0.0, 1.0, usual.silence),
+        }
+    }
+}
 
 /// What a sample is.
 #[must_use]
@@ -71,7 +107,7 @@ pub struct Finding {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Detector {
+pub(crate) struct Detector {
     level: f32,
     variance: f32,
     short: f32,
@@ -81,18 +117,10 @@ pub struct Detector {
     seen: u32,
     /// Samples since the last call.
     since_call: u32,
-    margin: f32,
 }
 
 impl Default for Detector {
     fn default() -> Self {
-        Detector::with_margin(CALL)
-    }
-}
-
-impl Detector {
-    /// With another ratio than [`CALL`] to call at.
-    pub fn with_margin(margin: f32) -> Detector {
         Detector {
             level: 0.0,
             variance: 0.0,
@@ -102,13 +130,22 @@ impl Detector {
             records: Records::default(),
             seen: 0,
             since_call: u32::MAX,
-            margin: if margin.is_finite() { margin.max(1.0) } else { CALL },
         }
     }
+}
 
+impl Detector {
     /// Takes a sample in, before the season learns it. A sample that is no number is none.
-    pub(crate) fn observe(&mut self, season: &Season, at: Seconds, value: f32) -> Option<Finding> {
+    pub(crate) fn observe(
+        &mut self,
+        settings: &Settings,
+        season: &Season,
+        at: Seconds,
+        value: f32,
+    ) -> Option<Finding> {
         let value = number::tame(value)?;
+        let settings = settings.tamed();
+        let Settings { level_span, long_span, slack, .. } = settings;
         let root = number::signed_root(value);
         if self.seen == 0 {
             (self.level, self.short, self.long) = (root, root, root);
@@ -116,8 +153,8 @@ impl Detector {
         let usual = usual_at(season, at, root);
         let off_season = usual.map_or(root - self.short, |usual| root - usual);
         self.short = number::blend(self.short, root, self.seen, SHORT_SPAN);
-        self.long = number::blend(self.long, root, self.seen, LONG_SPAN);
-        self.long_off_season = number::blend(self.long_off_season, off_season, self.seen, LONG_SPAN);
+        self.long = number::blend(self.long, root, self.seen, long_span);
+        self.long_off_season = number::blend(self.long_off_season, off_season, self.seen, long_span);
         let distances: Distances = [
             root - self.level,
             self.level - root,
@@ -127,21 +164,21 @@ impl Detector {
             off_season.abs(),
             self.long_off_season.abs(),
         ];
-        let (kind, ratio) = self.records.take(&distances, libm::sqrtf(self.variance));
+        let (kind, ratio) = self.records.take(&distances, slack * libm::sqrtf(self.variance));
         let about = match kind {
             Kind::OffSeason | Kind::OffSeasonForLong => usual.unwrap_or(self.level),
             _ => self.level,
         };
         let reason = Reason { kind, value, usual: about * about.abs(), ratio };
-        let verdict = self.judge(ratio);
+        let verdict = self.judge(&settings, ratio);
         let away = root - self.level;
-        self.level += away * number::rate(self.seen, LEVEL_SPAN);
-        self.variance = number::blend(self.variance, away * away, self.seen, LEVEL_SPAN);
+        self.level += away * number::rate(self.seen, level_span);
+        self.variance = number::blend(self.variance, away * away, self.seen, level_span);
         self.seen = self.seen.saturating_add(1);
         Some(Finding { score: ratio / (1.0 + ratio), verdict, reason })
     }
 
-    fn judge(&mut self, ratio: f32) -> Verdict {
+    fn judge(&mut self, settings: &Settings, ratio: f32) -> Verdict {
         self.since_call = self.since_call.saturating_add(1);
         if self.seen < WARM_UP {
             return Verdict::Settling;
@@ -149,8 +186,8 @@ impl Detector {
         if ratio <= 1.0 {
             return Verdict::Normal;
         }
-        let silence = SILENCE + SILENCE_SHARE * number::real(self.seen);
-        if ratio <= self.margin || number::real(self.since_call) <= silence {
+        let silence = SILENCE + settings.silence * number::real(self.seen);
+        if ratio <= settings.margin || number::real(self.since_call) <= silence {
             return Verdict::Odd;
         }
         self.since_call = 0;
@@ -159,10 +196,7 @@ impl Detector {
 
     pub(crate) fn is_sound(&self) -> bool {
         let numbers = [self.level, self.variance, self.short, self.long, self.long_off_season];
-        numbers.iter().all(|number| number.is_finite())
-            && self.variance >= 0.0
-            && self.margin >= 1.0
-            && self.records.is_sound()
+        numbers.iter().all(|number| number.is_finite()) && self.variance >= 0.0 && self.records.is_sound()
     }
 }
 
@@ -200,7 +234,7 @@ mod tests {
         for (index, value) in samples.enumerate() {
             let index = number::count(index);
             let at = Seconds(u64::from(index) * 300);
-            if let Some(finding) = detector.observe(&season, at, value) {
+            if let Some(finding) = detector.observe(&Settings::USUAL, &season, at, value) {
                 findings.push((index, finding));
             }
             season.learn(at, value);
@@ -255,12 +289,26 @@ mod tests {
         let mut findings = Vec::new();
         for (index, value) in dirty.enumerate() {
             let at = Seconds(u64::try_from(index / 3).unwrap() * 300);
-            if let Some(finding) = detector.observe(&season, at, value) {
+            if let Some(finding) = detector.observe(&Settings::USUAL, &season, at, value) {
                 findings.push(finding);
                 season.learn(at, value);
             }
         }
         assert_eq!(findings, clean.into_iter().map(|finding| finding.1).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn settings_that_are_no_numbers_are_as_usual() {
+        let wild = Settings {
+            margin: f32::NAN,
+            level_span: 0.0,
+            long_span: f32::INFINITY,
+            slack: -1.0,
+            silence: f32::NAN,
+        };
+        assert_eq!(wild.tamed(), Settings::USUAL);
+        let other = Settings { margin: 2.0, level_span: 50.0, long_span: 10.0, slack: 1.0, silence: 0.0 };
+        assert_eq!(other.tamed(), other);
     }
 
     #[test]

@@ -13,10 +13,6 @@ use serde::{Deserialize, Serialize};
 const HALF_LIFE: f32 = 16_000.0;
 /// What one sample leaves of a record: 2^(-1/`HALF_LIFE`).
 const KEEP: f32 = 1.0 - core::f32::consts::LN_2 / HALF_LIFE;
-/// Added to both sides of the comparison, in standard deviations: beyond a record of nearly nothing, a little
-/// more than nothing is no news.
-const SLACK: f32 = 0.3;
-
 /// Further beyond a record is as good as this: a series that was always the same has a record of nothing.
 const MOST: f32 = 1e6;
 
@@ -72,9 +68,9 @@ pub(crate) type Distances = [f32; Kind::ALL.len()];
 pub(crate) struct Records(Distances);
 
 impl Records {
-    /// Takes a sample's distances in. Gives the kind that went furthest beyond its record, and its ratio to it.
-    pub(crate) fn take(&mut self, distances: &Distances, deviation: f32) -> (Kind, f32) {
-        let slack = deviation * SLACK + 1e-20;
+    /// Takes a sample's distances in; `slack` is added to both sides of the comparison. Gives the kind that went furthest beyond its record, and its ratio to it.
+    pub(crate) fn take(&mut self, distances: &Distances, slack: f32) -> (Kind, f32) {
+        let slack = slack + 1e-20;
         let mut furthest = (Kind::High, 0.0);
         for ((record, &distance), kind) in self.0.iter_mut().zip(distances).zip(Kind::ALL) {
             let ratio = ((distance + slack) / (*record + slack)).min(MOST);
@@ -98,12 +94,12 @@ mod tests {
     #[test]
     fn going_beyond_a_record_is_told_with_its_kind_and_only_once() {
         let mut records = Records::default();
-        records.take(&[4.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0], 1.0);
+        records.take(&[4.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0], 0.3);
         let beyond = [4.0, 2.0, 0.0, 0.0, 0.0, 0.0, 0.0];
-        let (kind, ratio) = records.take(&beyond, 1.0);
+        let (kind, ratio) = records.take(&beyond, 0.3);
         assert_eq!(kind, Kind::Low);
         assert!((ratio - 2.3 / 1.3).abs() < 1e-3, "{ratio}");
-        assert!(records.take(&beyond, 1.0).1 < 1.001);
+        assert!(records.take(&beyond, 0.3).1 < 1.001);
     }
 
     #[test]
