@@ -42,14 +42,33 @@ fn phase(seconds: u64, period: u32) -> u32 {
 
 /// The time between two samples of a series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u32", into = "u32")]
 pub struct Cadence {
     seconds: u32,
+    /// Kept, as it is asked for many times for each sample.
+    per_day: u32,
+}
+
+impl TryFrom<u32> for Cadence {
+    type Error = &'static str;
+
+    fn try_from(seconds: u32) -> Result<Self, Self::Error> {
+        let cadence = Cadence::every(seconds);
+        (cadence.seconds == seconds).then_some(cadence).ok_or("expected one second to one day")
+    }
+}
+
+impl From<Cadence> for u32 {
+    fn from(cadence: Cadence) -> u32 {
+        cadence.seconds
+    }
 }
 
 impl Cadence {
     /// From one second to one day; what is beyond is cut.
     pub fn every(seconds: u32) -> Cadence {
-        Cadence { seconds: seconds.clamp(1, DAY) }
+        let seconds = seconds.clamp(1, DAY);
+        Cadence { seconds, per_day: DAY.checked_div(seconds).unwrap_or(1) }
     }
 
     pub fn seconds(self) -> u32 {
@@ -63,7 +82,7 @@ impl Cadence {
 
     /// Samples in a day, at least one.
     pub(crate) fn per_day(self) -> u32 {
-        DAY.checked_div(self.seconds).unwrap_or(1).max(1)
+        self.per_day
     }
 
     /// Samples that should have come between two that came: none where time stood still or went back.
@@ -71,11 +90,6 @@ impl Cadence {
         let passed = later.0.saturating_sub(earlier.0);
         let half = u64::from(self.seconds / 2);
         passed.saturating_add(half).checked_div(u64::from(self.seconds)).unwrap_or(0).saturating_sub(1)
-    }
-
-    /// A restored value may be anything.
-    pub(crate) fn is_sound(self) -> bool {
-        (1..=DAY).contains(&self.seconds)
     }
 }
 
@@ -98,5 +112,7 @@ mod tests {
         assert_eq!(Cadence::every(0).seconds(), 1);
         assert_eq!(Cadence::every(u32::MAX).per_day(), 1);
         assert_eq!(Cadence::every(300).per_day(), 288);
+        assert_eq!(Cadence::try_from(300), Ok(Cadence::every(300)));
+        assert!(Cadence::try_from(0).is_err() && Cadence::try_from(DAY + 1).is_err());
     }
 }

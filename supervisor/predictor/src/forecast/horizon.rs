@@ -2,7 +2,7 @@
 //!
 //! Duty: make a forecast, keep it until its sample comes, learn from it. Not here: the models.
 //! Invariants: at most [`UNDER_WAY`] forecasts wait, however far ahead they look: of a longer distance only every
-//! second, third ... is kept for scoring; the regression learns from every sample.
+//! second, fourth ... is kept for scoring; the regression learns from every sample.
 
 use serde::{Deserialize, Serialize};
 
@@ -95,7 +95,9 @@ impl Horizon {
         }
     }
 
-    /// What the newest sample says about the forecast that was made for it.
+    /// What the newest sample says about the forecast that was made for it. Not inlined, nor is [`Horizon::predict`]: the
+    /// callers are generic, so they are compiled where they are used, for size, and would take the loops with them.
+    #[inline(never)]
     pub(crate) fn learn(&mut self, scene: &Scene, at: Seconds, actual: f32) {
         let ahead = u32::from(self.ahead);
         let Some(origin) = scene.ring.aged(ahead) else { return };
@@ -115,6 +117,7 @@ impl Horizon {
         self.benched = self.mixture.benched();
     }
 
+    #[inline(never)]
     pub(crate) fn predict(
         &mut self,
         scene: &Scene,
@@ -153,10 +156,9 @@ impl Horizon {
 
     /// Where the forecast made at a step waits, if it is one of those that do.
     fn slot(&self, step: u32) -> Option<usize> {
-        let stride = u32::from(self.ahead).div_ceil(number::count(UNDER_WAY));
-        let turn = step.checked_div(stride)?;
-        let kept = turn.saturating_mul(stride) == step;
-        kept.then(|| number::index(turn) % UNDER_WAY)
+        let stride = u32::from(self.ahead).div_ceil(number::count(UNDER_WAY)).next_power_of_two();
+        let kept = step.trailing_zeros() >= stride.trailing_zeros();
+        kept.then(|| number::index(step >> stride.trailing_zeros()) % UNDER_WAY)
     }
 
     pub(crate) fn forget_recent(&mut self) {

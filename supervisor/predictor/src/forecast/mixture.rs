@@ -1,7 +1,7 @@
 //! Who is believed, and how much.
 //!
 //! Duty: weigh experts by how wrong they were of late; bench the whole when it does worse than the last value.
-//! Not here: the experts. Invariants: weights are positive and add up to one; a bench is left only after doing
+//! Not here: the experts. Invariants: weights are not negative and add up to one; a bench is left only after doing
 //! better than the last value again, for as long as it took to get there.
 //!
 //! ```text
@@ -55,8 +55,6 @@ const RECENT: f32 = 60.0;
 const LONG: f32 = 2000.0;
 /// How fast belief falls with error: an expert whose error is a tenth above the best's counts a third of it.
 const SHARPNESS: f32 = 12.0;
-/// Weights below e to this count as this.
-const LEAST_EXPONENT: f32 = -60.0;
 /// Scores in a row that bench and unbench.
 const PATIENCE: u16 = 500;
 /// Worse and better, with a dead band between.
@@ -88,7 +86,7 @@ impl Mixture {
     pub(crate) fn mix(&self, opinions: &Opinions) -> Consensus {
         let best = self.errors.iter().copied().fold(f32::MAX, f32::min).max(1e-9);
         let sharpness = SHARPNESS / best;
-        let weights = self.errors.map(|error| libm::expf(((best - error) * sharpness).max(LEAST_EXPONENT)));
+        let weights = self.errors.map(|error| belief((error - best) * sharpness));
         let total: f32 = weights.iter().sum();
         let value =
             weights.iter().zip(opinions).map(|(weight, opinion)| weight * opinion).sum::<f32>() / total;
@@ -142,6 +140,15 @@ impl Mixture {
     }
 }
 
+/// e to the minus of what is not negative, nearly: (1 - x/64)^64 takes six products, and is nothing from 64 on.
+fn belief(behind: f32) -> f32 {
+    let mut power = (1.0 - behind.max(0.0) * (1.0 / 64.0)).max(0.0);
+    for _ in 0..6 {
+        power *= power;
+    }
+    power
+}
+
 /// Errors count as at most so many magnitudes: what is further out is as wrong as can be.
 const ERROR_LIMIT: f32 = 1e3;
 
@@ -175,6 +182,14 @@ mod tests {
             assert!(scores < 3000, "a bench must be left");
         }
         assert!(scores > PATIENCE, "{scores}");
+    }
+
+    #[test]
+    fn belief_falls_as_an_exponential_does() {
+        for behind in [-1.0f32, 0.0, 0.5, 1.0, 3.0] {
+            assert!((belief(behind) - (-behind.max(0.0)).exp()).abs() < 0.01);
+        }
+        assert_eq!((belief(64.0), belief(1e30), belief(f32::INFINITY)), (0.0, 0.0, 0.0));
     }
 
     #[test]

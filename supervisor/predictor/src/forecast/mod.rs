@@ -178,8 +178,7 @@ impl<const H: usize> Forecaster<H> {
 
     /// Whether a restored forecaster can be believed.
     pub(crate) fn is_sound(&self) -> bool {
-        self.cadence.is_sound()
-            && self.ring.is_sound()
+        self.ring.is_sound()
             && self.season.is_sound(self.cadence)
             && self.averages.is_sound()
             && self.trend.is_sound()

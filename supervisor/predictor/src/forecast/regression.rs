@@ -1,14 +1,14 @@
 //! Least squares that learn one sample at a time.
 //!
 //! Duty: weights for a fixed set of features, and how sure they are. Not here: what the features are.
-//! Invariants: the matrix stays symmetric to the last bit, as both halves are made of the same products; it is made
-//! anew when rounding took its definiteness, and it stops growing when nothing new comes in, so an idle series cannot
-//! blow it up.
+//! Invariants: the matrix is symmetric, as only one half of it is there; it is made anew when rounding took its
+//! definiteness, and it stops growing when nothing new comes in, so an idle series cannot blow it up.
 
 use serde::{Deserialize, Serialize};
 
 use super::features::{COUNT, Features};
-use crate::number;
+use crate::{array, number};
+
 /// Uncertainty of each weight at the start: small, so a few odd samples at the start do not make wild weights.
 const START: f32 = 0.1;
 /// What every sample leaves of the samples before: half is forgotten in 3500.
@@ -21,10 +21,17 @@ const LARGEST_SURPRISE: f32 = 6.0;
 const SETTLED: u32 = 200;
 const ERROR_SPAN: f32 = 3000.0;
 
+/// Cells on and right of a matrix' diagonal.
+const CELLS: usize = COUNT * (COUNT + 1) / 2;
+
+/// The right upper half of a symmetric matrix, row by row: each begins on the diagonal.
+type Half = [f32; CELLS];
+
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Regression {
     weights: Features,
-    uncertainty: [Features; COUNT],
+    #[serde(with = "array")]
+    uncertainty: Half,
     usual_error: f32,
     learnt: u32,
 }
@@ -46,13 +53,7 @@ impl Regression {
     }
 
     pub(crate) fn learn(&mut self, features: &Features, target: f32) {
-        // The matrix times the features. It is symmetric, so its rows are added up as columns: many sums at once.
-        let mut gain = [0.0; COUNT];
-        for (row, feature) in self.uncertainty.iter().zip(features) {
-            for (sum, cell) in gain.iter_mut().zip(row) {
-                *sum += cell * feature;
-            }
-        }
+        let gain = times(&self.uncertainty, features);
         let per_share = 1.0 / (1.0 + dot(&gain, features));
         let mut error = target - self.predict(features);
         if self.learnt > SETTLED {
@@ -77,31 +78,72 @@ impl Regression {
     fn shrink(&mut self, told: Features) {
         let mut total = 0.0;
         let mut definite = true;
-        for ((row, own), at) in self.uncertainty.iter_mut().zip(told).zip(0..) {
-            for (cell, other) in row.iter_mut().zip(told) {
-                *cell -= own * other;
-            }
-            let diagonal = row.get::<usize>(at).copied().unwrap_or(0.0);
-            definite &= diagonal > 0.0;
-            total += diagonal;
-        }
+        each_row(&mut self.uncertainty, |at, row| {
+            let own = told.get(at).copied().unwrap_or(0.0);
+            let left = row.first().map_or(0.0, |diagonal| diagonal - own * own);
+            definite &= left > 0.0;
+            total += left;
+        });
         if !definite || !total.is_finite() {
             self.uncertainty = diagonal();
-        } else if total < MOST_UNCERTAINTY {
-            for cell in self.uncertainty.as_flattened_mut() {
-                *cell *= 1.0 / KEEP;
-            }
+            return;
         }
+        let grown = if total < MOST_UNCERTAINTY { 1.0 / KEEP } else { 1.0 };
+        each_row(&mut self.uncertainty, |at, row| {
+            let from = told.get(at..).unwrap_or_default();
+            let own = from.first().copied().unwrap_or(0.0);
+            for (cell, other) in row.iter_mut().zip(from) {
+                *cell = (*cell - own * other) * grown;
+            }
+        });
     }
 
     pub(crate) fn is_sound(&self) -> bool {
         self.usual_error.is_finite()
-            && self.weights.iter().chain(self.uncertainty.as_flattened()).all(|number| number.abs() <= 1e12)
+            && self.weights.iter().chain(&self.uncertainty).all(|number| number.abs() <= 1e12)
     }
 }
 
-fn diagonal() -> [Features; COUNT] {
-    core::array::from_fn(|row| core::array::from_fn(|column| if row == column { START } else { 0.0 }))
+fn each_row(half: &mut Half, mut work: impl FnMut(usize, &mut [f32])) {
+    let mut rest = half.as_mut_slice();
+    for at in 0..COUNT {
+        let Some((row, below)) = rest.split_at_mut_checked(COUNT.saturating_sub(at)) else { return };
+        work(at, row);
+        rest = below;
+    }
+}
+
+/// The whole matrix times the features: a cell counts for its own row and, as its mirror image, for another.
+fn times(half: &Half, features: &Features) -> Features {
+    let mut product = [0.0; COUNT];
+    let mut rest = half.as_slice();
+    for at in 0..COUNT {
+        let Some((row, below)) = rest.split_at_checked(COUNT.saturating_sub(at)) else { break };
+        rest = below;
+        let (Some(sums), Some([own, others @ ..])) = (product.get_mut(at..), features.get(at..)) else {
+            break;
+        };
+        let (Some((sum, sums)), Some((diagonal, row))) = (sums.split_first_mut(), row.split_first()) else {
+            break;
+        };
+        let mut mine = *sum + diagonal * own;
+        for ((cell, other), theirs) in row.iter().zip(others).zip(sums) {
+            mine += cell * other;
+            *theirs += cell * own;
+        }
+        *sum = mine;
+    }
+    product
+}
+
+fn diagonal() -> Half {
+    let mut half = [0.0; CELLS];
+    each_row(&mut half, |_, row| {
+        if let Some(diagonal) = row.first_mut() {
+            *diagonal = START;
+        }
+    });
+    half
 }
 
 const _: () = assert!(COUNT.is_multiple_of(2));
@@ -142,17 +184,17 @@ mod tests {
     }
 
     #[test]
-    fn the_matrix_stays_symmetric_to_the_last_bit() {
-        let mut regression = Regression::default();
+    fn half_a_matrix_multiplies_like_the_whole() {
         let mut state = 11;
-        for _ in 0..3000 {
-            let features: Features = core::array::from_fn(|_| 6.0 * noise(&mut state));
-            regression.learn(&features, noise(&mut state));
-        }
-        for (row, cells) in regression.uncertainty.iter().enumerate() {
-            for (column, cell) in cells.iter().enumerate() {
-                assert_eq!(cell.to_bits(), regression.uncertainty[column][row].to_bits());
-            }
+        let half: Half = core::array::from_fn(|_| noise(&mut state));
+        let features: Features = core::array::from_fn(|_| noise(&mut state));
+        let cell = |row: usize, column: usize| {
+            let (row, column) = (row.min(column), row.max(column));
+            half[(0..row).map(|above| COUNT - above).sum::<usize>() + column - row]
+        };
+        for (row, product) in times(&half, &features).into_iter().enumerate() {
+            let whole: f32 = (0..COUNT).map(|column| cell(row, column) * features[column]).sum();
+            assert!((product - whole).abs() < 1e-5, "row {row}: {product} should be {whole}");
         }
     }
 
@@ -165,9 +207,7 @@ mod tests {
             regression.learn(&features, 0.0);
         }
         assert!(regression.is_sound());
-        assert!(
-            regression.uncertainty.as_flattened().iter().all(|cell| cell.abs() <= 2.0 * MOST_UNCERTAINTY)
-        );
+        assert!(regression.uncertainty.iter().all(|cell| cell.abs() <= 2.0 * MOST_UNCERTAINTY));
     }
 
     #[test]
