@@ -23,6 +23,8 @@ mod array;
 pub mod cause;
 pub mod forecast;
 pub mod health;
+#[cfg(any(feature = "lstm", feature = "attention"))]
+pub mod neural;
 mod number;
 pub mod pool;
 pub mod recovery;

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use hearth_predictor::Seconds;
+use hearth_predictor::{Seconds, neural::WeightsFault};
 use thiserror::Error;
 
 #[derive(Debug, Error)]
@@ -17,6 +17,10 @@ pub(crate) enum DataError {
     Read { path: PathBuf, source: io::Error },
     #[error("{}:{line}: expected {expected}", path.display())]
     Row { path: PathBuf, line: usize, expected: &'static str },
+    #[error("{}", path.display())]
+    Weights { path: PathBuf, source: WeightsFault },
+    #[error("cannot write {}", path.display())]
+    Write { path: PathBuf, source: io::Error },
     #[error("{}: {text:?} is no series in that folder, or its windows lie outside of it", path.display())]
     Window { path: PathBuf, text: String },
 }

@@ -6,9 +6,15 @@
 
 #![forbid(unsafe_code)]
 
-use std::{error::Error, path::PathBuf, process::ExitCode};
+use std::{
+    error::Error,
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::{Parser, ValueEnum};
+use hearth_predictor::neural::{Attention, Lstm};
 use thiserror::Error;
 
 mod anomalies;
@@ -20,8 +26,10 @@ mod keep_alive;
 mod load;
 mod nab;
 mod recovery;
+mod rivals;
 mod scaling;
 mod table;
+mod training;
 mod transformer;
 
 #[derive(Debug, Parser)]
@@ -33,6 +41,12 @@ struct Options {
     /// A trace of uses for the keep-alive section, lines of SECONDS,WORKLOAD; may be repeated.
     #[arg(long = "trace", value_name = "FILE")]
     traces: Vec<PathBuf>,
+    /// A folder of weights for the networks, instead of training them now: five minutes less.
+    #[arg(long, value_name = "DIR", conflicts_with = "train")]
+    weights: Option<PathBuf>,
+    /// Only train the networks, and write their weights into this folder.
+    #[arg(long, value_name = "DIR")]
+    train: Option<PathBuf>,
     /// Run only this section; may be repeated.
     #[arg(long, value_name = "SECTION")]
     only: Vec<Section>,
@@ -44,6 +58,8 @@ enum Section {
     Anomaly,
     /// Forecasts of requests per minute.
     Load,
+    /// The same beside trained networks and a library.
+    Rivals,
     /// Replicas for the web site's requests in a simulated queue.
     Sizing,
     /// Cold starts against memory held for nothing.
@@ -80,13 +96,40 @@ fn main() -> ExitCode {
     }
 }
 
+fn tasks(options: &Options) -> Result<Vec<rivals::Task>, BenchError> {
+    let minutes = dataset::read_csv(&options.data.join("load/wc98_per_minute.csv"), 1)?;
+    let hours = dataset::read_csv(&options.data.join("load/ETTh1.csv"), 7)?;
+    Ok(rivals::tasks(&minutes, &hours))
+}
+
+fn train(options: &Options, folder: &Path) -> Result<(), BenchError> {
+    for task in &tasks(options)? {
+        let files = [
+            (rivals::path_of::<Lstm>(folder, task), rivals::train::<Lstm>(task)),
+            (rivals::path_of::<Attention>(folder, task), rivals::train::<Attention>(task)),
+        ];
+        for (path, bytes) in files {
+            fs::write(&path, bytes)
+                .map_err(|source| dataset::DataError::Write { path: path.clone(), source })?;
+            println!("{}", path.display());
+        }
+    }
+    Ok(())
+}
+
 fn run(options: &Options) -> Result<(), BenchError> {
+    if let Some(folder) = &options.train {
+        return train(options, folder);
+    }
     let wanted = |section| options.only.is_empty() || options.only.contains(&section);
     if wanted(Section::Anomaly) {
         anomalies::run(&dataset::read_labelled(&options.data.join("anomaly"))?);
     }
     if wanted(Section::Load) {
         load::run(&dataset::read_csv(&options.data.join("load/wc98_per_minute.csv"), 1)?);
+    }
+    if wanted(Section::Rivals) {
+        rivals::run(&tasks(options)?, options.weights.as_deref())?;
     }
     if wanted(Section::Sizing) {
         scaling::run(&dataset::read_csv(&options.data.join("load/wc98_per_minute.csv"), 1)?);

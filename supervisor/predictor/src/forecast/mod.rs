@@ -36,6 +36,24 @@ const MAGNITUDE_SPAN: f32 = 100.0;
 /// What a series of nothing but zeros is measured in.
 const LEAST_MAGNITUDE: f32 = 1e-20;
 
+/// Whatever forecasts one series at several distances.
+pub trait Foresees {
+    /// Takes a sample in.
+    fn observe(&mut self, at: Seconds, value: f32);
+    /// What is expected at one of its distances. `None` before the first sample.
+    fn expected(&self, which: usize) -> Option<f32>;
+}
+
+impl<const H: usize> Foresees for Forecaster<H> {
+    fn observe(&mut self, at: Seconds, value: f32) {
+        Forecaster::observe(self, at, value);
+    }
+
+    fn expected(&self, which: usize) -> Option<f32> {
+        self.forecast(which).map(|forecast| forecast.expected)
+    }
+}
+
 /// What one distance looks like from now.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Forecast {
