@@ -41,7 +41,7 @@ struct Options {
     /// A trace of uses for the keep-alive section, lines of SECONDS,WORKLOAD; may be repeated.
     #[arg(long = "trace", value_name = "FILE")]
     traces: Vec<PathBuf>,
-    /// A folder of weights for the networks, instead of training them now: five minutes less.
+    /// A folder of weights for the networks, instead of training them now.
     #[arg(long, value_name = "DIR", conflicts_with = "train")]
     weights: Option<PathBuf>,
     /// Only train the networks, and write their weights into this folder.
