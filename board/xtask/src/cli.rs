@@ -177,6 +177,9 @@ pub(crate) struct Test {
     /// With `sim`: this seed alone, and what led to the trouble if there is one.
     #[arg(long, requires = "filter")]
     pub(crate) seed: Option<u64>,
+    /// With `sim`: how many hours each seed lives through.
+    #[arg(long, value_name = "N", requires = "filter")]
+    pub(crate) hours: Option<u64>,
 }
 
 #[derive(Debug, Subcommand)]

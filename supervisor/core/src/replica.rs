@@ -12,11 +12,11 @@ use serde::{Deserialize, Serialize};
 use crate::action::{Hold, StartHow};
 use crate::id::{Run, Slot};
 use crate::incident::Incident;
-use crate::lifecycle::{Health, Lifecycle, Means};
+use crate::lifecycle::{End, Health, Lifecycle, Means};
 use crate::moment::Moment;
 use crate::probe::{Check, ProbeSpec, Probing, Role};
 use crate::rollout::Tally;
-use crate::spec::Build;
+use crate::spec::{Build, Needs};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Replica {
@@ -48,6 +48,7 @@ pub(crate) struct Replica {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Ghost {
     pub(crate) run: Run,
+    pub(crate) needs: Needs,
     pub(crate) means: Means,
     /// None: it outlived a kill and is only waited for.
     pub(crate) deadline: Option<Moment>,
@@ -83,6 +84,11 @@ impl Replica {
     /// Nothing holds its slot any more.
     pub(crate) fn is_vacant(&self) -> bool {
         !self.lifecycle.is_taken() && self.ghosts.is_empty()
+    }
+
+    /// It ended, and is not begun again by itself.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.lifecycle, Lifecycle::Ended(End::Done | End::Failed(_)))
     }
 
     /// The strongest polite means there is.

@@ -5,7 +5,7 @@ mod bench;
 use bench::*;
 use hearth_core::{
     Action, Announcement, Capacity, Cause, ConfigFault, Event, Hold, Kind, Level, Lifecycle, Needs, Order,
-    Place, Request, Resource, Said, Slot, Spec, VmEnd,
+    Place, Request, Resource, Said, Slot, Spec, VmEnd, WorkloadEnd,
 };
 
 fn needs(name: &str, on: &[&str]) -> Spec {
@@ -195,4 +195,21 @@ fn an_explanation_tells_what_is_waited_for_and_what_came_before() {
     assert!(matches!(failed.transitions[2].why, Cause::Healing(_)));
     assert_eq!(failed.replicas[0].next, bench.state.next_deadline());
     assert!(matches!(failed.replicas[0].lifecycle, Lifecycle::BackingOff { .. }));
+}
+
+#[test]
+fn a_job_that_is_done_is_not_done_again_because_what_it_requires_went_and_came_back() {
+    let needs = Spec { requires: vec!["base".into()], ..job("migrate", &[]) };
+    let mut bench = Bench::new(&[service("base", &[]), needs]);
+    let _ = bench.up();
+    let _ = bench.runs(0, 1);
+    let _ = bench.runs(1, 1);
+    let _ = bench.workload_ended(1, 1, WorkloadEnd::Code(0));
+    let _ = bench.vm_ended(1, 1, VmEnd::PoweredOff);
+    let _ = bench.step(Event::Ask(Request::Stop(id(0))));
+    let _ = bench.vm_ended(0, 1, VmEnd::PoweredOff);
+    assert!(bench.state.explain(id(1)).is_some_and(|explained| explained.orphaned));
+    let _ = bench.step(Event::Ask(Request::Start(id(0))));
+    assert_eq!(starts(&bench.runs(0, 2)), []);
+    assert_eq!(bench.lifecycle(1).place(), Place::Done);
 }

@@ -269,3 +269,20 @@ fn with_nothing_cheaper_left_the_version_before_comes_back() {
     assert!(told.contains(&say(back)), "{told:?}");
     assert!(told.contains(&start_of(vm(0, run + 1), 1, StartHow::Cold)), "{told:?}");
 }
+
+#[test]
+fn a_version_that_fails_on_trial_after_another_was_offered_does_not_quarantine_that_one() {
+    let mut spec = service("web", &[]);
+    spec.restart.budget = 1;
+    let mut bench = Bench::new(&[spec.clone()]);
+    let _ = bench.up();
+    let _ = bench.vm_ended(0, 1, VmEnd::Panicked);
+    let _ = bench.next();
+    let _ = bench.vm_ended(0, 2, VmEnd::Panicked);
+    assert!(matches!(bench.state.breaker(id(0)), Some(Breaker::Open { .. })));
+    let _ = bench.step(Event::Ask(Request::Retry(id(0))));
+    spec.build = build(2);
+    let _ = bench.configure(&[spec]);
+    let told = bench.vm_ended(0, 3, VmEnd::Panicked);
+    assert!(told.contains(&start_of(vm(0, 4), 2, StartHow::Cold)), "{told:?}");
+}

@@ -243,3 +243,20 @@ fn a_stop_before_all_was_found_stops_what_is_found() {
     let told = bench.say(id(0).replica(Slot::FIRST).run(Run(3)), Said::Ended(VmEnd::StoppedByHost));
     assert_eq!(told, [say(Announcement::Stopped), Action::Finish]);
 }
+
+#[test]
+fn a_job_that_was_done_before_a_reboot_is_not_taken_for_done_by_the_second_daemon_after_it() {
+    let mut bench = Bench::new(&[job("migrate", &[])]);
+    let _ = bench.up();
+    let _ = bench.runs(0, 1);
+    let _ = bench.workload_ended(0, 1, WorkloadEnd::Code(0));
+    let _ = bench.vm_ended(0, 1, VmEnd::PoweredOff);
+    let done = |bench: &Bench| bench.records.iter().any(|record| record.durable.done.has(Slot::FIRST));
+    assert!(done(&bench));
+    bench.state = State::new(8);
+    let _ = bench.up();
+    assert!(!done(&bench), "the record of another boot is replaced");
+    bench.state = State::new(9);
+    let _ = bench.begin(Boot::default());
+    assert_eq!(starts(&bench.step(Event::Surveyed)).len(), 1);
+}

@@ -67,11 +67,14 @@ pub struct Stats {
     pub rollbacks: u64,
     pub lost: u64,
     pub safe_modes: u64,
+    pub twins: u64,
+    pub regrets: u64,
+    pub power_cuts: u64,
 }
 
 impl Stats {
     /// Each figure with its name.
-    pub fn figures(&self) -> [(&'static str, u64); 21] {
+    pub fn figures(&self) -> [(&'static str, u64); 24] {
         let count = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
         [
             ("steps", self.steps),
@@ -95,6 +98,9 @@ impl Stats {
             ("rollbacks", self.rollbacks),
             ("lost machines", self.lost),
             ("safe modes", self.safe_modes),
+            ("machines found twice", self.twins),
+            ("second thoughts", self.regrets),
+            ("power cuts", self.power_cuts),
         ]
     }
 
@@ -120,6 +126,9 @@ impl Stats {
         self.rollbacks += other.rollbacks;
         self.lost += other.lost;
         self.safe_modes += other.safe_modes;
+        self.twins += other.twins;
+        self.regrets += other.regrets;
+        self.power_cuts += other.power_cuts;
     }
 }
 
@@ -133,7 +142,7 @@ pub fn run(seed: u64, hours: u64) -> Result<Stats, Box<Found>> {
 
 /// Likewise, with a core that is wrong in some way.
 pub fn run_with(seed: u64, hours: u64, tamper: Tamper) -> Result<Stats, Box<Found>> {
-    let mut world = World::new(seed, tamper);
+    let mut world = World::new(seed, hours, tamper);
     let end = Moment::START.after(Duration::from_secs(3600 * hours));
     world.run(end)?;
     world.season = Season::Mended;

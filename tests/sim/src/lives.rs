@@ -10,7 +10,7 @@ use std::time::Duration;
 use hearth_core::{Boot, BootReason, Event, Found as FoundVm, Request, Run, Slot, WorkloadId};
 
 use crate::daemon::Daemon;
-use crate::guest::Key;
+use crate::guest::{Guest, Key, Stage};
 use crate::queue::{Doing, Thing};
 use crate::wishes::NAMES;
 use crate::world::World;
@@ -32,6 +32,7 @@ impl World {
         self.inbox.clear();
         for guest in self.guests.values_mut() {
             guest.connected = false;
+            guest.traffic = false;
         }
         self.checks.life_ended();
         // Its last write may not have got to the disk.
@@ -87,6 +88,9 @@ impl World {
                 .collect();
             self.trace(|| format!("ids: {}", names.join(" ")));
         }
+        if self.is_stormy() && self.chance.percent(5) {
+            self.twin();
+        }
         let there: Vec<Key> = self.guests.keys().copied().collect();
         for key in there {
             let Some(build) = self.guests.get(&key).map(|guest| guest.build) else { continue };
@@ -101,6 +105,19 @@ impl World {
             self.demand(place);
         }
         self.feed(Event::Surveyed);
+    }
+
+    /// A machine that should be gone, and is there beside the one that followed it.
+    fn twin(&mut self) {
+        let keys: Vec<Key> = self.guests.keys().copied().filter(|key| key.run > 1).collect();
+        let Some(key) = self.chance.pick(&keys).copied() else { return };
+        let older = Key { run: key.run - 1, ..key };
+        let known = self.guests.contains_key(&older);
+        let Some(guest) = self.guests.get(&key).filter(|_| !known) else { return };
+        let twin = Guest { key: older, stage: Stage::Hung, stuck: true, misheard: true, ..guest.clone() };
+        self.guests.insert(older, twin);
+        self.stats.twins += 1;
+        self.trace(|| format!("{}.{} run {} is there as well", NAMES[key.name], key.slot, older.run));
     }
 
     /// What people asked of an earlier daemon is what the store still says of it.

@@ -28,10 +28,18 @@ pub(crate) enum Thing {
         reason: Option<BootReason>,
     },
     Thaws,
+    PowerFails {
+        cuts: u8,
+    },
     /// Something may go wrong.
     Weather,
     /// The person may do something.
     Edit,
+    /// The person did not mean it.
+    Regret {
+        place: usize,
+        replicas: Option<u16>,
+    },
     NextSeason,
 }
 

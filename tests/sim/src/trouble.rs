@@ -28,6 +28,14 @@ pub enum Trouble {
     TimerLeftDue,
     #[error("room: machines take {mib} MiB of {promised} MiB")]
     Overbooked { mib: u64, promised: u32 },
+    #[error("room: machines take {milli} thousandths of a processor of {promised}")]
+    OverbookedCpu { milli: u64, promised: u32 },
+    #[error("order: {name} is started, and {on} does not serve")]
+    StartedTooEarly { name: String, on: String },
+    #[error("order: {name} is stopped before {dependent}, which needs it")]
+    StoppedTooEarly { name: String, dependent: String },
+    #[error("traffic: {replica} is {}ready, and its traffic is the other way", if *ready { "" } else { "not " })]
+    Traffic { replica: String, ready: bool },
     #[error("stop: the box does not come down: {left} machines left")]
     DoesNotStop { left: usize },
     #[error("order: {what}")]
@@ -36,9 +44,10 @@ pub enum Trouble {
 
 /// A trouble, where and when it was found, and what led to it.
 #[derive(Clone, Debug, Error)]
-#[error("seed {seed}, {:.1} s: {trouble}\n  replay: cargo xtask test sim --seed {seed}", at.as_millis() as f64 / 1000.0)]
+#[error("seed {seed}, {:.1} s: {trouble}\n  replay: cargo xtask test sim --seed {seed} --hours {hours}", at.as_millis() as f64 / 1000.0)]
 pub struct Found {
     pub seed: u64,
+    pub hours: u64,
     pub at: Moment,
     pub trouble: Trouble,
     /// The last words and actions, oldest first.

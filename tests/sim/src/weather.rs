@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use hearth_core::{Config, Event, Kind, Level, Request, Resource, VmEnd};
+use hearth_core::{BootReason, Config, Event, Kind, Level, Request, Resource, VmEnd};
 
 use crate::guest::{Guest, Key, Sickness, Stage};
 use crate::queue::{Doing, Thing};
@@ -125,8 +125,10 @@ impl World {
                 self.hear(Event::Configured(Box::new(config)));
             }
             65..=69 => {
+                let before = self.person.wishes.scale[place];
                 self.person.wishes.stopped[place] = true;
                 self.ask(place, Request::Stop);
+                self.perhaps_regret(place, before);
             }
             70..=76 => {
                 self.person.wishes.stopped[place] = false;
@@ -136,9 +138,11 @@ impl World {
             82..=86 => self.ask(place, Request::Retry),
             87..=88 => self.ask(place, Request::UndoRollout),
             89..=93 => {
+                let before = self.person.wishes.scale[place];
                 let replicas = if self.chance.percent(30) { None } else { Some(self.few(3)) };
                 self.person.wishes.scale[place] = replicas;
                 self.ask(place, |workload| Request::Scale { workload, replicas });
+                self.perhaps_regret(place, before);
             }
             94..=97 => {
                 self.person.wishes.demand[place] = self.few(3);
@@ -151,6 +155,25 @@ impl World {
             98 => self.hear(Event::Ask(Request::LeaveSafeMode)),
             _ => self.hear(Event::Ask(Request::ReExec)),
         }
+    }
+
+    /// A person who takes a wish back while machines are still on their way out for it.
+    fn perhaps_regret(&mut self, place: usize, replicas: Option<u16>) {
+        if self.chance.percent(40) {
+            let after = self.chance.millis(1, 4_000);
+            self.plan(after, Thing::Regret { place, replicas });
+        }
+    }
+
+    pub(crate) fn person_regrets(&mut self, place: usize, replicas: Option<u16>) {
+        if !self.is_stormy() {
+            return;
+        }
+        self.stats.regrets += 1;
+        self.person.wishes.stopped[place] = false;
+        self.ask(place, Request::Start);
+        self.person.wishes.scale[place] = replicas;
+        self.ask(place, |workload| Request::Scale { workload, replicas });
     }
 
     fn few(&mut self, most: u64) -> u16 {
@@ -205,8 +228,24 @@ impl World {
                     self.hear(Event::Logged { workload, bytes });
                 }
             }
+            80 if self.chance.percent(40) => {
+                let cuts = u8::try_from(self.chance.between(1, 4)).unwrap_or(1);
+                self.power_fails(cuts);
+            }
             _ => self.snapshot_taken(),
         }
+    }
+
+    /// And once more while the box comes up, perhaps.
+    pub(crate) fn power_fails(&mut self, cuts: u8) {
+        if cuts == 0 || !self.is_stormy() {
+            return;
+        }
+        self.trace(|| "the power fails".to_owned());
+        self.stats.power_cuts += 1;
+        self.power_cycle(BootReason::PowerOn);
+        let again = self.chance.millis(25_000, 200_000);
+        self.plan(again, Thing::PowerFails { cuts: cuts - 1 });
     }
 
     fn some_guest(&mut self) -> Option<Key> {

@@ -183,11 +183,15 @@ impl Person {
                 }
             }
             _ => {
-                let percent = chance.between(60, 130);
+                let percent = chance.between(15, 130);
                 self.make_room();
                 let capacity = &mut self.wishes.config.device.capacity;
-                capacity.memory_mib =
-                    u32::try_from(u64::from(capacity.memory_mib) * percent / 100).unwrap_or(u32::MAX);
+                let part = |all: u32| u32::try_from(u64::from(all) * percent / 100).unwrap_or(u32::MAX);
+                if chance.percent(70) {
+                    capacity.memory_mib = part(capacity.memory_mib);
+                } else {
+                    capacity.cpu_milli = part(capacity.cpu_milli);
+                }
             }
         }
     }
@@ -246,7 +250,8 @@ impl Person {
             .sum();
         self.wishes.config.device.capacity = Capacity {
             memory_mib: mib.max(256),
-            cpu_milli: 1_000_000,
+            // Each machine takes half of one, and as much memory as that at most.
+            cpu_milli: mib.max(256) / 256 * 500,
             memory_percent: 100,
             cpu_percent: 100,
         };

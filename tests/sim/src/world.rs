@@ -29,6 +29,7 @@ const TRACE: usize = 400;
 #[derive(Debug)]
 pub(crate) struct World {
     pub(crate) seed: u64,
+    hours: u64,
     pub(crate) chance: Chance,
     pub(crate) now: Moment,
     queue: Queue,
@@ -59,11 +60,12 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, tamper: Tamper) -> World {
+    pub(crate) fn new(seed: u64, hours: u64, tamper: Tamper) -> World {
         let mut chance = Chance::new(seed);
         let person = Person::new(&mut chance);
         let mut world = World {
             seed,
+            hours,
             chance,
             now: Moment::START,
             queue: Queue::default(),
@@ -128,7 +130,7 @@ impl World {
             self.turn();
             if let Some(trouble) = self.trouble.take() {
                 let trace = self.trace.drain(..).collect();
-                return Err(Found { seed: self.seed, at: self.now, trouble, trace });
+                return Err(Found { seed: self.seed, hours: self.hours, at: self.now, trouble, trace });
             }
         }
         Ok(())
@@ -175,8 +177,10 @@ impl World {
             }
             Thing::DaemonBegins { reason } => self.daemon_begins(reason),
             Thing::Thaws => self.thaw(),
+            Thing::PowerFails { cuts } => self.power_fails(cuts),
             Thing::Weather => self.weather(),
             Thing::Edit => self.person_acts(),
+            Thing::Regret { place, replicas } => self.person_regrets(place, replicas),
             Thing::NextSeason => self.next_season(),
         }
     }
@@ -214,16 +218,23 @@ impl World {
         self.stats.steps += 1;
         let actions = self.tamper.change(actions, &mut self.chance);
         let mut actions = actions.into_iter();
-        while let Some(action) = actions.next() {
-            self.carry_out(action);
-            let lives = self.daemon.as_ref().is_some_and(|daemon| daemon.life == life);
-            if lives && self.season == Season::Storm && self.chance.in_million(400) {
-                self.trace(|| format!("the daemon dies with {} actions left", actions.len()));
+        let acted = actions.len() > 0;
+        loop {
+            // Before the first action, between any two, and after the last.
+            let left = actions.len();
+            if acted && self.season == Season::Storm && self.chance.in_million(400) {
+                self.trace(|| format!("the daemon dies with {left} actions left"));
                 self.daemon_dies(Duration::from_millis(500));
+                return;
             }
+            let Some(action) = actions.next() else { break };
+            self.carry_out(action);
             if self.daemon.as_ref().is_none_or(|daemon| daemon.life != life) {
                 return;
             }
+        }
+        if acted {
+            self.check_traffic();
         }
         self.check_step();
     }

@@ -41,7 +41,7 @@ const SIMULATION: (&str, &str) = ("sim", "hearth-sim");
 pub(crate) enum TestError {
     #[error(transparent)]
     Command(#[from] CommandError),
-    #[error("--seeds and --seed are for the simulation: expected the filter \"sim\", found \"{0}\"")]
+    #[error("--seeds, --seed and --hours are for the simulation: expected the filter \"sim\", found \"{0}\"")]
     NotSimulated(String),
     #[error("the simulation cannot be started")]
     Simulation(#[source] io::Error),
@@ -92,7 +92,7 @@ pub(crate) fn run(shop: &Workshop, options: &cli::Test) -> Result<ExitCode, Test
     let filter = options.filter.as_deref();
     match filter {
         Some(filter) if filter == SIMULATION.0 => return simulate(shop, options),
-        Some(other) if options.seeds.is_some() || options.seed.is_some() => {
+        Some(other) if [options.seeds, options.seed, options.hours].iter().any(Option::is_some) => {
             return Err(TestError::NotSimulated(other.to_owned()));
         }
         _ => {}
@@ -146,6 +146,7 @@ fn simulate(shop: &Workshop, options: &cli::Test) -> Result<ExitCode, TestError>
         (None, Some(seeds)) => command.arg("--seeds").arg(seeds.to_string()),
         (None, None) => &mut command,
     };
+    command.args(options.hours.iter().flat_map(|hours| ["--hours".to_owned(), hours.to_string()]));
     let status = command.status().map_err(TestError::Simulation)?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -29,7 +29,7 @@ use crate::deadlines::STALL;
 use crate::dice::Dice;
 use crate::event::Event;
 use crate::explain::{Explanation, explain};
-use crate::id::{ReplicaId, WorkloadId};
+use crate::id::{ReplicaId, Run, WorkloadId};
 use crate::lifecycle::Lifecycle;
 use crate::moment::Moment;
 use crate::policy::{FixedLadder, RecoveryPolicy};
@@ -162,6 +162,11 @@ impl State {
 
     pub fn lifecycle(&self, id: ReplicaId) -> Option<&Lifecycle> {
         Some(&self.workload(id.workload)?.replica(id.slot)?.lifecycle)
+    }
+
+    /// Of a replica's machine, or its last one.
+    pub fn run(&self, id: ReplicaId) -> Option<Run> {
+        Some(self.workload(id.workload)?.replica(id.slot)?.run)
     }
 
     /// Whether restarts of a workload are cut off.

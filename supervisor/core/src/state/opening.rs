@@ -10,7 +10,7 @@
 
 use alloc::vec::Vec;
 
-use crate::action::Announcement;
+use crate::action::{Action, Announcement};
 use crate::boot::{Boot, Phase, Settling};
 use crate::breaker::Breaker;
 use crate::budget::Restarts;
@@ -42,7 +42,11 @@ impl State {
         self.records = records;
         if boot.first_daemon {
             // Their moments are those of another boot, and jobs are done once for each boot.
-            self.device_record = DeviceRecord { tried: Tried::default(), healed: None };
+            let of_this_boot = DeviceRecord { tried: Tried::default(), healed: None };
+            if self.device_record != of_this_boot {
+                turn.actions.push(Action::RememberDevice(of_this_boot));
+            }
+            self.device_record = of_this_boot;
             for record in &mut self.records {
                 record.restarts = Restarts::default();
                 record.durable.done = Slots::default();
@@ -62,6 +66,10 @@ impl State {
         if let Some(place) = record {
             let record = self.records.swap_remove(place);
             restore(&mut workload, turn, record);
+            if self.boot.first_daemon {
+                // What was kept is of another boot: it is written anew before a second daemon takes it for this one's.
+                workload.remembered = None;
+            }
             workload.offer(turn, wanted);
         }
         self.workloads.push(workload);
@@ -97,13 +105,13 @@ impl State {
         }
         let replica = &mut workload.replicas[found.slot.index()];
         if replica.lifecycle.is_taken() {
-            let older = if replica.run > found.run {
-                found.run
+            let (older, its) = if replica.run > found.run {
+                (found.run, found.build)
             } else {
-                replica.build = found.build;
-                core::mem::replace(&mut replica.run, found.run)
+                let its = core::mem::replace(&mut replica.build, found.build);
+                (core::mem::replace(&mut replica.run, found.run), its)
             };
-            return workload.haunt(turn, found.slot, older);
+            return workload.haunt(turn, found.slot, older, its.needs);
         }
         replica.run = found.run;
         replica.build = found.build;

@@ -20,9 +20,17 @@ impl State {
     pub(super) fn progress(&mut self, turn: &mut Turn<'_>) {
         match self.phase {
             Phase::Up => {
-                self.find_orphans(turn);
+                // An orphan makes orphans of what requires it: nothing starts before all of them are known.
+                for _ in 0..=self.workloads.len() {
+                    for workload in &mut self.workloads {
+                        workload.resize(turn);
+                    }
+                    if !self.find_orphans() {
+                        break;
+                    }
+                    turn.moved = true;
+                }
                 for workload in &mut self.workloads {
-                    workload.resize(turn);
                     workload.roll(turn);
                 }
                 self.stop_unwanted(turn);
@@ -38,17 +46,18 @@ impl State {
         }
     }
 
-    /// A workload that requires one that nobody will bring up is not wanted until that changes.
-    fn find_orphans(&mut self, turn: &mut Turn<'_>) {
+    /// A workload that requires one that nobody will bring up is not wanted until that changes. Says whether anything
+    /// did.
+    fn find_orphans(&mut self) -> bool {
+        let mut found = false;
         for place in 0..self.workloads.len() {
             let workload = &self.workloads[place];
             let mut needed = workload.requires.iter().filter_map(|id| self.workload(*id));
-            let orphaned = needed.any(|other| other.is_given_up(turn.now));
-            if self.workloads[place].orphaned != orphaned {
-                self.workloads[place].orphaned = orphaned;
-                turn.moved = true;
-            }
+            let orphaned = needed.any(|other| other.is_given_up(self.clock));
+            found |= self.workloads[place].orphaned != orphaned;
+            self.workloads[place].orphaned = orphaned;
         }
+        found
     }
 
     fn stop_unwanted(&mut self, turn: &mut Turn<'_>) {
@@ -212,7 +221,9 @@ impl State {
 
 fn reserved(workload: &Workload) -> Needs {
     let machines = workload.replicas.iter().filter(|replica| replica.is_reserved());
-    machines.map(|replica| replica.build.needs).fold(Needs::default(), plus)
+    let ghosts = workload.replicas.iter().flat_map(|replica| &replica.ghosts);
+    let needs = machines.map(|replica| replica.build.needs).chain(ghosts.map(|ghost| ghost.needs));
+    needs.fold(Needs::default(), plus)
 }
 
 fn plus(a: Needs, b: Needs) -> Needs {

@@ -141,7 +141,9 @@ impl Workload {
         let budget = self.spec.restart;
         let budget_left = self.restarts.left(turn.now, budget.budget, budget.window);
         let possible = self.possible(slot, failure);
-        let on_trial = self.breaker.is_on_trial(slot);
+        // A version that nobody wants any more says nothing about the one that takes its place.
+        let is_wanted = self.replica(slot).is_some_and(|replica| replica.build == self.target(slot));
+        let on_trial = self.breaker.is_on_trial(slot) && is_wanted;
         let Some(replica) = self.replicas.get_mut(slot.index()) else { return };
         let spent = self.spec.kind == Kind::Job
             && budget.retries.is_some_and(|retries| replica.attempts >= u32::from(retries));

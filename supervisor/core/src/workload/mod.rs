@@ -202,8 +202,11 @@ impl Workload {
             self.replicas.push(Replica::new(slot, build, turn.now));
             turn.moved = true;
         }
-        while self.replicas.len() > self.count && self.replicas.last().is_some_and(Replica::is_vacant) {
-            // One that a person stopped, or that lost what it requires, keeps its story, apart from slots scaled away.
+        // What is over stays over if the workload is not wanted only because what it requires is gone: no job is done
+        // twice for that.
+        let waits = self.orphaned && self.wanted && !self.stopped;
+        let goes = |replica: &Replica| replica.is_vacant() && !(waits && replica.is_over());
+        while self.replicas.len() > self.count && self.replicas.last().is_some_and(goes) {
             self.replicas.pop();
         }
         for slot in self.slots().take(self.count) {

@@ -128,7 +128,9 @@ impl Workload {
     fn compare(&self, now: Moment, since: Moment) -> Verdict {
         let (mut old, mut new) = (Group::default(), Group::default());
         for replica in self.replicas.iter().take(self.count) {
-            let group = if self.is_candidate(replica.slot) { &mut new } else { &mut old };
+            // One that only waits may still name the candidate as what it ran last.
+            let is_canary = replica.slot.0 < self.rollout.moved() && self.is_candidate(replica.slot);
+            let group = if is_canary { &mut new } else { &mut old };
             group.add(replica.tally, now);
         }
         judge(&self.spec.rollout, &old, &new, now.since(since))
@@ -221,6 +223,11 @@ impl Workload {
 
     /// Takes the next machine away that has to make room for another one, if all others are settled.
     fn replace_next(&mut self, turn: &mut Turn<'_>) {
+        if let Some(slot) = self.outdated_trial()
+            && let Some(replica) = self.replica(slot)
+        {
+            return self.stop(turn, slot, replica.polite(), StopReason::Replace);
+        }
         if self.replicas.iter().take(self.count).any(|replica| self.is_in_motion(replica.slot)) {
             return;
         }
@@ -236,6 +243,14 @@ impl Workload {
         {
             self.stop(turn, slot, replica.polite(), StopReason::Replace);
         }
+    }
+
+    /// All others wait for the one on trial, and it runs what is not wanted any more and will not get there.
+    fn outdated_trial(&self) -> Option<Slot> {
+        let Breaker::HalfOpen { trial: Some(trial) } = self.breaker else { return None };
+        let replica = self.replica(trial.slot)?;
+        let stuck = matches!(replica.lifecycle, Lifecycle::Running { .. }) && !replica.lifecycle.is_ready();
+        (stuck && !self.spec.kind.ends() && replica.build != self.target(trial.slot)).then_some(trial.slot)
     }
 
     fn is_in_motion(&self, slot: Slot) -> bool {

@@ -37,7 +37,7 @@ impl World {
         if late {
             daemon.timely_since = now;
         }
-        let waited = now.since(self.last_pet.max(daemon.timely_since));
+        let waited = told.since(self.last_pet.max(daemon.timely_since));
         if waited > PET_PERIOD + PET_SLACK && !self.finished {
             let millis = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
             return self.found(Trouble::Starved { millis });

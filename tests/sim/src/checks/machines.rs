@@ -5,7 +5,7 @@
 //! Invariant: a restart counts for the failure that it answers, at the moment at which that was heard of: that is when
 //! the budget is asked.
 
-use hearth_core::{Build, End, Kind, Lifecycle, Moment, Order, Phase};
+use hearth_core::{Build, End, Kind, Lifecycle, MAX_REPLICAS, Moment, Order, Phase, Slot, Spec};
 
 use crate::guest::{Guest, Key};
 use crate::trouble::Trouble;
@@ -40,6 +40,7 @@ impl World {
             return self.found(trouble);
         }
         self.check_room(build);
+        self.check_predecessors(key);
         let before = self.checks.last.get(&(key.name, key.slot)).copied();
         if let Some(last) = before.filter(|last| last.went == Went::Failed && last.build == build) {
             self.restarted(key.name, last.ended);
@@ -73,11 +74,70 @@ impl World {
 
     fn check_room(&mut self, build: Build) {
         let Some(daemon) = &self.daemon else { return };
-        let promised = daemon.known.config.device.capacity.promise().memory_mib;
-        let taken: u64 = self.guests.values().map(|guest| u64::from(guest.build.needs.memory_mib)).sum();
-        let mib = taken + u64::from(build.needs.memory_mib);
-        if mib > u64::from(promised) {
-            self.found(Trouble::Overbooked { mib, promised });
+        let promised = daemon.known.config.device.capacity.promise();
+        let all = || self.guests.values().map(|guest| guest.build.needs).chain([build.needs]);
+        let mib: u64 = all().map(|needs| u64::from(needs.memory_mib)).sum();
+        let milli: u64 = all().map(|needs| u64::from(needs.cpu_milli)).sum();
+        if mib > u64::from(promised.memory_mib) {
+            self.found(Trouble::Overbooked { mib, promised: promised.memory_mib });
+        } else if milli > u64::from(promised.cpu_milli) {
+            self.found(Trouble::OverbookedCpu { milli, promised: promised.cpu_milli });
+        }
+    }
+
+    /// Whether what it waits for serves, as far as the daemon can know: what became of it since is not its fault.
+    fn check_predecessors(&mut self, key: Key) {
+        let Some(daemon) = &self.daemon else { return };
+        let Some(spec) = daemon.known.spec(key.name) else { return };
+        let serves = |name: &String| {
+            let Some(place) = NAMES.iter().position(|known| known == name) else { return false };
+            let kind = daemon.known.spec(place).map(|spec| spec.kind);
+            let Some(id) = daemon.core.id_of(name) else { return false };
+            let mut lives = (0..MAX_REPLICAS).map_while(|slot| daemon.core.lifecycle(id.replica(Slot(slot))));
+            match kind {
+                Some(Kind::Job) => lives.any(|life| *life == Lifecycle::Ended(End::Done)),
+                Some(Kind::Function { .. }) => !daemon.known.stopped[place],
+                Some(Kind::Service { .. }) => lives.any(Lifecycle::is_ready),
+                None => false,
+            }
+        };
+        if let Some(on) = spec.after.iter().chain(&spec.requires).find(|name| !serves(name)).cloned() {
+            self.found(Trouble::StartedTooEarly { name: NAMES[key.name].to_owned(), on });
+        }
+    }
+
+    /// On the way down, nothing is asked to stop before all that needs it is gone, or written off.
+    fn check_dependents(&mut self, key: Key) {
+        let Some(daemon) = self.daemon.as_ref().filter(|daemon| daemon.core.phase() == Phase::Stopping)
+        else {
+            return;
+        };
+        let name = NAMES[key.name];
+        let needs = |spec: &Spec| spec.after.iter().chain(&spec.requires).any(|other| other == name);
+        let dependent = self.guests.values().find(|guest| {
+            let other = guest.key.name;
+            let id = daemon.core.id_of(NAMES[other]);
+            let life = id.and_then(|id| daemon.core.lifecycle(id.replica(Slot(guest.key.slot))));
+            daemon.known.spec(other).is_some_and(needs)
+                && life.is_some_and(|life| !matches!(life, Lifecycle::Ended(_)))
+        });
+        if let Some(dependent) = dependent.map(|guest| label(guest.key)) {
+            self.found(Trouble::StoppedTooEarly { name: name.to_owned(), dependent });
+        }
+    }
+
+    /// Requests go to what is ready, and only there.
+    pub(crate) fn check_traffic(&mut self) {
+        let Some(daemon) = &self.daemon else { return };
+        let ready = |guest: &Guest| {
+            let id = daemon.core.id_of(NAMES[guest.key.name])?;
+            let replica = id.replica(Slot(guest.key.slot));
+            let is_its = daemon.core.run(replica)?.0 == guest.key.run;
+            Some(is_its && daemon.core.lifecycle(replica)?.is_ready())
+        };
+        let wrong = self.guests.values().find(|guest| guest.traffic != ready(guest).unwrap_or(false));
+        if let Some((key, open)) = wrong.map(|guest| (guest.key, guest.traffic)) {
+            self.found(Trouble::Traffic { replica: label(key), ready: !open });
         }
     }
 
@@ -86,6 +146,9 @@ impl World {
             matches!(order, Order::AskAgent { .. } | Order::Terminate | Order::Kill | Order::RestartProcess);
         if !takes_away {
             return;
+        }
+        if matches!(order, Order::AskAgent { .. }) {
+            self.check_dependents(key);
         }
         let Some(guest) = self.guests.get(&key) else { return };
         let (well, first, order) = (guest.is_well(), !guest.told_to_stop, format!("{order:?}"));

@@ -17,7 +17,7 @@ mod wanted;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use hearth_core::{Build, Event, Moment, Request, Vm, WorkloadId};
+use hearth_core::{Build, Event, Kind, Moment, Request, Vm, WorkloadId};
 
 use crate::daemon::Daemon;
 use crate::wishes::{NAMES, SUBSYSTEMS};
@@ -69,7 +69,14 @@ impl Checks {
             NAMES.iter().position(|known| *known == name)
         };
         match event {
-            Event::Configured(config) if config.check().is_ok() => daemon.known.config = (**config).clone(),
+            Event::Configured(config) if config.check().is_ok() => {
+                daemon.known.config = (**config).clone();
+                for place in 0..NAMES.len() {
+                    // Nobody asks for what is gone; should it come back, it is asked for anew.
+                    let gone = daemon.known.spec(place).is_none();
+                    daemon.known.demand[place] = if gone { 0 } else { daemon.known.demand[place] };
+                }
+            }
             Event::Ask(Request::Stop(id)) => {
                 if let Some(place) = place(*id) {
                     daemon.known.stopped[place] = true;
@@ -86,7 +93,11 @@ impl Checks {
                 }
             }
             Event::Demand { workload, replicas } => {
-                if let Some(place) = place(*workload) {
+                let is_function = |place: &usize| {
+                    let kind = daemon.known.spec(*place).map(|spec| spec.kind);
+                    matches!(kind, Some(Kind::Function { .. }))
+                };
+                if let Some(place) = place(*workload).filter(is_function) {
                     daemon.known.demand[place] = *replicas;
                 }
             }
@@ -111,6 +122,8 @@ impl Checks {
 
     pub(crate) fn life_ended(&mut self) {
         self.ends.clear();
+        // Whoever listens to the next daemon has not heard them.
+        self.alarms.clear();
         for last in self.last.values_mut() {
             // Whoever comes next knows only what it finds.
             if last.went == Went::Unheard {

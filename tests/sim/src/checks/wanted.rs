@@ -28,7 +28,8 @@ impl World {
             || explained.rejected.is_some()
             || explained.orphaned
             || explained.stopped
-            // A workload that was removed and added again may have forgotten a person's number, or not yet.
+            // A workload that was removed and added again may have forgotten a person's wishes, or not yet.
+            || daemon.known.stopped[place]
             || explained.scale != daemon.known.scale[place]
             || explained.replicas.iter().any(|replica| replica.hold.is_some())
             || explained
