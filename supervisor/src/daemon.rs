@@ -222,7 +222,8 @@ impl Daemon {
             | Action::Forget { .. }
             | Action::Pet
             | Action::BootSettled
-            | Action::Measure(_)
+            | Action::TrimLogs
+            | Action::CollectImages { .. }
             | Action::LimitLogs { .. }
             | Action::ReExec
             | Action::Reboot { .. } => {}

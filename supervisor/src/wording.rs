@@ -7,7 +7,9 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
-use hearth_core::{Announcement, Choice, Grounds, Hold, Means, ReplicaId, Rung, Slot, Subsystem, WorkloadId};
+use hearth_core::{
+    Announcement, BootReason, Choice, Grounds, Hold, Means, ReplicaId, Rung, Slot, Subsystem, WorkloadId,
+};
 
 /// A duration as people read it: "412 ms", "3.2 s".
 #[derive(Clone, Copy, Debug)]
@@ -103,6 +105,14 @@ pub fn announce(
             format!("configuration refused, {} faults; the last good one stays", faults.len())
         }
         Announcement::Adopted { machines } => format!("{machines} running machines taken over"),
+        Announcement::Booted { reason, failed_boots } => {
+            let failed = if *failed_boots > 0 {
+                format!(", {failed_boots} boots before failed")
+            } else {
+                String::new()
+            };
+            format!("booted: {}{failed}", boot_reason(*reason))
+        }
         Announcement::SafeMode { failed_boots } => {
             format!("ALARM: safe mode after {failed_boots} failed boots: no workload starts")
         }
@@ -118,6 +128,18 @@ pub fn announce(
         Announcement::NotReady { ready, of } => format!("not ready: {ready} of {of} workloads"),
         Announcement::Stopping => "stopping".to_owned(),
         Announcement::Stopped => "stopped".to_owned(),
+    }
+}
+
+fn boot_reason(reason: BootReason) -> &'static str {
+    match reason {
+        BootReason::PowerOn => "power-on",
+        BootReason::Asked => "somebody asked for it",
+        BootReason::Healing => "the daemon asked for it, to heal itself",
+        BootReason::Watchdog => "the hardware's watchdog reset the box",
+        BootReason::Panic => "the kernel panicked",
+        BootReason::Update => "update",
+        BootReason::Unknown => "for a reason that nobody kept",
     }
 }
 

@@ -17,7 +17,6 @@ use crate::lifecycle::Means;
 use crate::moment::Moment;
 use crate::order::ConfigFault;
 use crate::policy::{Choice, Rung};
-use crate::pressure::Measure;
 use crate::record::{DeviceRecord, Record};
 use crate::rollout::Grounds;
 use crate::spec::Build;
@@ -46,7 +45,13 @@ pub enum Action {
     Pet,
     /// This boot came up well: failed ones before it count no more.
     BootSettled,
-    Measure(Measure),
+    /// Cut the logs of all workloads to what their files may hold at least.
+    TrimLogs,
+    /// Remove what was stored of versions that are not in this list. What the files of the configuration name stays,
+    /// too: the person may have written them just now.
+    CollectImages {
+        keep: Vec<Version>,
+    },
     /// Drop what the workload logs, and count it.
     LimitLogs {
         workload: WorkloadId,
@@ -194,6 +199,11 @@ pub enum Announcement {
     /// Machines of an earlier daemon were taken over.
     Adopted {
         machines: usize,
+    },
+    /// Other than by plain power-on after a good boot.
+    Booted {
+        reason: BootReason,
+        failed_boots: u8,
     },
     /// Too many boots failed: no workload starts.
     SafeMode {

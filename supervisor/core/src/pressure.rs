@@ -31,10 +31,10 @@ pub enum Level {
 }
 
 /// What is done about a full disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Measure {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Measure {
     TrimLogs,
-    /// Of versions that no record names.
+    /// Of versions that nobody needs.
     CollectImages,
     /// People have to help.
     Tell,

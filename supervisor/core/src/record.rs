@@ -84,6 +84,8 @@ pub struct DeviceRecord {
     pub tried: Tried,
     /// When it was last done.
     pub healed: Option<Moment>,
+    /// Somebody has ended this boot's safe mode.
+    pub left_safe_mode: bool,
 }
 
 impl Record {

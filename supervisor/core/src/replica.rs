@@ -16,7 +16,7 @@ use crate::lifecycle::{End, Health, Lifecycle, Means};
 use crate::moment::Moment;
 use crate::probe::{Check, ProbeSpec, Probing, Role};
 use crate::rollout::Tally;
-use crate::spec::{Build, Needs};
+use crate::spec::Build;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Replica {
@@ -48,7 +48,7 @@ pub(crate) struct Replica {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Ghost {
     pub(crate) run: Run,
-    pub(crate) needs: Needs,
+    pub(crate) build: Build,
     pub(crate) means: Means,
     /// None: it outlived a kill and is only waited for.
     pub(crate) deadline: Option<Moment>,

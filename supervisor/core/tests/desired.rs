@@ -213,3 +213,22 @@ fn a_job_that_is_done_is_not_done_again_because_what_it_requires_went_and_came_b
     assert_eq!(starts(&bench.runs(0, 2)), []);
     assert_eq!(bench.lifecycle(1).place(), Place::Done);
 }
+
+#[test]
+fn a_full_disk_costs_no_version_that_is_or_may_be_needed_again() {
+    let mut spec = services("web", 2, &[]);
+    let mut bench = Bench::new(&[spec.clone()]);
+    let _ = bench.up();
+    for slot in 0..2 {
+        let _ = bench.runs_at(vm_at(0, slot, u32::from(slot) + 1));
+    }
+    spec.build = build(2);
+    let _ = bench.configure(&[spec]);
+    let mut told = bench.step(Event::Pressure { resource: Resource::Disk, level: Level::Full });
+    assert!(told.contains(&Action::TrimLogs), "{told:?}");
+    while !told.iter().any(|action| matches!(action, Action::CollectImages { .. })) {
+        told = bench.next();
+    }
+    let keep = vec![build(1).version, build(2).version];
+    assert!(told.contains(&Action::CollectImages { keep }), "{told:?}");
+}

@@ -150,7 +150,8 @@ fn after_too_many_failed_boots_no_workload_starts_until_somebody_says_so() {
     let mut bench = Bench::new(&[service("a", &[])]);
     let boot = Boot { reason: BootReason::Watchdog, first_daemon: true, failed_boots: 3 };
     let told = bench.again(boot, &[]);
-    assert_eq!(told, [say(Announcement::SafeMode { failed_boots: 3 })]);
+    let booted = Announcement::Booted { reason: BootReason::Watchdog, failed_boots: 3 };
+    assert_eq!(told, [say(booted), say(Announcement::SafeMode { failed_boots: 3 })]);
     assert_eq!(bench.state.phase(), Phase::Safe);
     assert_eq!(bench.wait(BOX_SETTLED), [], "and such a boot does not count as one that came up well");
     assert_eq!(starts(&bench.step(Event::Ask(Request::LeaveSafeMode))).len(), 1);
@@ -259,4 +260,20 @@ fn a_job_that_was_done_before_a_reboot_is_not_taken_for_done_by_the_second_daemo
     bench.state = State::new(9);
     let _ = bench.begin(Boot::default());
     assert_eq!(starts(&bench.step(Event::Surveyed)).len(), 1);
+}
+
+#[test]
+fn safe_mode_that_a_person_ended_does_not_come_back_with_the_next_daemon() {
+    let mut bench = Bench::new(&[service("web", &[])]);
+    let boot = Boot { first_daemon: true, failed_boots: 3, reason: BootReason::Watchdog };
+    let _ = bench.again(boot, &[]);
+    let told = bench.step(Event::Ask(Request::LeaveSafeMode));
+    let kept = DeviceRecord { left_safe_mode: true, ..DeviceRecord::default() };
+    assert_eq!(told[0], Action::RememberDevice(kept));
+    bench.state = State::new(8);
+    let boot = Boot { first_daemon: false, ..boot };
+    let _ = bench.step(Event::Begin { boot, device: kept, records: Vec::new() });
+    let _ = bench.step(Event::Configured(Box::new(bench.config.clone())));
+    let _ = bench.step(Event::Surveyed);
+    assert_eq!(bench.state.phase(), Phase::Up);
 }

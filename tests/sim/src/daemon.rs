@@ -3,11 +3,13 @@
 //! Duty: feed the core, keep the journal, replay it. Not here: carrying actions out (`world`).
 //! Invariant: whatever the core was told is in the journal, in order; a life ends with its replay.
 
-use hearth_core::{Actions, Entry, Event, Moment, Phase, State, replay};
+use hearth_core::{Actions, Entry, Event, FixedLadder, Moment, Phase, State, replay, replay_from};
 
 use crate::trouble::Trouble;
 use crate::wishes::{SUBSYSTEMS, Wishes};
 
+/// After so many entries the state is kept, and what follows is replayed from there as well.
+const CHECKPOINT: usize = 300;
 /// Entries of a journal that are also written down and read back, torn tail included: the rest is replayed from memory.
 const WRITTEN: usize = 2_000;
 
@@ -22,6 +24,7 @@ pub(crate) struct Daemon {
     journal: Vec<Entry>,
     /// By place in the journal, where there were any.
     acted: Vec<(usize, Actions)>,
+    checkpoint: Option<Vec<u8>>,
     /// What it was told of people's wishes.
     pub(crate) known: Wishes,
     /// When each critical subsystem last spoke.
@@ -38,6 +41,7 @@ impl Daemon {
             clock: Moment::START,
             journal: Vec::new(),
             acted: Vec::new(),
+            checkpoint: None,
             known,
             alive: [now; SUBSYSTEMS.len()],
             timely_since: now,
@@ -49,6 +53,9 @@ impl Daemon {
     }
 
     pub(crate) fn feed(&mut self, at: Moment, event: Event) -> Actions {
+        if self.journal.len() == CHECKPOINT {
+            self.checkpoint = postcard::to_allocvec(&self.core).ok();
+        }
         self.journal.push(Entry { at, event: event.clone() });
         self.clock = self.clock.max(at);
         let actions = self.core.step(at, event);
@@ -76,7 +83,18 @@ impl Daemon {
         if state != self.core {
             return Err(differs("another state"));
         }
+        self.replays_from_checkpoint().map_err(differs)?;
         self.reads_back().map_err(differs)
+    }
+
+    fn replays_from_checkpoint(&self) -> Result<(), &'static str> {
+        let Some(bytes) = self.checkpoint.as_ref().filter(|_| self.journal.len() <= WRITTEN) else {
+            return Ok(());
+        };
+        let state = postcard::from_bytes(bytes).map_err(|_| "a checkpoint that cannot be read")?;
+        let rest = self.journal[CHECKPOINT..].iter().cloned();
+        let state = replay_from(state, &FixedLadder, rest, |_, _, _| {});
+        if state == self.core { Ok(()) } else { Err("another state from its checkpoint") }
     }
 
     /// Likewise, had its last entry not been written.

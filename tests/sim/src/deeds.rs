@@ -3,7 +3,7 @@
 //! Duty: every action but those for single machines (`machines`). Not here: what comes of them (`lives`, `checks`).
 //! Invariant: actions are carried out in their order, and one that was carried out stays so, whoever dies next.
 
-use hearth_core::{Action, Announcement, Failure, Run, Slot, Vm};
+use hearth_core::{Action, Announcement, Failure, Run, Slot, Version, Vm};
 
 use crate::guest::Key;
 use crate::wishes::{NAMES, SUBSYSTEMS};
@@ -33,7 +33,15 @@ impl World {
                 self.last_pet = self.now;
             }
             Action::BootSettled => (self.boot_settled, self.failed_boots) = (true, 0),
-            Action::Measure(_) | Action::LimitLogs { .. } => {}
+            Action::TrimLogs | Action::LimitLogs { .. } => {}
+            Action::CollectImages { keep } => {
+                // Whoever removes what a record no longer names has that record on the disk.
+                self.last_write = None;
+                self.stats.collections += 1;
+                let named: Vec<Version> =
+                    self.person.wishes.config.workloads.iter().map(|spec| spec.build.version).collect();
+                self.images.retain(|version| keep.contains(version) || named.contains(version));
+            }
             Action::ReExec => {
                 self.stats.reexecs += 1;
                 self.daemon_dies(Duration::from_millis(100));

@@ -70,11 +70,12 @@ pub struct Stats {
     pub twins: u64,
     pub regrets: u64,
     pub power_cuts: u64,
+    pub collections: u64,
 }
 
 impl Stats {
     /// Each figure with its name.
-    pub fn figures(&self) -> [(&'static str, u64); 24] {
+    pub fn figures(&self) -> [(&'static str, u64); 25] {
         let count = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
         [
             ("steps", self.steps),
@@ -101,6 +102,7 @@ impl Stats {
             ("machines found twice", self.twins),
             ("second thoughts", self.regrets),
             ("power cuts", self.power_cuts),
+            ("collections of images", self.collections),
         ]
     }
 
@@ -129,6 +131,7 @@ impl Stats {
         self.twins += other.twins;
         self.regrets += other.regrets;
         self.power_cuts += other.power_cuts;
+        self.collections += other.collections;
     }
 }
 

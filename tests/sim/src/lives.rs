@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use hearth_core::{Boot, BootReason, Event, Found as FoundVm, Request, Run, Slot, WorkloadId};
+use hearth_core::{Boot, BootReason, Event, Found as FoundVm, Request, Run, Slot, VmEnd, WorkloadId};
 
 use crate::daemon::Daemon;
 use crate::guest::{Guest, Key, Stage};
@@ -79,7 +79,9 @@ impl World {
         };
         let records = self.store.values().cloned().collect();
         self.feed(Event::Begin { boot, device: self.device_record, records });
-        self.feed(Event::Configured(Box::new(self.person.wishes.config.clone())));
+        let config = self.person.wishes.config.clone();
+        self.images.extend(config.workloads.iter().map(|spec| spec.build.version));
+        self.feed(Event::Configured(Box::new(config)));
         if let Some(daemon) = &self.daemon {
             let names: Vec<String> = daemon
                 .core
@@ -116,6 +118,11 @@ impl World {
         let Some(guest) = self.guests.get(&key).filter(|_| !known) else { return };
         let twin = Guest { key: older, stage: Stage::Hung, stuck: true, misheard: true, ..guest.clone() };
         self.guests.insert(older, twin);
+        if self.chance.percent(50) {
+            // The right one goes first, and must not be followed yet.
+            let after = self.chance.millis(100, 8_000);
+            self.plan(after, Thing::Guest(key, Doing::Ends(VmEnd::Panicked)));
+        }
         self.stats.twins += 1;
         self.trace(|| format!("{}.{} run {} is there as well", NAMES[key.name], key.slot, older.run));
     }

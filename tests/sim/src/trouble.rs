@@ -36,6 +36,8 @@ pub enum Trouble {
     StoppedTooEarly { name: String, dependent: String },
     #[error("traffic: {replica} is {}ready, and its traffic is the other way", if *ready { "" } else { "not " })]
     Traffic { replica: String, ready: bool },
+    #[error("disk: {replica} is started from an image that was collected")]
+    ImageGone { replica: String },
     #[error("stop: the box does not come down: {left} machines left")]
     DoesNotStop { left: usize },
     #[error("order: {what}")]

@@ -5,10 +5,10 @@
 //! Invariant: all that happens follows from the seed; virtual time passes only through the queue and the core's own
 //! deadlines.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use hearth_core::{BootReason, DeviceRecord, Event, Moment, Record, Said};
+use hearth_core::{BootReason, DeviceRecord, Event, Moment, Record, Said, Version};
 
 use crate::Stats;
 use crate::chance::Chance;
@@ -44,6 +44,8 @@ pub(crate) struct World {
     /// The last write: whose record, and the one before it, which counts if the write is torn.
     pub(crate) last_write: Option<(String, Option<Record>)>,
     pub(crate) device_record: DeviceRecord,
+    /// Versions that are on the disk.
+    pub(crate) images: BTreeSet<Version>,
     pub(crate) last_pet: Moment,
     pub(crate) failed_boots: u8,
     pub(crate) boot_settled: bool,
@@ -78,6 +80,7 @@ impl World {
             store: BTreeMap::new(),
             last_write: None,
             device_record: DeviceRecord::default(),
+            images: BTreeSet::new(),
             last_pet: Moment::START,
             failed_boots: 0,
             boot_settled: false,
@@ -187,6 +190,9 @@ impl World {
 
     /// For the daemon, now or when it runs again.
     pub(crate) fn hear(&mut self, event: Event) {
+        if let Event::Configured(config) = &event {
+            self.images.extend(config.workloads.iter().map(|spec| spec.build.version));
+        }
         if self.frozen { self.inbox.push_back(event) } else { self.feed(event) }
     }
 

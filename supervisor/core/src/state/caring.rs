@@ -4,16 +4,20 @@
 //! Not here: how any of them is measured.
 //! Invariant: nothing here has connectivity as an input.
 
+use alloc::vec::Vec;
+
 use crate::action::{Action, Announcement};
 use crate::boot::{BootReason, Phase, Settling};
 use crate::deadlines::BOX_SETTLED;
 use crate::fault::{FaultClass, Severity, Source};
-use crate::id::WorkloadId;
+use crate::id::{Version, WorkloadId};
 use crate::moment::Moment;
 use crate::policy::{Case, Rung, Rungs, Tried, choose};
 use crate::pressure::{Level, Measure, Resource};
+use crate::record::Record;
 use crate::turn::Turn;
 use crate::watchdog::{Subsystem, Verdict};
+use crate::workload::Workload;
 
 use super::State;
 
@@ -43,11 +47,22 @@ impl State {
             turn.actions.push(Action::BootSettled);
         }
         while let Some(measure) = self.pressure.disk_turn(turn.now) {
-            turn.actions.push(Action::Measure(measure));
-            if measure == Measure::Tell {
-                turn.tell(Announcement::DiskFull);
+            match measure {
+                Measure::TrimLogs => turn.actions.push(Action::TrimLogs),
+                Measure::CollectImages => turn.actions.push(Action::CollectImages { keep: self.versions() }),
+                Measure::Tell => turn.tell(Announcement::DiskFull),
             }
         }
+    }
+
+    /// Every version that is or may be needed again, each once.
+    fn versions(&self) -> Vec<Version> {
+        let of_records = self.records.iter().flat_map(Record::versions);
+        let mut versions: Vec<Version> =
+            self.workloads.iter().flat_map(Workload::versions).chain(of_records).collect();
+        versions.sort_unstable();
+        versions.dedup();
+        versions
     }
 
     /// A part of the daemon that stays late is a fault like any other, with means of its own.

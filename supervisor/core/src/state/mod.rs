@@ -147,6 +147,11 @@ impl State {
         self.phase
     }
 
+    /// How the box came up.
+    pub fn boot(&self) -> Boot {
+        self.boot
+    }
+
     /// The workloads that are known, those included that are on their way out.
     pub fn ids(&self) -> impl Iterator<Item = WorkloadId> {
         self.workloads.iter().map(|workload| workload.id)

@@ -11,7 +11,7 @@
 use alloc::vec::Vec;
 
 use crate::action::{Action, Announcement};
-use crate::boot::{Boot, Phase, Settling};
+use crate::boot::{Boot, BootReason, Phase, Settling};
 use crate::breaker::Breaker;
 use crate::budget::Restarts;
 use crate::deadlines::BOX_SETTLED;
@@ -20,7 +20,6 @@ use crate::failure::Failure;
 use crate::history::Cause;
 use crate::id::{Slot, WorkloadId};
 use crate::lifecycle::{End, Lifecycle};
-use crate::policy::Tried;
 use crate::record::{DeviceRecord, Record, Slots, Tripped};
 use crate::replica::Replica;
 use crate::spec::{Kind, MAX_REPLICAS, Spec};
@@ -42,11 +41,15 @@ impl State {
         self.records = records;
         if boot.first_daemon {
             // Their moments are those of another boot, and jobs are done once for each boot.
-            let of_this_boot = DeviceRecord { tried: Tried::default(), healed: None };
+            let of_this_boot = DeviceRecord::default();
             if self.device_record != of_this_boot {
                 turn.actions.push(Action::RememberDevice(of_this_boot));
             }
             self.device_record = of_this_boot;
+            if boot.reason != BootReason::PowerOn || boot.failed_boots > 0 {
+                let (reason, failed_boots) = (boot.reason, boot.failed_boots);
+                turn.tell(Announcement::Booted { reason, failed_boots });
+            }
             for record in &mut self.records {
                 record.restarts = Restarts::default();
                 record.durable.done = Slots::default();
@@ -111,7 +114,7 @@ impl State {
                 let its = core::mem::replace(&mut replica.build, found.build);
                 (core::mem::replace(&mut replica.run, found.run), its)
             };
-            return workload.haunt(turn, found.slot, older, its.needs);
+            return workload.haunt(turn, found.slot, older, its);
         }
         replica.run = found.run;
         replica.build = found.build;
@@ -130,7 +133,8 @@ impl State {
         if self.adopted > 0 {
             turn.tell(Announcement::Adopted { machines: self.adopted });
         }
-        if self.boot.wants_safe_mode(self.device.safe_mode_after) {
+        let left = self.device_record.left_safe_mode;
+        if self.boot.wants_safe_mode(self.device.safe_mode_after) && !left {
             self.phase = Phase::Safe;
             turn.tell(Announcement::SafeMode { failed_boots: self.boot.failed_boots });
         } else {

@@ -222,7 +222,7 @@ impl State {
 fn reserved(workload: &Workload) -> Needs {
     let machines = workload.replicas.iter().filter(|replica| replica.is_reserved());
     let ghosts = workload.replicas.iter().flat_map(|replica| &replica.ghosts);
-    let needs = machines.map(|replica| replica.build.needs).chain(ghosts.map(|ghost| ghost.needs));
+    let needs = machines.map(|replica| replica.build.needs).chain(ghosts.map(|ghost| ghost.build.needs));
     needs.fold(Needs::default(), plus)
 }
 

@@ -4,6 +4,7 @@
 //! Not here: what follows (`state`). Invariant: nothing here moves anything.
 
 use crate::breaker::Breaker;
+use crate::id::Version;
 use crate::lifecycle::{End, Lifecycle};
 use crate::moment::Moment;
 use crate::record::{Durable, Slots, Tripped};
@@ -80,6 +81,16 @@ impl Workload {
             && self.replicas.len() >= count
             && wanted.all(|replica| matches!(replica.lifecycle, Lifecycle::Ended(_)))
             && !self.has_machine()
+    }
+
+    /// Versions that its machines run, or may have to run.
+    pub(crate) fn versions(&self) -> impl Iterator<Item = Version> {
+        let ghosts = self.replicas.iter().flat_map(|replica| &replica.ghosts).map(|ghost| ghost.build);
+        let machines = self.replicas.iter().map(|replica| replica.build).chain(ghosts);
+        // The last good one above all: it is what a new one falls back to.
+        let wanted = [self.current, self.spec.build].into_iter();
+        let others = wanted.chain(self.previous).chain(self.rollout.candidate());
+        others.chain(machines).map(|build| build.version).chain(self.snapshot)
     }
 
     /// What the next daemon has to know.

@@ -10,7 +10,7 @@ use crate::history::Cause;
 use crate::id::{Run, Slot};
 use crate::lifecycle::{End, Lifecycle, Means, StopReason};
 use crate::replica::Ghost;
-use crate::spec::Needs;
+use crate::spec::Build;
 use crate::turn::Turn;
 
 use super::Workload;
@@ -64,11 +64,11 @@ impl Workload {
     }
 
     /// Ends a machine whose identity belongs to a newer one.
-    pub(crate) fn haunt(&mut self, turn: &mut Turn<'_>, slot: Slot, run: Run, needs: Needs) {
+    pub(crate) fn haunt(&mut self, turn: &mut Turn<'_>, slot: Slot, run: Run, build: Build) {
         let id = self.id_of(slot);
         let deadline = Some(turn.now.after(turn.stop.terminate));
         let Some(replica) = self.replica_mut(slot) else { return };
-        replica.ghosts.push(Ghost { run, needs, means: Means::Terminate, deadline });
+        replica.ghosts.push(Ghost { run, build, means: Means::Terminate, deadline });
         turn.tell(Announcement::Duplicate { replica: id, run });
         turn.order(id.run(run), Order::Terminate);
         turn.moved = true;

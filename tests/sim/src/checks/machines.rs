@@ -39,6 +39,9 @@ impl World {
             let trouble = Trouble::TwoOnOneIdentity { replica: label(key), old: twin.run, new: key.run };
             return self.found(trouble);
         }
+        if !self.images.contains(&build.version) {
+            return self.found(Trouble::ImageGone { replica: label(key) });
+        }
         self.check_room(build);
         self.check_predecessors(key);
         let before = self.checks.last.get(&(key.name, key.slot)).copied();
