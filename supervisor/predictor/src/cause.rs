@@ -12,13 +12,15 @@
 
 use core::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{number, time::Seconds};
 
 /// Parts that are looked at together, at most.
 pub const MOST_PARTS: usize = 32;
 
 /// A set of parts, a bit each.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parts(pub u32);
 
 impl Parts {
@@ -48,7 +50,7 @@ pub struct Part {
 }
 
 /// A part with what speaks for it.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Suspect {
     pub part: usize,
     /// 0 to 1; all suspects' together are 1.

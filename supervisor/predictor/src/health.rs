@@ -6,6 +6,8 @@
 
 use core::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     forecast::Forecast,
     time::{Cadence, DAY},
@@ -19,7 +21,7 @@ const NOISY: f32 = 0.005;
 const SETTLED: u32 = 1000;
 
 #[must_use]
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Health {
     /// The recent error of the nearest forecast, in shares of the usual one; `None` while that is not known.
     pub error_ratio: Option<f32>,

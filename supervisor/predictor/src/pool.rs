@@ -169,7 +169,7 @@ struct Clone {
 
 /// How many clones are to be warm beside those in use.
 #[must_use]
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Wanted {
     pub warm: u16,
     /// Seconds after which to ask again, at the latest.

@@ -55,7 +55,7 @@ impl<const H: usize> Foresees for Forecaster<H> {
 }
 
 /// What one distance looks like from now.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Forecast {
     /// How far ahead, in samples.
     pub ahead: u16,

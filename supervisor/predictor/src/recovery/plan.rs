@@ -13,6 +13,8 @@
 
 use core::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// Rungs of a ladder, at most: there are two to this many states.
 pub const MOST_RUNGS: usize = 6;
 const STATES: usize = 1 << MOST_RUNGS;
@@ -49,7 +51,7 @@ pub(crate) struct Chance {
 }
 
 /// What a choice rests on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Basis {
     /// The ladder, cheapest first: there is too little evidence for anything else, or it says the same.
     Ladder,
@@ -59,7 +61,7 @@ pub enum Basis {
 
 /// What to try, and what is expected of it.
 #[must_use]
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Choice {
     /// The rung, by its place in the ladder; `None` is to call a person.
     pub rung: Option<usize>,

@@ -6,6 +6,8 @@
 
 use core::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::number;
 
 /// Trials of one version, and how many of them failed.
@@ -48,7 +50,7 @@ impl Default for Stakes {
 }
 
 #[must_use]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Step {
     GoOn,
     Wait,
@@ -56,7 +58,7 @@ pub enum Step {
 }
 
 #[must_use]
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Judgement {
     pub step: Step,
     /// The chance that the new version is worse.

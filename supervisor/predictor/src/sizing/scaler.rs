@@ -16,6 +16,8 @@
 
 use core::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::erlang::{MOST_SERVERS, Traffic};
 use crate::number;
 
@@ -91,7 +93,7 @@ pub struct Load {
 }
 
 /// What was decisive.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Why {
     /// Requests of now, per second.
     Arrivals(f32),
@@ -123,7 +125,7 @@ impl fmt::Display for Why {
 }
 
 #[must_use]
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Advice {
     pub replicas: u16,
     pub why: Why,

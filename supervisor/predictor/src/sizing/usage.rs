@@ -107,7 +107,7 @@ pub struct VerticalPolicy {
 
 /// How much a workload gets.
 #[must_use]
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Vertical {
     pub amount: f32,
     /// The quantile it comes from.
