@@ -1,21 +1,68 @@
 //! `hearth.toml`: the box itself, read by `hearthd`.
 //!
-//! Duty: where things lie on the box. Not here: what runs on it (`workload`).
+//! Duty: where things lie on the box, what machines may take of it, and how it looks after itself.
+//! Not here: what runs on it (`workload`).
 
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::fault::{Fault, Faults};
+use crate::quantity::Mebibytes;
 use crate::reader::{self, Table};
 
 /// Seconds of either wait: above an hour nobody is served by waiting on.
-pub const STOP_S: std::ops::RangeInclusive<u64> = 1..=3600;
+pub const STOP_S: RangeInclusive<u64> = 1..=3600;
+/// MiB that machines may take together: up to 16 TiB.
+pub const CAPACITY_MIB: RangeInclusive<u64> = 32..=16_777_216;
+/// Processors that machines may take together: Linux knows no more.
+pub const CAPACITY_CPUS: RangeInclusive<u64> = 1..=8192;
+/// Percent of it that may be promised. Under 100 keeps some for the host; above, things are promised twice.
+pub const PROMISE_PERCENT: RangeInclusive<u64> = 10..=1000;
+/// Boots in a row that failed, before no workload starts.
+pub const FAILED_BOOTS: RangeInclusive<u64> = 1..=100;
+/// Seconds until a watchdog resets the box: less than five is less than a slow disk takes for one write.
+pub const WATCHDOG_S: RangeInclusive<u64> = 5..=600;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceConfig {
     pub paths: Paths,
     pub stop: Stop,
+    pub capacity: Capacity,
+    pub safe_mode: SafeMode,
+    /// None: the box has none, or somebody else pets it.
+    pub watchdog: Option<Watchdog>,
+}
+
+/// What machines may take together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// None: no limit.
+    pub memory: Option<Mebibytes>,
+    pub cpus: Option<u16>,
+    /// How much of it may be promised.
+    pub memory_percent: u16,
+    pub cpu_percent: u16,
+}
+
+/// When a box starts without its workloads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SafeMode {
+    /// Boots in a row that failed early.
+    pub failed_boots: u8,
+}
+
+/// The hardware's watchdog.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watchdog {
+    pub device: PathBuf,
+    /// Without a pet for so long it resets the box.
+    pub timeout: Duration,
+    /// How long a part of the daemon may be late before the daemon starts again in place.
+    pub patience: Duration,
+    /// Whether the box may be rebooted in order when that did not help.
+    pub reboot: bool,
 }
 
 /// How long a workload may take to stop before a stronger means follows.
@@ -76,6 +123,34 @@ fn shape_beside(base: &Path) -> impl FnOnce(&mut Table<'_>) -> DeviceConfig {
     |table| DeviceConfig {
         paths: table.section("paths", |t| paths(t, workloads)),
         stop: table.section("stop", stop),
+        capacity: table.section("capacity", capacity),
+        safe_mode: table.section("safe_mode", |t| SafeMode {
+            failed_boots: t.entry("failed_boots").small(FAILED_BOOTS, "").unwrap_or(3),
+        }),
+        watchdog: table.optional_section("watchdog", watchdog),
+    }
+}
+
+fn capacity(table: &mut Table<'_>) -> Capacity {
+    let mut percent = |key| table.entry(key).small(PROMISE_PERCENT, " %").unwrap_or(100);
+    let (memory_percent, cpu_percent) = (percent("memory_percent"), percent("cpu_percent"));
+    Capacity {
+        memory: table.entry("memory_mib").small(CAPACITY_MIB, " MiB").map(Mebibytes),
+        cpus: table.entry("cpus").small(CAPACITY_CPUS, ""),
+        memory_percent,
+        cpu_percent,
+    }
+}
+
+fn watchdog(table: &mut Table<'_>) -> Watchdog {
+    let mut seconds =
+        |key, range, default| Duration::from_secs(table.entry(key).number(range, " s").unwrap_or(default));
+    let (timeout, patience) = (seconds("timeout_s", WATCHDOG_S, 30), seconds("patience_s", STOP_S, 10));
+    Watchdog {
+        device: table.entry("device").path().unwrap_or_else(|| "/dev/watchdog".into()),
+        timeout,
+        patience,
+        reboot: table.entry("reboot").flag().unwrap_or(false),
     }
 }
 

@@ -307,6 +307,11 @@ impl<'t> Entry<'t> {
         None
     }
 
+    /// Likewise, of a type that holds all of `range`.
+    pub(crate) fn small<T: TryFrom<u64>>(&self, range: RangeInclusive<u64>, unit: &str) -> Option<T> {
+        self.number(range, unit).and_then(|number| T::try_from(number).ok())
+    }
+
     /// An array, item by item, each an entry with its own place.
     pub(crate) fn items(&self, what: &str, max: usize) -> Option<Vec<Entry<'t>>> {
         let items = match self.value? {

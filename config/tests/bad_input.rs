@@ -406,7 +406,7 @@ fn workload_files_are_refused_with_place_key_and_expectation() {
         |text| WorkloadConfig::parse("a.toml", text),
         &[(
             "",
-            "a.toml:1:1: kind: missing, expected \"service\" or \"job\"\na.toml:1:1: image: missing, expected the name of a squashfs image",
+            "a.toml:1:1: kind: missing, expected \"service\", \"job\" or \"function\"\na.toml:1:1: image: missing, expected the name of a squashfs image",
         )],
     );
     let long = format!("command = [\"x\", \"{}\"]", "y".repeat(1024));
@@ -416,6 +416,122 @@ fn workload_files_are_refused_with_place_key_and_expectation() {
             &long,
             "workloads/a.toml:3:1: command: expected at most 1024 bytes, found 1027; put it into a script in the image",
         )],
+    );
+}
+
+#[test]
+fn what_a_workload_wants_of_its_care_is_refused_with_place_key_and_expectation() {
+    let service = |text: &str| {
+        WorkloadConfig::parse("workloads/a.toml", &format!("kind = \"service\"\nimage = \"i\"\n{text}"))
+    };
+    check(
+        service,
+        &[
+            ("replicas = 65", "workloads/a.toml:3:1: replicas: expected at most 64, found 65"),
+            (
+                "idle_s = 5",
+                "workloads/a.toml:3:1: idle_s: expected only for a function, which alone ends when nobody wants it",
+            ),
+            (
+                "after = [\"b\"]\nrequires = [\"c\", \"b\"]",
+                "workloads/a.toml:4:18: requires[1]: expected each workload once, found \"b\" in after, too",
+            ),
+            (
+                "restart.retries = 1",
+                "workloads/a.toml:3:9: restart.retries: expected only for a job, the others are tried as often as their budget lets them",
+            ),
+            ("restart.budget = 0", "workloads/a.toml:3:9: restart.budget: expected at least 1, found 0"),
+            (
+                "restart.in_gest = true",
+                "workloads/a.toml:3:9: restart.in_gest: unknown key, did you mean in_guest? (known here: policy, retries, in_guest, budget, window_s)",
+            ),
+            (
+                "rollout.canary_percent = 0",
+                "workloads/a.toml:3:9: rollout.canary_percent: expected at least 1 %, found 0",
+            ),
+            (
+                "rollout.error_margin_milli = 1001",
+                "workloads/a.toml:3:9: rollout.error_margin_milli: expected at most 1000 thousandths, found 1001",
+            ),
+            ("ceiling.vcpus = 0", "workloads/a.toml:3:9: ceiling.vcpus: expected at least 1, found 0"),
+            (
+                "resources.balloon = 1",
+                "workloads/a.toml:3:11: resources.balloon: expected true or false, found the number 1",
+            ),
+            (
+                "log_kib_per_minute = 983041",
+                "workloads/a.toml:3:1: log_kib_per_minute: expected at most 983040 KiB, found 983041",
+            ),
+        ],
+    );
+    check(
+        |text| WorkloadConfig::parse("a.toml", &format!("kind = \"job\"\nimage = \"i\"\n{text}")),
+        &[
+            (
+                "replicas = 2",
+                "a.toml:3:1: replicas: expected only for a service or a function, a job runs once",
+            ),
+            (
+                "restart.in_guest = true",
+                "a.toml:3:9: restart.in_guest: expected only for a service or a function, a job is tried again in a new machine",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn probes_are_refused_with_place_key_and_expectation() {
+    let probe = |text: &str| {
+        let text = format!("kind = \"service\"\nimage = \"i\"\n[[probe]]\n{text}");
+        WorkloadConfig::parse("a.toml", &text)
+    };
+    let many = "check = \"pvpanic\"\n[[probe]]\n".repeat(17);
+    let long = format!("check = \"exec\"\nrole = \"liveness\"\ncommand = [\"{}\"]", "x".repeat(512));
+    check(
+        probe,
+        &[
+            (
+                "",
+                "a.toml:3:1: probe[0].check: missing, expected how it is asked, such as \"tcp\"\na.toml:3:1: probe[0].role: missing, expected \"startup\", \"liveness\" or \"readiness\"",
+            ),
+            (
+                "check = \"ping\"\nrole = \"liveness\"",
+                "a.toml:4:1: probe[0].check: expected \"heartbeat\", \"exec\", \"tcp\", \"http\", \"vcpu-progress\", \"watchdog\" or \"pvpanic\", found \"ping\"",
+            ),
+            (
+                "check = \"tcp\"\nrole = \"liveness\"",
+                "a.toml:3:1: probe[0].port: missing, expected the port in the guest",
+            ),
+            (
+                "check = \"exec\"\nrole = \"startup\"\nport = 1",
+                "a.toml:3:1: probe[0].command: missing, expected a program and its arguments\na.toml:6:1: probe[0].port: expected only for a check by tcp or http",
+            ),
+            (
+                "check = \"tcp\"\nrole = \"startup\"\nport = 65536\npath = \"/\"",
+                "a.toml:6:1: probe[0].port: expected at most 65535, found 65536\na.toml:7:1: probe[0].path: expected only for a check by http",
+            ),
+            (
+                "check = \"http\"\nrole = \"startup\"\nport = 1\npath = \"/a b\"",
+                "a.toml:7:1: probe[0].path: expected / and up to 256 bytes without spaces, found \"/a b\"",
+            ),
+            (
+                "check = \"watchdog\"\nrole = \"readiness\"\ntimeout_ms = 1",
+                "a.toml:5:1: probe[0].role: expected \"liveness\" for a probe that nobody asks\na.toml:6:1: probe[0].timeout_ms: expected only for a probe that is asked, this one speaks by itself",
+            ),
+            (
+                "check = \"heartbeat\"\n[[probe]]\ncheck = \"heartbeat\"",
+                "a.toml:6:1: probe[1].check: expected one heartbeat, found a second one",
+            ),
+            (
+                "check = \"vcpu-progress\"\nrole = \"liveness\"\nperiod_ms = 99",
+                "a.toml:6:1: probe[0].period_ms: expected at least 100 ms, found 99",
+            ),
+            (&many, "a.toml:3:3: probe: expected at most 16 items, found 18"),
+            (
+                &long,
+                "a.toml:6:1: probe[0].command: expected at most 512 bytes, found 513; put it into a script in the image",
+            ),
+        ],
     );
 }
 
@@ -446,7 +562,27 @@ fn guest_and_box_files_are_refused_with_place_key_and_expectation() {
         |text| DeviceConfig::parse("hearth.toml", text),
         &[
             ("[paths]\nvmm = 1", "hearth.toml:2:1: paths.vmm: expected a string, found the number 1"),
-            ("[path]\n", "hearth.toml:1:2: path: unknown key, did you mean paths? (known here: paths, stop)"),
+            (
+                "[path]\n",
+                "hearth.toml:1:2: path: unknown key, did you mean paths? (known here: paths, stop, capacity, safe_mode, watchdog)",
+            ),
+            (
+                "capacity.memory_mib = 31",
+                "hearth.toml:1:10: capacity.memory_mib: expected at least 32 MiB, found 31",
+            ),
+            (
+                "capacity.cpu_percent = 1001",
+                "hearth.toml:1:10: capacity.cpu_percent: expected at most 1000 %, found 1001",
+            ),
+            (
+                "safe_mode.failed_boots = 0",
+                "hearth.toml:1:11: safe_mode.failed_boots: expected at least 1, found 0",
+            ),
+            (
+                "watchdog.timeout_s = 4",
+                "hearth.toml:1:10: watchdog.timeout_s: expected at least 5 s, found 4",
+            ),
+            ("watchdog.device = ''", "hearth.toml:1:10: watchdog.device: expected a path, found \"\""),
             ("stop.agent_s = 3601", "hearth.toml:1:6: stop.agent_s: expected at most 3600 s, found 3601"),
         ],
     );

@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use hearth_config::device::DeviceConfig;
+use hearth_config::Faults;
+use hearth_config::device::{DeviceConfig, Watchdog};
 use hearth_config::guest::GuestConfig;
 use hearth_config::vm::VmConfig;
-use hearth_config::workload::{Kind, RestartPolicy, WorkloadConfig};
+use hearth_config::workload::{Check, Kind, Probe, RestartPolicy, Role, WorkloadConfig};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
@@ -20,16 +21,83 @@ fn the_box_example_states_the_defaults() {
     assert_eq!(example, defaults);
 }
 
+/// With the settings that are only shown: a comment has a space behind its sign.
+fn with_all_settings(file: &str) -> String {
+    let text = std::fs::read_to_string(folder().join(file)).expect("an example");
+    let line = |line: &str| {
+        let setting = line.strip_prefix('#').filter(|rest| !rest.is_empty() && !rest.starts_with(' '));
+        format!("{}\n", setting.unwrap_or(line))
+    };
+    text.lines().map(line).collect()
+}
+
+#[test]
+fn the_box_example_shows_every_key_and_what_it_shows_is_good() {
+    let text = with_all_settings("hearth.toml");
+    let device = DeviceConfig::parse("hearth.toml", &text).unwrap();
+    let shortest = DeviceConfig::parse("hearth.toml", "[watchdog]\n").unwrap().watchdog.unwrap();
+    assert_eq!(shortest, Watchdog { reboot: false, ..device.watchdog.unwrap() });
+    every_key_is_there(&text, &|text| DeviceConfig::parse("hearth.toml", text).unwrap_err());
+}
+
+#[test]
+fn the_service_example_shows_every_key_with_the_defaults_of_those_that_have_some() {
+    let service = WorkloadConfig::load(&folder().join("service.toml")).unwrap();
+    let plain = WorkloadConfig::parse("service.toml", "kind = \"service\"\nimage = \"i\"").unwrap();
+    assert_eq!(service.start_within, plain.start_within);
+    assert_eq!(service.resources, plain.resources);
+    assert_eq!(service.rollout, plain.rollout);
+    assert!(service.restart.in_guest);
+    assert_eq!(service.restart, hearth_config::workload::Restart { in_guest: true, ..plain.restart });
+    assert_eq!(plain.probes, [Probe::heartbeat()]);
+    let text =
+        "kind = \"job\"\nimage = \"i\"\n[[probe]]\ncheck = \"http\"\nrole = \"readiness\"\nport = 8080";
+    let short = WorkloadConfig::parse("service.toml", text).unwrap();
+    let check = Check::Http { port: 8080, path: "/healthy".to_owned() };
+    assert_eq!(service.probes[0], Probe { check, ..short.probes[0].clone() });
+    assert_eq!((&service.probes[2], service.probes.len()), (&Probe::heartbeat(), 3));
+    assert_eq!(service.probes[1].role, Role::Liveness);
+
+    let text = with_all_settings("service.toml");
+    every_key_is_there(&text, &|text| WorkloadConfig::parse("service.toml", text).unwrap_err());
+}
+
+/// A key that nobody knows makes the reader list those that it knows in that place.
+fn every_key_is_there(text: &str, faults: &dyn Fn(&str) -> Faults) {
+    let known = |text: &str, place: &str| -> Vec<String> {
+        let faults = faults(text);
+        let fault = faults.iter().find(|fault| fault.key == format!("{place}zzz")).expect("a fault");
+        let (_, list) = fault.message.split_once("(known here: ").unwrap_or(("", ")"));
+        list.trim_end_matches(')').split(", ").filter(|key| !key.is_empty()).map(str::to_owned).collect()
+    };
+    let body_of = |text: &str| text.split("\n[").next().unwrap_or_default().to_owned();
+    let shown = |body: &str, key: &str| body.lines().any(|line| line.starts_with(&format!("{key} = ")));
+    for section in known(&format!("zzz = 1\n{text}"), "") {
+        let header = [format!("\n[{section}]\n"), format!("\n[[{section}]]\n")]
+            .into_iter()
+            .find(|header| text.contains(header.as_str()));
+        let Some(header) = header else {
+            assert!(shown(&body_of(text), &section), "{section}");
+            continue;
+        };
+        let place = if header.contains("[[") { format!("{section}[0].") } else { format!("{section}.") };
+        let bodies: String = text.split(&header).skip(1).map(body_of).collect();
+        for key in known(&text.replacen(&header, &format!("{header}zzz = 1\n"), 1), &place) {
+            assert!(shown(&bodies, &key), "{section}.{key}");
+        }
+    }
+}
+
 #[test]
 fn the_demo_workloads_are_a_job_and_two_services_in_order() {
     let workloads = WorkloadConfig::load_all(&folder().join("workloads")).unwrap();
     let facts: Vec<_> =
-        workloads.iter().map(|w| (w.name.as_str(), w.kind, w.restart, w.after.len())).collect();
+        workloads.iter().map(|w| (w.name.as_str(), w.kind, w.restart.policy, w.after.len())).collect();
     assert_eq!(
         facts,
         [
-            ("clock", Kind::Service, RestartPolicy::Always, 0),
-            ("echo", Kind::Service, RestartPolicy::Always, 1),
+            ("clock", Kind::Service { replicas: 1 }, RestartPolicy::Always, 0),
+            ("echo", Kind::Service { replicas: 1 }, RestartPolicy::Always, 1),
             ("hello", Kind::Job, RestartPolicy::Never, 0),
         ]
     );

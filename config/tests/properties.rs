@@ -9,7 +9,9 @@ use hearth_config::vm::{
     Balloon, Block, Boot, Console, Control, Input, Limit, Mac, Machine, Net, OnReboot, Output, Rate, Rng,
     Serial, Stop, VmConfig, Vsock, Watchdog,
 };
-use hearth_config::workload::WorkloadConfig;
+use hearth_config::workload::{
+    Check, MAX_PROBE_ARGUMENTS, MAX_PROBE_COMMAND_BYTES, MAX_PROBE_PATH_BYTES, WorkloadConfig,
+};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -165,7 +167,7 @@ proptest! {
     fn any_text_gives_a_value_or_one_line_faults_and_never_a_panic(
         text in prop_oneof![
             "\\PC{0,60}",
-            "(\\[\\[?(boot|machine|block|paths|env|restart)\\]?\\]\n?|(kernel|vcpus|id|kind|after|command|env|\"é\\.x\") ?= ?(1|'x'|\\[1,'b'\\]|\\{a=1\\}|0x1f|1979-05-27|nan)\n?){0,6}",
+            "(\\[\\[?(boot|machine|block|paths|env|restart|probe|rollout|ceiling|capacity|watchdog)\\]?\\]\n?|(kernel|vcpus|id|kind|after|command|env|check|role|port|path|requires|replicas|\"é\\.x\") ?= ?(1|'x'|\\[1,'b'\\]|\\{a=1\\}|0x1f|1979-05-27|nan)\n?){0,6}",
         ]
     ) {
         let faults = [
@@ -176,6 +178,36 @@ proptest! {
         ];
         for fault in faults.iter().flatten().flatten() {
             prop_assert_eq!(fault.to_string().lines().count(), 1);
+        }
+    }
+
+    #[test]
+    fn every_probe_fits_a_message_to_the_agent(
+        check in "tcp|http|exec|heartbeat|vcpu-progress",
+        words in vec("[^'\\x00-\\x1f\\x7f]{0,60}", 1..20),
+        path in "/[!-~&&[^']]{0,300}",
+    ) {
+        let quoted: Vec<String> = words.iter().map(|word| format!("'{word}'")).collect();
+        let own = match check.as_str() {
+            "tcp" => "port = 1".to_owned(),
+            "http" => format!("port = 1\npath = '{path}'"),
+            "exec" => format!("command = [{}]", quoted.join(", ")),
+            _ => String::new(),
+        };
+        let text = format!(
+            "kind = 'service'\nimage = 'i'\n[[probe]]\nrole = 'liveness'\ncheck = '{check}'\n{own}"
+        );
+        let Ok(workload) = WorkloadConfig::parse("a.toml", &text) else { return Ok(()) };
+        prop_assert_eq!(
+            workload.probes.iter().filter(|probe| probe.check == Check::Heartbeat).count(), 1
+        );
+        match &workload.probes[0].check {
+            Check::Exec { command } => {
+                prop_assert!(command.len() <= MAX_PROBE_ARGUMENTS);
+                prop_assert!(command.iter().map(String::len).sum::<usize>() <= MAX_PROBE_COMMAND_BYTES);
+            }
+            Check::Http { path, .. } => prop_assert!(path.len() <= MAX_PROBE_PATH_BYTES),
+            _ => {}
         }
     }
 

@@ -5,10 +5,12 @@
 use std::path::Path;
 
 use hearth_config::device::Paths;
-use hearth_config::vm::{Block, Boot, Console, Limit, Rng, Serial, Stop, VmConfig, Vsock};
-use hearth_config::workload::WorkloadConfig;
+use hearth_config::vm::{
+    Balloon, Block, Boot, Console, Control, Limit, Rng, Serial, Stop, VmConfig, Vsock, Watchdog,
+};
+use hearth_config::workload::{Check, WorkloadConfig};
 
-use crate::setup::vsock_socket;
+use crate::setup::{control_socket, vsock_socket};
 
 /// What every guest kernel is told: where to print, to end at once when it panics (the monitor reports it), and
 /// where the workload's image is.
@@ -36,12 +38,17 @@ pub fn machine_of(workload: &WorkloadConfig, paths: &Paths, folder: &Path) -> Vm
         net: Vec::new(),
         vsock: Some(Vsock { cid: GUEST_CID, socket: vsock_socket(folder) }),
         rng: Some(Rng::default()),
-        balloon: None,
-        watchdog: None,
-        control: None,
+        balloon: workload.balloon.then(Balloon::default),
+        watchdog: has_watchdog(workload).then_some(Watchdog),
+        control: Some(Control { socket: control_socket(folder) }),
         // The daemon asks the agent itself, and signals the monitor when that did not help.
         stop: Stop { agent_s: 0, button_s: 0 },
     }
+}
+
+/// Whether its machines have a watchdog.
+pub fn has_watchdog(workload: &WorkloadConfig) -> bool {
+    workload.probes.iter().any(|probe| probe.check == Check::Watchdog)
 }
 
 #[cfg(test)]
@@ -71,6 +78,15 @@ mod tests {
         assert!(vm.block[0].read_only);
         assert_eq!(vm.machine.memory.0, 64);
         assert_eq!(vm.vsock.unwrap().socket, Path::new("/run/hearth/vm/hello/vsock.sock"));
+    }
+
+    #[test]
+    fn a_machine_has_the_devices_that_its_workload_asks_for() {
+        let plain = machine("");
+        assert_eq!((plain.balloon, plain.watchdog), (None, None));
+        assert_eq!(plain.control.unwrap().socket, Path::new("/run/hearth/vm/hello/control.sock"));
+        let more = machine("resources.balloon = true\n[[probe]]\ncheck = \"watchdog\"");
+        assert_eq!((more.balloon, more.watchdog), (Some(Balloon::default()), Some(Watchdog)));
     }
 
     #[test]

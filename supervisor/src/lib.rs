@@ -18,4 +18,5 @@ pub mod machine;
 pub mod setup;
 pub mod state_dir;
 pub mod vm;
+pub mod wanted;
 pub mod wording;

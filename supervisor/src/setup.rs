@@ -1,16 +1,17 @@
 //! Everything the box is told to do, read and checked before anything starts.
 //!
-//! Duty: load the box's file and its workloads, put them in order, gather all faults.
-//! Not here: what single files may say (`hearth-config`), which orders can be kept (`hearth-core`).
+//! Duty: load the box's file and its workloads, gather all faults, say where machines keep their files.
+//! Not here: what single files may say (`hearth-config`), what that means for the core (`wanted`), which orders can be
+//! kept (`hearth-core`).
 
 use std::path::{Path, PathBuf};
 
 use hearth_config::device::DeviceConfig;
-use hearth_config::workload::{self, WorkloadConfig};
+use hearth_config::workload::{Kind, WorkloadConfig};
 use hearth_config::{Fault, Faults, vm};
-use hearth_core::{
-    Build, Config, ConfigFault, DeviceSpec, Kind, Needs, RestartPolicy, RestartSpec, Spec, StopTimes, Version,
-};
+use hearth_core::{Config, ConfigFault, MAX_REPLICAS, Slot};
+
+use crate::{wanted, wording};
 
 /// A box that may start.
 #[derive(Debug)]
@@ -27,7 +28,7 @@ impl Setup {
         let workloads = WorkloadConfig::load_all(&device.paths.workloads)?;
         let mut faults: Vec<Fault> =
             workloads.iter().filter_map(|one| short_enough(config, &device.paths.state, one)).collect();
-        let wanted = wanted(&device, &workloads);
+        let wanted = wanted::config(&device, &workloads);
         match wanted.check() {
             Ok(()) if faults.is_empty() => return Ok(Setup { device, workloads, wanted }),
             Ok(()) => {}
@@ -52,8 +53,18 @@ pub fn vsock_socket(folder: &Path) -> PathBuf {
     folder.join("vsock.sock")
 }
 
+/// The Unix socket on which the machine's monitor takes requests.
+pub fn control_socket(folder: &Path) -> PathBuf {
+    folder.join("control.sock")
+}
+
 fn short_enough(config: &Path, state: &Path, workload: &WorkloadConfig) -> Option<Fault> {
-    let socket = vsock_socket(&vm_folder(state, workload.name.as_str()));
+    let last = match workload.kind {
+        Kind::Job => Slot::FIRST,
+        // Somebody may want more of them than its file says.
+        Kind::Service { .. } | Kind::Function { .. } => Slot(MAX_REPLICAS - 1),
+    };
+    let socket = vsock_socket(&vm_folder(state, &wording::replica(workload.name.as_str(), last)));
     let bytes = socket.as_os_str().len();
     (bytes > vm::MAX_SOCKET_PATH_BYTES).then(|| Fault {
         file: config.display().to_string(),
@@ -67,51 +78,6 @@ fn short_enough(config: &Path, state: &Path, workload: &WorkloadConfig) -> Optio
     })
 }
 
-fn wanted(device: &DeviceConfig, workloads: &[WorkloadConfig]) -> Config {
-    let stop = StopTimes { agent: device.stop.agent, terminate: device.stop.terminate };
-    Config {
-        device: DeviceSpec { stop, ..DeviceSpec::default() },
-        workloads: workloads.iter().map(spec).collect(),
-    }
-}
-
-fn spec(workload: &WorkloadConfig) -> Spec {
-    let kind = match workload.kind {
-        workload::Kind::Service => Kind::Service { replicas: 1 },
-        workload::Kind::Job => Kind::Job,
-    };
-    let policy = match workload.restart {
-        workload::RestartPolicy::Always => RestartPolicy::Always,
-        workload::RestartPolicy::OnFailure => RestartPolicy::OnFailure,
-        workload::RestartPolicy::Never => RestartPolicy::Never,
-    };
-    let needs = Needs {
-        memory_mib: workload.resources.memory.0,
-        cpu_milli: u32::from(workload.resources.vcpus).saturating_mul(1000),
-    };
-    Spec {
-        after: workload.after.iter().map(|after| after.name.as_str().to_owned()).collect(),
-        restart: RestartSpec::new(policy),
-        ..Spec::new(workload.name.as_str(), kind, Build { version: version(workload), needs })
-    }
-}
-
-/// A digest of all that takes a new machine to change. It is compared with itself over restarts of the daemon, so it
-/// must not depend on the standard library's hasher, which may change: FNV-1a.
-fn version(workload: &WorkloadConfig) -> Version {
-    let image = workload.image.as_os_str().as_encoded_bytes();
-    let words = workload.command.iter().map(String::as_bytes);
-    let resources = format!("{:?} {:?}", workload.kind, workload.resources);
-    let digest = [image, resources.as_bytes()]
-        .into_iter()
-        .chain(words)
-        .flat_map(|part| part.iter().copied().chain([0]))
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        });
-    Version(digest)
-}
-
 fn locate(workloads: &[WorkloadConfig], fault: &ConfigFault) -> Fault {
     let name = |index: usize| workloads[index].name.as_str();
     match fault {
@@ -121,18 +87,18 @@ fn locate(workloads: &[WorkloadConfig], fault: &ConfigFault) -> Fault {
         }
         ConfigFault::UnknownPredecessor { workload, place } => {
             let known: Vec<&str> = (0..workloads.len()).filter(|other| other != workload).map(name).collect();
-            let missing = &workloads[*workload].after[*place].name;
+            let missing = workloads[*workload].predecessors().nth(*place).map_or("", |one| one.name.as_str());
             let message = format!(
                 "expected another workload of the box, found \"{missing}\" (there are: {})",
                 known.join(", ")
             );
-            workloads[*workload].fault_after(*place, message)
+            workloads[*workload].fault_of_predecessor(*place, message)
         }
         ConfigFault::Cycle { workloads: members, place } => {
             let first = members.first().copied().unwrap_or_default();
             let round: Vec<&str> = members.iter().copied().chain([first]).map(name).collect();
             let message = format!("expected an order without a cycle, found {}", round.join(" after "));
-            workloads[first].fault_after(*place, message)
+            workloads[first].fault_of_predecessor(*place, message)
         }
     }
 }
@@ -165,6 +131,10 @@ mod tests {
             "BOX/workloads/a.toml:3:15: after[1]: expected another workload of the box, found \"x\" (there are: b)"
         );
         assert_eq!(
+            refusal(&[("a.toml", "after = [\"b\"]\nrequires = [\"x\"]"), ("b.toml", "")], ""),
+            "BOX/workloads/a.toml:4:13: requires[0]: expected another workload of the box, found \"x\" (there are: b)"
+        );
+        assert_eq!(
             refusal(&[("a.toml", "after = [\"b\"]"), ("b.toml", "after = [\"a\"]")], ""),
             "BOX/workloads/a.toml:3:10: after[0]: expected an order without a cycle, found a after b after a"
         );
@@ -183,19 +153,5 @@ mod tests {
         let setup = setup.unwrap();
         assert_eq!(setup.wanted.workloads.len(), 2);
         assert_eq!(setup.wanted.workloads[0].after, ["b"]);
-    }
-
-    #[test]
-    fn a_version_changes_with_all_that_takes_a_new_machine_and_with_nothing_else() {
-        let version = |more: &str| {
-            let (_folder, setup) = boxed(&[("a.toml", more), ("b.toml", "")], "");
-            setup.unwrap().wanted.workloads[0].build.version
-        };
-        let plain = version("");
-        assert_eq!(version(""), plain);
-        assert_eq!(version("after = [\"b\"]\nrestart.policy = \"on-failure\""), plain);
-        assert_ne!(version("command = [\"a\"]"), plain);
-        assert_ne!(version("command = [\"a\", \"b\"]"), version("command = [\"ab\"]"));
-        assert_ne!(version("resources.memory_mib = 256"), plain);
     }
 }

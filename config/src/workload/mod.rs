@@ -1,15 +1,26 @@
 //! `workloads/NAME.toml`: one workload of the box, read by `hearthd`.
 //!
-//! Duty: what to run, after what, with how much. Not here: whether the order has a cycle (`hearth-core`).
+//! Duty: what to run, after what, with how much, how it is asked for its health, healed and replaced; how the keys of
+//! the file become that is `shape`'s and `probe`'s.
+//! Not here: whether the order has a cycle (`hearth-core`).
 //! Invariant: a `command` survives the trip over the kernel command line word by word.
 
+mod probe;
+mod shape;
+
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::fault::{Fault, Faults, Position};
-use crate::guest;
-use crate::reader::{self, Entry, Table};
-use crate::vm::{self, Machine};
+use crate::quantity::Mebibytes;
+use crate::reader;
+use crate::vm::Machine;
+
+pub use probe::{
+    Check, MAX_PROBE_ARGUMENTS, MAX_PROBE_COMMAND_BYTES, MAX_PROBE_PATH_BYTES, MAX_PROBES, Probe, Role,
+};
 
 /// Bytes of a name: it is a folder, a prefix of log lines, later a topic level.
 pub const MAX_NAME_BYTES: usize = 32;
@@ -19,6 +30,18 @@ pub const MAX_WORKLOADS: usize = 64;
 pub const MAX_ARGUMENTS: usize = 31;
 /// Bytes of a command: leaves room on the kernel command line for everything else.
 pub const MAX_COMMAND_BYTES: usize = 1024;
+/// Replicas of one workload: more than a gateway has memory for.
+pub const REPLICAS: RangeInclusive<u64> = 1..=64;
+/// Seconds of anything that is waited for or watched: a day is longer than anybody looks.
+pub const SECONDS: RangeInclusive<u64> = 1..=86_400;
+/// Seconds from the start of a machine until its workload runs: above an hour nothing will come any more.
+pub const START_S: RangeInclusive<u64> = 1..=3600;
+/// Restarts within a window; each is remembered.
+pub const BUDGET: RangeInclusive<u64> = 1..=64;
+/// Failures that a job's retries or a rollout forgive: more is "for ever", which is written otherwise.
+pub const FORGIVEN: RangeInclusive<u64> = 0..=1000;
+/// KiB of log in a minute: 16 MiB a second is more than any disk of a gateway should take.
+pub const LOG_KIB: RangeInclusive<u64> = 1..=983_040;
 
 /// A name that can be a folder and a word: lower-case letters, digits, dashes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,18 +78,53 @@ pub struct WorkloadConfig {
     pub image: PathBuf,
     /// Empty: the image says what to run.
     pub command: Vec<String>,
+    /// Starts once these are ready.
     pub after: Vec<After>,
+    /// Likewise, and stops when one of these stops.
+    pub requires: Vec<After>,
+    /// From the start of a machine until its workload runs.
+    pub start_within: Duration,
     pub resources: Machine,
-    pub restart: RestartPolicy,
+    /// Whether its machines give memory back when the box is short of it.
+    pub balloon: bool,
+    /// What all its replicas may take together.
+    pub ceiling: Ceiling,
+    /// KiB that it may log in a minute; none is: no limit.
+    pub log_kib_per_minute: Option<u32>,
+    pub restart: Restart,
+    /// How its health is asked for; the agent's heartbeat is always one of them.
+    pub probes: Vec<Probe>,
+    pub rollout: Rollout,
 }
 
-/// What it means that the workload ended.
+/// What it means that the workload ended, and how many of it there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Meant to run for ever.
-    Service,
+    Service { replicas: u16 },
     /// Meant to end.
     Job,
+    /// Runs while somebody wants it, and `idle` longer.
+    Function { most: u16, idle: Duration },
+}
+
+/// None is: what the box has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ceiling {
+    pub memory: Option<Mebibytes>,
+    pub vcpus: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restart {
+    pub policy: RestartPolicy,
+    /// How often a job may fail and be tried again; none is: as often as the budget lets it.
+    pub retries: Option<u16>,
+    /// Restarts within the window, of all replicas together.
+    pub budget: u16,
+    pub window: Duration,
+    /// Whether the agent may start the command again in the same guest before anything costs more.
+    pub in_guest: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +132,19 @@ pub enum RestartPolicy {
     Always,
     OnFailure,
     Never,
+}
+
+/// How a new version takes over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rollout {
+    pub canary_percent: u8,
+    pub window: Duration,
+    pub failures: u16,
+    /// Thousandths.
+    pub error_margin_milli: u16,
+    /// Thousandths.
+    pub readiness_margin_milli: u16,
+    pub requests: u32,
 }
 
 /// A workload to wait for, and where that is written.
@@ -88,13 +159,13 @@ impl WorkloadConfig {
     pub fn load(path: &Path) -> Result<WorkloadConfig, Faults> {
         let name = name_of(path)?;
         let file = path.display().to_string();
-        reader::load(path, |table| shape(table, name, file))
+        reader::load(path, |table| shape::workload(table, name, file))
     }
 
     /// `file` as in "workloads/clock.toml".
     pub fn parse(file: &str, text: &str) -> Result<WorkloadConfig, Faults> {
         let name = name_of(Path::new(file))?;
-        reader::parse(file, text, |table| shape(table, name, file.to_owned()))
+        reader::parse(file, text, |table| shape::workload(table, name, file.to_owned()))
     }
 
     /// Every `*.toml` of the folder, by name; the faults of all files together.
@@ -135,12 +206,21 @@ impl WorkloadConfig {
         self.command.iter().map(|word| quote_for_kernel(word)).collect::<Vec<_>>().join(" ")
     }
 
-    /// A fault at one of the places of `after`.
-    pub fn fault_after(&self, index: usize, message: impl Into<String>) -> Fault {
+    /// Whom it waits for: `after`, then `requires`.
+    pub fn predecessors(&self) -> impl Iterator<Item = &After> {
+        self.after.iter().chain(&self.requires)
+    }
+
+    /// A fault at one of the [`WorkloadConfig::predecessors`].
+    pub fn fault_of_predecessor(&self, place: usize, message: impl Into<String>) -> Fault {
+        let key = match place.checked_sub(self.after.len()) {
+            None => format!("after[{place}]"),
+            Some(place) => format!("requires[{place}]"),
+        };
         Fault {
             file: self.file.clone(),
-            position: self.after.get(index).map(|after| after.position),
-            key: format!("after[{index}]"),
+            position: self.predecessors().nth(place).map(|one| one.position),
+            key,
             message: message.into(),
         }
     }
@@ -152,85 +232,6 @@ fn name_of(path: &Path) -> Result<WorkloadName, Faults> {
         let message = format!("expected a file name of {}, then .toml", WorkloadName::EXPECTED);
         Fault::of_file(path.display().to_string(), message).into()
     })
-}
-
-fn shape(table: &mut Table<'_>, name: WorkloadName, file: String) -> WorkloadConfig {
-    let kinds = [("service", Kind::Service), ("job", Kind::Job)];
-    let kind = table.required("kind", "\"service\" or \"job\"").choice(&kinds).unwrap_or(Kind::Service);
-    let image = table
-        .required("image", "the name of a squashfs image")
-        .text_as("the name of a squashfs image", |text| {
-            (!text.is_empty() && !text.contains('\0')).then(|| text.into())
-        });
-    WorkloadConfig {
-        file,
-        kind,
-        image: image.unwrap_or_default(),
-        command: command(&table.entry("command")),
-        after: after(&table.entry("after"), &name),
-        resources: table.section("resources", |t| vm::machine(t, Machine::default())),
-        restart: table.section("restart", |t| restart(t, kind)),
-        name,
-    }
-}
-
-fn restart(table: &mut Table<'_>, kind: Kind) -> RestartPolicy {
-    let entry = table.entry("policy");
-    let policies = [
-        ("always", RestartPolicy::Always),
-        ("on-failure", RestartPolicy::OnFailure),
-        ("never", RestartPolicy::Never),
-    ];
-    let policy = entry.choice(&policies);
-    match (kind, policy) {
-        (Kind::Job, Some(RestartPolicy::Always)) => {
-            entry.fault("expected \"on-failure\" or \"never\" for a job, found \"always\"");
-            RestartPolicy::Never
-        }
-        (_, Some(policy)) => policy,
-        (Kind::Service, None) => RestartPolicy::Always,
-        (Kind::Job, None) => RestartPolicy::Never,
-    }
-}
-
-fn after(entry: &Entry<'_>, own: &WorkloadName) -> Vec<After> {
-    let mut list: Vec<After> = Vec::new();
-    for item in entry.items("an array of workload names", MAX_WORKLOADS).unwrap_or_default() {
-        let Some(name) =
-            item.text_as(&format!("a workload's name, {}", WorkloadName::EXPECTED), WorkloadName::new)
-        else {
-            continue;
-        };
-        if name == *own {
-            item.fault("expected another workload, found itself");
-        } else if list.iter().any(|before| before.name == name) {
-            item.fault(format!("expected each workload once, found \"{name}\" again"));
-        }
-        list.push(After { name, position: item.position() });
-    }
-    list
-}
-
-fn command(entry: &Entry<'_>) -> Vec<String> {
-    let words = guest::command(entry, MAX_ARGUMENTS, |word| {
-        // What the kernel's own splitting of its command line cannot carry.
-        if word == "--" {
-            Err(
-                "expected no bare --, the kernel would cut the command there; put it into a script in the image",
-            )
-        } else if word.contains('"') || word.chars().any(char::is_control) {
-            Err("expected no double quotes and control characters; put them into a script in the image")
-        } else {
-            Ok(())
-        }
-    });
-    let bytes: usize = words.iter().map(|word| word.len() + 1).sum();
-    if bytes > MAX_COMMAND_BYTES {
-        entry.fault(format!(
-            "expected at most {MAX_COMMAND_BYTES} bytes, found {bytes}; put it into a script in the image"
-        ));
-    }
-    words
 }
 
 /// Linux splits at white space outside double quotes and takes the quotes off. It takes bytes for Latin-1, where
