@@ -242,7 +242,11 @@ impl Daemon {
             Order::Terminate => self.signal(vm, Signal::SIGTERM),
             Order::Kill => self.signal(vm, Signal::SIGKILL),
             // Nothing routes traffic yet, and no file asks for probes, balloons or restarts within the guest.
-            Order::Traffic { .. } | Order::Probe { .. } | Order::Balloon { .. } | Order::RestartProcess => {}
+            Order::Traffic { .. }
+            | Order::Probe { .. }
+            | Order::Balloon { .. }
+            | Order::RestartProcess
+            | Order::Snapshot => {}
         }
         None
     }

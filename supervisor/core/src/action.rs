@@ -84,6 +84,8 @@ pub enum Order {
     Probe { probe: u8, timeout: Duration },
     /// Whether it gets traffic.
     Traffic { open: bool },
+    /// Keep a warm snapshot of it, for its version and in place of an earlier one of its workload; it goes on running.
+    Snapshot,
     /// How much its balloon is to hold.
     Balloon { mib: u32 },
 }

@@ -19,6 +19,14 @@ pub const ENDING: Duration = Duration::from_secs(30);
 pub const KILL_STOP: Duration = Duration::from_secs(5);
 /// From asking the agent until the workload runs again in the same guest.
 pub const PROCESS_RESTART: Duration = Duration::from_secs(30);
+/// From asking for a warm snapshot until it is on the disk.
+pub const SNAPSHOT_WITHIN: Duration = Duration::from_secs(120);
+/// After a snapshot that was not taken, or did not work, until the next one.
+pub const SNAPSHOT_AGAIN: Duration = Duration::from_secs(3600);
+/// A box that was not healed by a reboot for so long has its reboots forgiven.
+pub const REBOOTS_FORGIVEN: Duration = Duration::from_secs(6 * 3600);
+/// Reboots to heal the box that are not forgiven yet, at most: a box that reboots all day serves nobody.
+pub const MOST_REBOOTS: u8 = 3;
 /// A step that comes this much after its deadline says that the daemon was not running, by SIGSTOP or a suspended
 /// box: what guests said meanwhile waits in sockets, so their silence is no evidence.
 pub const STALL: Duration = Duration::from_secs(2);

@@ -86,6 +86,8 @@ pub enum Said {
     AgentLost,
     /// A warm snapshot of its version is there.
     SnapshotTaken,
+    /// It could not be taken.
+    SnapshotFailed,
     /// The monitor's process ended.
     Ended(VmEnd),
 }

@@ -58,8 +58,8 @@ pub use boot::{Boot, BootReason, Phase};
 pub use breaker::{Breaker, Trial};
 pub use budget::{LOG_WINDOW, Restarts};
 pub use deadlines::{
-    BOX_SETTLED, ENDING, HEARTBEAT, HEARTBEAT_LOST, KILL_STOP, MEASURE_WAIT, MEASURES_AGAIN, PROCESS_RESTART,
-    STALL, START, StopTimes,
+    BOX_SETTLED, ENDING, HEARTBEAT, HEARTBEAT_LOST, KILL_STOP, MEASURE_WAIT, MEASURES_AGAIN, MOST_REBOOTS,
+    PROCESS_RESTART, REBOOTS_FORGIVEN, SNAPSHOT_AGAIN, SNAPSHOT_WITHIN, STALL, START, StopTimes,
 };
 pub use event::{Event, Found, Request, Said};
 pub use explain::{Explanation, ProbeStory, ReplicaStory};

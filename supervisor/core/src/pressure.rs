@@ -75,6 +75,11 @@ impl Pressure {
         }
     }
 
+    /// For what the box can do without.
+    pub(crate) fn disk_has_room(&self) -> bool {
+        self.disk_level == Level::Calm
+    }
+
     /// The measure that is due.
     pub(crate) fn disk_turn(&mut self, now: Moment) -> Option<Measure> {
         let full = self.disk_level == Level::Full;

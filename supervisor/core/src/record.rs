@@ -84,6 +84,8 @@ pub struct DeviceRecord {
     pub tried: Tried,
     /// When it was last done.
     pub healed: Option<Moment>,
+    /// Reboots that were to heal the box, over all boots, and are not forgiven yet.
+    pub reboots: u8,
     /// Somebody has ended this boot's safe mode.
     pub left_safe_mode: bool,
 }

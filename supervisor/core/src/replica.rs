@@ -27,6 +27,8 @@ pub(crate) struct Replica {
     pub(crate) lifecycle: Lifecycle,
     /// How its next machine is made.
     pub(crate) how: StartHow,
+    /// How its machine was made.
+    pub(crate) made: StartHow,
     pub(crate) agent: bool,
     /// Its last sign of life.
     pub(crate) heard: Moment,
@@ -62,6 +64,7 @@ impl Replica {
             build,
             lifecycle: Lifecycle::Waiting,
             how: StartHow::Cold,
+            made: StartHow::Cold,
             agent: false,
             heard: now,
             running_since: None,

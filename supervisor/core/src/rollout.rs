@@ -29,6 +29,7 @@ pub enum Rollout {
         candidate: Build,
         canaries: u16,
         failures: u16,
+        old_failures: u16,
         /// Since when all of them were ready for the first time.
         since: Option<Moment>,
     },
@@ -36,6 +37,7 @@ pub enum Rollout {
         candidate: Build,
         moved: u16,
         failures: u16,
+        old_failures: u16,
     },
     Reverting {
         bad: Version,
@@ -71,6 +73,28 @@ impl Rollout {
     }
 }
 
+impl Rollout {
+    /// A replica failed that runs what was there before.
+    pub(crate) fn old_failed(&mut self) {
+        if let Rollout::Canary { old_failures, .. } | Rollout::Spreading { old_failures, .. } = self {
+            *old_failures = old_failures.saturating_add(1);
+        }
+    }
+
+    /// How many failures the candidate may have: those that are granted, and as many for each of its replicas as each
+    /// of the others had in the same time.
+    pub(crate) fn forgiven(&self, granted: u16, replicas: usize) -> u16 {
+        let (moved, old_failures) = match self {
+            Rollout::Canary { canaries, old_failures, .. } => (*canaries, *old_failures),
+            Rollout::Spreading { moved, old_failures, .. } => (*moved, *old_failures),
+            Rollout::Steady | Rollout::Reverting { .. } => return granted,
+        };
+        let others = replicas.saturating_sub(usize::from(moved)).max(1);
+        let alike = (usize::from(old_failures) * usize::from(moved)).div_ceil(others);
+        granted.saturating_add(u16::try_from(alike).unwrap_or(u16::MAX))
+    }
+}
+
 /// How many replicas go first.
 pub(crate) fn canaries(spec: &RolloutSpec, replicas: usize) -> u16 {
     let share = replicas.saturating_mul(usize::from(spec.canary_percent)).div_ceil(100);
@@ -97,6 +121,10 @@ impl Tally {
             self.ready = self.ready.saturating_add(now.since(since));
         }
         self.ready_since = ready.then_some(now);
+    }
+
+    pub(crate) fn was_ready(&self) -> bool {
+        self.ready_since.is_some() || !self.ready.is_zero()
     }
 
     pub(crate) fn served(&mut self, requests: u32, errors: u32) {
@@ -188,6 +216,7 @@ pub(crate) fn judge(spec: &RolloutSpec, old: &Group, new: &Group, window: Durati
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::Needs;
 
     const WINDOW: Duration = Duration::from_secs(100);
 
@@ -214,6 +243,21 @@ mod tests {
         let verdict = judge(&spec, &old, &group(100, 20, 100), WINDOW);
         assert_eq!(verdict, Verdict::Reject(Grounds::Errors { old_milli: 100, new_milli: 200 }));
         assert_eq!(judge(&spec, &old, &group(5, 5, 100), WINDOW), Verdict::Promote, "too few to say");
+    }
+
+    #[test]
+    fn a_candidate_may_fail_as_often_as_the_others_do_and_no_oftener() {
+        let candidate = Build { version: Version(2), needs: Needs::default() };
+        let mut rollout =
+            Rollout::Canary { candidate, canaries: 1, failures: 0, old_failures: 0, since: None };
+        assert_eq!(rollout.forgiven(0, 4), 0);
+        rollout.old_failed();
+        assert_eq!(rollout.forgiven(0, 4), 1, "one of three others failed once");
+        for _ in 0..5 {
+            rollout.old_failed();
+        }
+        assert_eq!(rollout.forgiven(1, 4), 3);
+        assert_eq!(Rollout::Steady.forgiven(2, 4), 2);
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub(crate) struct Turn<'s> {
     pub(crate) now: Moment,
     pub(crate) phase: Phase,
     pub(crate) stop: StopTimes,
+    pub(crate) disk_has_room: bool,
     pub(crate) dice: &'s mut Dice,
     pub(crate) policy: &'s dyn RecoveryPolicy,
     pub(crate) actions: Actions,

@@ -7,7 +7,8 @@ use std::time::Duration;
 use bench::*;
 use hearth_core::{
     Action, Announcement, BOX_SETTLED, Boot, BootReason, Breaker, DeviceRecord, End, Event, Found, Lifecycle,
-    Phase, Request, Run, Said, Slot, Spec, State, Subsystem, Vm, VmEnd, WatchdogSpec, WorkloadEnd,
+    MOST_REBOOTS, Phase, REBOOTS_FORGIVEN, Request, Run, Rung, Said, Slot, Spec, State, Subsystem, Vm, VmEnd,
+    WatchdogSpec, WorkloadEnd,
 };
 
 fn found(name: &str, vm: Vm, version: u64) -> Event {
@@ -276,4 +277,31 @@ fn safe_mode_that_a_person_ended_does_not_come_back_with_the_next_daemon() {
     let _ = bench.step(Event::Configured(Box::new(bench.config.clone())));
     let _ = bench.step(Event::Surveyed);
     assert_eq!(bench.state.phase(), Phase::Up);
+}
+
+#[test]
+fn a_box_that_reboots_did_not_heal_is_not_rebooted_all_day() {
+    let mut bench = watched(true);
+    let device = DeviceRecord { reboots: MOST_REBOOTS, ..DeviceRecord::default() };
+    let boot = Boot { first_daemon: true, ..Boot::default() };
+    let _ = bench.step(Event::Begin { boot, device, records: Vec::new() });
+    let _ = bench.step(Event::Configured(Box::new(bench.config.clone())));
+    let _ = bench.step(Event::Surveyed);
+    let _ = bench.runs(0, 1);
+    let told = bench.pass(Duration::from_secs(60), &[vm(0, 1)]);
+    assert_eq!(stops(&told), [], "{told:?}");
+    let last = announcements(&told).into_iter().rev().find_map(|told| match told {
+        Announcement::HealingBox { choice, .. } => Some(choice.rung),
+        _ => None,
+    });
+    assert_eq!(last, Some(Rung::StopPetting));
+    let mut forgiven = false;
+    let hours = REBOOTS_FORGIVEN.as_secs() / 10 + 60;
+    for _ in 0..hours {
+        let mut told = bench.step(Event::Alive(Subsystem::Loop));
+        told.extend(bench.pass(Duration::from_secs(10), &[vm(0, 1)]));
+        forgiven |=
+            told.iter().any(|action| matches!(action, Action::RememberDevice(record) if record.reboots == 0));
+    }
+    assert!(forgiven);
 }

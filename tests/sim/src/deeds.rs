@@ -3,7 +3,7 @@
 //! Duty: every action but those for single machines (`machines`). Not here: what comes of them (`lives`, `checks`).
 //! Invariant: actions are carried out in their order, and one that was carried out stays so, whoever dies next.
 
-use hearth_core::{Action, Announcement, Failure, Run, Slot, Version, Vm};
+use hearth_core::{Action, Announcement, BootReason, Failure, Run, Slot, Version, Vm};
 
 use crate::guest::Key;
 use crate::wishes::{NAMES, SUBSYSTEMS};
@@ -41,6 +41,7 @@ impl World {
                 let named: Vec<Version> =
                     self.person.wishes.config.workloads.iter().map(|spec| spec.build.version).collect();
                 self.images.retain(|version| keep.contains(version) || named.contains(version));
+                self.snapshots.retain(|(_, version)| keep.contains(version));
             }
             Action::ReExec => {
                 self.stats.reexecs += 1;
@@ -48,7 +49,12 @@ impl World {
                 // Whatever kept a part of it from speaking was in the old process.
                 self.mute_until = [self.now; SUBSYSTEMS.len()];
             }
-            Action::Reboot { reason } => self.power_cycle(reason),
+            Action::Reboot { reason } => {
+                if reason == BootReason::Healing {
+                    self.check_reboot();
+                }
+                self.power_cycle(reason);
+            }
             Action::Finish => self.finished = true,
         }
     }

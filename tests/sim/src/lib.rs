@@ -71,11 +71,13 @@ pub struct Stats {
     pub regrets: u64,
     pub power_cuts: u64,
     pub collections: u64,
+    pub snapshots: u64,
+    pub healing_reboots: u64,
 }
 
 impl Stats {
     /// Each figure with its name.
-    pub fn figures(&self) -> [(&'static str, u64); 25] {
+    pub fn figures(&self) -> [(&'static str, u64); 27] {
         let count = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
         [
             ("steps", self.steps),
@@ -103,6 +105,8 @@ impl Stats {
             ("second thoughts", self.regrets),
             ("power cuts", self.power_cuts),
             ("collections of images", self.collections),
+            ("snapshots wanted", self.snapshots),
+            ("reboots that heal", self.healing_reboots),
         ]
     }
 
@@ -132,6 +136,8 @@ impl Stats {
         self.regrets += other.regrets;
         self.power_cuts += other.power_cuts;
         self.collections += other.collections;
+        self.snapshots += other.snapshots;
+        self.healing_reboots += other.healing_reboots;
     }
 }
 

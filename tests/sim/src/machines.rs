@@ -36,6 +36,7 @@ impl World {
         };
         match order {
             Order::Start { .. } | Order::Balloon { .. } => {}
+            Order::Snapshot => self.snapshot(key),
             Order::Traffic { open } => guest.traffic = *open,
             Order::Probe { probe, .. } => self.answer(vm, key, *probe),
             Order::AskAgent { .. } => {
@@ -77,6 +78,10 @@ impl World {
     }
 
     fn spawn(&mut self, vm: Vm, key: Key, build: Build, how: StartHow) {
+        if how == StartHow::Restore && !self.snapshots.contains(&(key.name, build.version)) {
+            let replica = format!("{}.{} run {}", NAMES[key.name], key.slot, key.run);
+            return self.found(Trouble::NoSnapshot { replica });
+        }
         if self.is_stormy() && self.chance.percent(2) {
             let said = Said::NotSpawned("out of descriptors".to_owned());
             self.word(vm, said, Duration::from_millis(1));
@@ -107,10 +112,25 @@ impl World {
         };
         let doing = match self.chance.below(100) {
             0..=3 if stormy => Doing::Hangs,
+            // A snapshot that does not come to life, and not because of the weather.
+            4..=13 if how == StartHow::Restore => Doing::Ends(VmEnd::BadConfiguration),
             4..=6 if stormy => Doing::Ends(VmEnd::Panicked),
             _ => Doing::ComesUp,
         };
         self.plan(boot, Thing::Guest(key, doing));
+    }
+
+    /// It is kept, unless its disk or its monitor will not have it, and the word of that may be lost.
+    fn snapshot(&mut self, key: Key) {
+        self.stats.snapshots += 1;
+        let Some(guest) = self.guests.get(&key) else { return };
+        let fails = self.is_stormy() && self.chance.percent(20);
+        let after = self.chance.millis(200, 4_000);
+        if fails {
+            return self.say(key, Said::SnapshotFailed, after);
+        }
+        self.snapshots.insert((key.name, guest.build.version));
+        self.say(key, Said::SnapshotTaken, after);
     }
 
     /// A machine says something, if it can, and if nobody loses it.

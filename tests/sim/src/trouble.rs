@@ -38,6 +38,10 @@ pub enum Trouble {
     Traffic { replica: String, ready: bool },
     #[error("disk: {replica} is started from an image that was collected")]
     ImageGone { replica: String },
+    #[error("disk: {replica} is restored from a snapshot that is not there")]
+    NoSnapshot { replica: String },
+    #[error("reboots: {reboots} to heal the box, and none of them long ago")]
+    RebootStorm { reboots: usize },
     #[error("stop: the box does not come down: {left} machines left")]
     DoesNotStop { left: usize },
     #[error("order: {what}")]

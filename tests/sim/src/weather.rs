@@ -9,9 +9,9 @@
 
 use std::time::Duration;
 
-use hearth_core::{BootReason, Config, Event, Kind, Level, Request, Resource, VmEnd};
+use hearth_core::{BootReason, Config, Event, Level, Request, Resource, VmEnd};
 
-use crate::guest::{Guest, Key, Sickness, Stage};
+use crate::guest::{Key, Sickness, Stage};
 use crate::queue::{Doing, Thing};
 use crate::wishes::{NAMES, SUBSYSTEMS};
 use crate::world::World;
@@ -232,7 +232,7 @@ impl World {
                 let cuts = u8::try_from(self.chance.between(1, 4)).unwrap_or(1);
                 self.power_fails(cuts);
             }
-            _ => self.snapshot_taken(),
+            _ => self.machine_fault(),
         }
     }
 
@@ -297,14 +297,5 @@ impl World {
         let Some(key) = self.some_guest() else { return };
         self.trace(|| format!("{}.{} run {} is killed for its memory", NAMES[key.name], key.slot, key.run));
         self.plan(Duration::from_millis(5), Thing::Guest(key, Doing::Ends(VmEnd::KilledBy(9))));
-    }
-
-    fn snapshot_taken(&mut self) {
-        let Some(key) = self.some_guest() else { return };
-        let service =
-            self.person.spec(key.name).is_some_and(|spec| matches!(spec.kind, Kind::Service { .. }));
-        if service && self.guests.get(&key).is_some_and(Guest::is_well) {
-            self.say(key, hearth_core::Said::SnapshotTaken, Duration::from_millis(1));
-        }
     }
 }

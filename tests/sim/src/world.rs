@@ -46,6 +46,10 @@ pub(crate) struct World {
     pub(crate) device_record: DeviceRecord,
     /// Versions that are on the disk.
     pub(crate) images: BTreeSet<Version>,
+    /// Warm snapshots that are: of which workload, of which version.
+    pub(crate) snapshots: BTreeSet<(usize, Version)>,
+    /// When the box was rebooted to heal it.
+    pub(crate) reboots: Vec<Moment>,
     pub(crate) last_pet: Moment,
     pub(crate) failed_boots: u8,
     pub(crate) boot_settled: bool,
@@ -81,6 +85,8 @@ impl World {
             last_write: None,
             device_record: DeviceRecord::default(),
             images: BTreeSet::new(),
+            snapshots: BTreeSet::new(),
+            reboots: Vec::new(),
             last_pet: Moment::START,
             failed_boots: 0,
             boot_settled: false,

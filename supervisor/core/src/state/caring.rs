@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use crate::action::{Action, Announcement};
 use crate::boot::{BootReason, Phase, Settling};
-use crate::deadlines::BOX_SETTLED;
+use crate::deadlines::{BOX_SETTLED, MOST_REBOOTS, REBOOTS_FORGIVEN};
 use crate::fault::{FaultClass, Severity, Source};
 use crate::id::{Version, WorkloadId};
 use crate::moment::Moment;
@@ -46,6 +46,10 @@ impl State {
             self.settling = Settling::Settled;
             turn.actions.push(Action::BootSettled);
         }
+        if self.forgiven_at().is_some_and(|at| at <= turn.now) {
+            self.device_record.reboots = 0;
+            turn.actions.push(Action::RememberDevice(self.device_record));
+        }
         while let Some(measure) = self.pressure.disk_turn(turn.now) {
             match measure {
                 Measure::TrimLogs => turn.actions.push(Action::TrimLogs),
@@ -53,6 +57,14 @@ impl State {
                 Measure::Tell => turn.tell(Announcement::DiskFull),
             }
         }
+    }
+
+    /// When the reboots that were to heal the box count no more.
+    fn forgiven_at(&self) -> Option<Moment> {
+        let since = self.device_record.healed.max(self.up_since);
+        since
+            .filter(|_| self.device_record.reboots > 0 && self.phase == Phase::Up)
+            .map(|at| at.after(REBOOTS_FORGIVEN))
     }
 
     /// Every version that is or may be needed again, each once.
@@ -76,13 +88,14 @@ impl State {
             record.tried = Tried::default();
         }
         let mut possible = Rungs::of(&[Rung::ReExec, Rung::StopPetting]);
-        if self.device.watchdog.reboot {
+        if self.device.watchdog.reboot && record.reboots < MOST_REBOOTS {
             possible = possible.with(Rung::Reboot);
         }
         let class = FaultClass { source: Source::Supervisor, severity: Severity::Critical };
         let case = Case { class, possible, tried: record.tried, budget_left: 0 };
         let choice = choose(turn.policy, &case);
         record.tried.note(choice.rung);
+        record.reboots = record.reboots.saturating_add(u8::from(choice.rung == Rung::Reboot));
         record.healed = Some(turn.now);
         turn.actions.push(Action::RememberDevice(*record));
         turn.tell(Announcement::HealingBox { subsystem, choice });
@@ -115,6 +128,7 @@ impl State {
             Resource::Memory => self.pressure.memory = level,
             Resource::Disk => self.pressure.disk_is(level),
         }
+        turn.disk_has_room = self.pressure.disk_has_room();
         turn.moved = true;
     }
 
@@ -126,6 +140,6 @@ impl State {
         let going_down = matches!(self.phase, Phase::Stopping | Phase::Down);
         let healing = self.healing_due().filter(|_| !going_down).map(|(_, due)| due);
         let disk = self.pressure.deadline();
-        [self.watchdog.deadline(), settling, healing, disk].into_iter().flatten().min()
+        [self.watchdog.deadline(), settling, healing, disk, self.forgiven_at()].into_iter().flatten().min()
     }
 }

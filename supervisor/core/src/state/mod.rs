@@ -51,6 +51,7 @@ pub struct State {
     phase: Phase,
     boot: Boot,
     settling: Settling,
+    up_since: Option<Moment>,
     /// What follows when all is down.
     reboot: Option<BootReason>,
     device: DeviceSpec,
@@ -84,6 +85,7 @@ impl State {
             phase: Phase::Opening,
             boot: Boot::default(),
             settling: Settling::Not,
+            up_since: None,
             reboot: None,
             device: DeviceSpec::default(),
             device_record: DeviceRecord::default(),
@@ -122,6 +124,7 @@ impl State {
             now,
             phase: self.phase,
             stop: self.device.stop,
+            disk_has_room: self.pressure.disk_has_room(),
             dice: &mut dice,
             policy,
             actions: Actions::new(),
@@ -252,7 +255,8 @@ impl State {
     }
 
     fn deadline(&self) -> Option<Moment> {
-        let workloads = self.workloads.iter().filter_map(|workload| workload.deadline(self.phase));
+        let workloads =
+            self.workloads.iter().filter_map(|workload| workload.deadline(self.phase, self.clock));
         workloads.chain(self.care_deadline()).min()
     }
 

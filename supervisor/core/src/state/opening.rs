@@ -41,7 +41,7 @@ impl State {
         self.records = records;
         if boot.first_daemon {
             // Their moments are those of another boot, and jobs are done once for each boot.
-            let of_this_boot = DeviceRecord::default();
+            let of_this_boot = DeviceRecord { reboots: device.reboots, ..DeviceRecord::default() };
             if self.device_record != of_this_boot {
                 turn.actions.push(Action::RememberDevice(of_this_boot));
             }
@@ -147,6 +147,7 @@ impl State {
     pub(super) fn go_up(&mut self, turn: &mut Turn<'_>) {
         self.phase = Phase::Up;
         turn.phase = Phase::Up;
+        self.up_since = Some(turn.now);
         self.settling = Settling::At(turn.now.after(BOX_SETTLED));
         turn.moved = true;
     }

@@ -129,7 +129,8 @@ impl State {
     /// Why a replica that waits may not start yet.
     fn hold(&self, place: usize, slot: Slot, promised: Needs) -> Option<Hold> {
         let workload = &self.workloads[place];
-        if !workload.breaker.lets(slot) {
+        // A new version goes on trial in place of the one that is: it may be what was wrong.
+        if !workload.breaker.lets(slot) && (workload.breaker.is_open() || !workload.is_canary(slot)) {
             return Some(Hold::Trial);
         }
         if workload.replica(slot).is_some_and(|replica| !replica.ghosts.is_empty()) {

@@ -82,6 +82,12 @@ impl Workload {
     /// The machine is gone, and this came of it.
     pub(crate) fn conclude(&mut self, turn: &mut Turn<'_>, slot: Slot, outcome: Result<(), Failure>) {
         let id = self.id_of(slot);
+        if outcome.is_err() {
+            self.doubt_snapshot(turn.now, slot);
+            if !self.is_candidate(slot) {
+                self.rollout.old_failed();
+            }
+        }
         turn.tell(match &outcome {
             Ok(()) => Announcement::Done { replica: id },
             Err(failure) => Announcement::Failed { replica: id, failure: failure.clone() },
@@ -122,7 +128,7 @@ impl Workload {
     /// A new version's failure is first of all a word about the version.
     fn candidate_failed(&mut self, turn: &mut Turn<'_>, slot: Slot, failure: Failure, again: bool) {
         let count = self.rollout.failed();
-        if count > self.spec.rollout.failures {
+        if count > self.rollout.forgiven(self.spec.rollout.failures, self.count) {
             // The replica itself is not to blame: it starts at once with what was good.
             if let Some(replica) = self.replica_mut(slot) {
                 replica.incident = None;
@@ -140,7 +146,7 @@ impl Workload {
     fn heal(&mut self, turn: &mut Turn<'_>, slot: Slot, failure: &Failure) {
         let budget = self.spec.restart;
         let budget_left = self.restarts.left(turn.now, budget.budget, budget.window);
-        let possible = self.possible(slot, failure);
+        let possible = self.possible(turn.disk_has_room, slot, failure);
         // A version that nobody wants any more says nothing about the one that takes its place.
         let is_wanted = self.replica(slot).is_some_and(|replica| replica.build == self.target(slot));
         let on_trial = self.breaker.is_on_trial(slot) && is_wanted;
@@ -172,7 +178,7 @@ impl Workload {
     }
 
     /// What could be done for a replica whose machine is gone.
-    fn possible(&self, slot: Slot, failure: &Failure) -> Rungs {
+    fn possible(&self, disk_has_room: bool, slot: Slot, failure: &Failure) -> Rungs {
         let allowed = self.spec.allowed;
         let build = self.target(slot);
         let mut possible = Rungs::of(&[Rung::ColdRestart, Rung::Quarantine]);
@@ -182,7 +188,7 @@ impl Workload {
         if allowed.restore && self.snapshot == Some(build.version) {
             possible = possible.with(Rung::Restore);
         }
-        if allowed.fresh_disk {
+        if allowed.fresh_disk && disk_has_room {
             possible = possible.with(Rung::FreshDisk);
         }
         // A version that serves elsewhere is not what is wrong.
@@ -202,6 +208,10 @@ impl Workload {
             return self.open_breaker(turn, slot, last);
         }
         let id = self.id_of(slot);
+        if choice.rung == Rung::FreshDisk {
+            // Its guest believes in the old disk.
+            self.snapshot = None;
+        }
         let roll = turn.dice.roll();
         let Some(replica) = self.replicas.get_mut(slot.index()) else { return };
         let steady = replica.running_since.is_some_and(|since| turn.now.since(since) >= backoff::STEADY);

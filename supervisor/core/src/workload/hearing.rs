@@ -51,7 +51,8 @@ impl Workload {
                     self.weigh_probes(turn, slot);
                 }
             }
-            Said::SnapshotTaken => self.snapshot = Some(replica.build.version),
+            Said::SnapshotTaken => self.snapshot_taken(slot),
+            Said::SnapshotFailed => self.snapshot_failed(turn.now),
             Said::WorkloadStarted => self.workload_started(turn, slot),
             Said::WorkloadEnded(end) => match replica.lifecycle {
                 Lifecycle::Starting { .. } | Lifecycle::Running { .. } | Lifecycle::Ending { .. } => {

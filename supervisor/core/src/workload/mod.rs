@@ -7,6 +7,7 @@
 //! | `stopping.rs` | means upon means until a machine is gone |
 //! | `timing.rs` | deadlines, and what is due |
 //! | `rolling.rs` | new versions, replacements |
+//! | `snapping.rs` | warm snapshots |
 //! | `standing.rs` | how the whole of it stands |
 //!
 //! Duty: every move of its replicas that no other workload has a say in. Not here: who may start when (`state`).
@@ -15,6 +16,7 @@
 mod healing;
 mod hearing;
 mod rolling;
+mod snapping;
 mod standing;
 mod stopping;
 mod timing;
@@ -36,6 +38,8 @@ use crate::rollout::{Rollout, Tally};
 use crate::spec::{Build, Spec};
 use crate::turn::Turn;
 
+use self::snapping::Snapping;
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Workload {
     pub(crate) id: WorkloadId,
@@ -51,6 +55,7 @@ pub(crate) struct Workload {
     pub(crate) previous: Option<Build>,
     pub(crate) rejected: Option<Version>,
     pub(crate) snapshot: Option<Version>,
+    pub(crate) snapping: Snapping,
     pub(crate) rollout: Rollout,
     pub(crate) breaker: Breaker,
     pub(crate) restarts: Restarts,
@@ -91,6 +96,7 @@ impl Workload {
             previous: None,
             rejected: None,
             snapshot: None,
+            snapping: Snapping::Idle,
             rollout: Rollout::Steady,
             breaker: Breaker::Closed,
             restarts: Restarts::default(),
@@ -180,6 +186,7 @@ impl Workload {
             replica.incident = None;
         }
         replica.run = run;
+        replica.made = how;
         replica.build = build;
         replica.agent = false;
         replica.heard = turn.now;
@@ -263,6 +270,8 @@ impl Workload {
             if matches!(replica.lifecycle, Lifecycle::Ended(End::Failed(_) | End::Quarantined)) {
                 failed = true;
                 replica.attempts = 0;
+                // On trial is the workload, not a snapshot of it.
+                replica.how = StartHow::Cold;
                 replica.incident = None;
                 self.go(turn, slot, Lifecycle::Waiting, Cause::Person);
             }

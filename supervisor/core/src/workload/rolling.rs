@@ -21,6 +21,11 @@ impl Workload {
         candidate.is_some() && self.replica(slot).map(|replica| replica.build) == candidate
     }
 
+    /// Whether it is to run the candidate.
+    pub(crate) fn is_canary(&self, slot: Slot) -> bool {
+        self.rollout.candidate().is_some() && slot.0 < self.rollout.moved()
+    }
+
     /// Somebody wants this version.
     pub(crate) fn offer(&mut self, turn: &mut Turn<'_>, build: Build) {
         let candidate = self.rollout.candidate();
@@ -49,7 +54,8 @@ impl Workload {
         } else {
             let canaries = canaries(&self.spec.rollout, self.count);
             let (from, to) = (self.current.version, build.version);
-            self.rollout = Rollout::Canary { candidate: build, canaries, failures: 0, since: None };
+            self.rollout =
+                Rollout::Canary { candidate: build, canaries, failures: 0, old_failures: 0, since: None };
             turn.tell(Announcement::RolloutBegan { workload: self.id, from, to, canaries });
         }
     }
@@ -91,8 +97,8 @@ impl Workload {
         match self.rollout {
             Rollout::Steady => {}
             Rollout::Canary { canaries, since, .. } => self.canary_turn(turn, canaries, since),
-            Rollout::Spreading { candidate, moved, failures } => {
-                self.spreading_turn(turn, candidate, moved, failures);
+            Rollout::Spreading { moved, .. } => {
+                self.spreading_turn(turn, moved);
             }
             Rollout::Reverting { .. } => self.reverting_turn(turn),
         }
@@ -137,13 +143,13 @@ impl Workload {
     }
 
     fn promote(&mut self, turn: &mut Turn<'_>, moved: u16) {
-        let Rollout::Canary { candidate, failures, .. } = self.rollout else { return };
-        self.rollout = Rollout::Spreading { candidate, moved, failures };
+        let Rollout::Canary { candidate, failures, old_failures, .. } = self.rollout else { return };
+        self.rollout = Rollout::Spreading { candidate, moved, failures, old_failures };
         turn.tell(Announcement::Promoted { workload: self.id, to: candidate.version });
         turn.moved = true;
     }
 
-    fn spreading_turn(&mut self, turn: &mut Turn<'_>, candidate: Build, moved: u16, failures: u16) {
+    fn spreading_turn(&mut self, turn: &mut Turn<'_>, moved: u16) {
         if self.never_got_ready(turn.now) {
             return self.reject(turn, Grounds::NotReadyInTime);
         }
@@ -153,7 +159,9 @@ impl Workload {
         if usize::from(moved) >= self.count {
             return self.complete(turn);
         }
-        self.rollout = Rollout::Spreading { candidate, moved: moved + 1, failures };
+        if let Rollout::Spreading { moved, .. } = &mut self.rollout {
+            *moved += 1;
+        }
         turn.moved = true;
     }
 

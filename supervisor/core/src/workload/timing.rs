@@ -22,11 +22,12 @@ use super::Workload;
 
 impl Workload {
     /// Rollouts go on only while the box is up.
-    pub(crate) fn deadline(&self, phase: Phase) -> Option<Moment> {
+    pub(crate) fn deadline(&self, phase: Phase, now: Moment) -> Option<Moment> {
         let replicas = self.replicas.iter().filter_map(|replica| replica.deadline(&self.spec.probes));
         let rollout = self.rollout_deadline().filter(|_| phase == Phase::Up);
         let idle = self.demand.kept.map(|(_, until)| until);
-        replicas.chain(idle).chain(rollout).chain(self.breaker.deadline()).min()
+        let snapshot = self.snapping_deadline(now).filter(|_| phase == Phase::Up);
+        replicas.chain(snapshot).chain(idle).chain(rollout).chain(self.breaker.deadline()).min()
     }
 
     pub(crate) fn excuse(&mut self, late: Duration) {
@@ -44,6 +45,7 @@ impl Workload {
             self.breaker = Breaker::Closed;
             turn.moved = true;
         }
+        self.snapping_turn(turn);
         for slot in self.slots() {
             let Some(replica) = self.replica(slot) else { continue };
             if replica.deadline(&self.spec.probes).is_some_and(|deadline| deadline <= turn.now) {

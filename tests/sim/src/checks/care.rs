@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use hearth_core::{Announcement, Breaker, WorkloadId};
+use hearth_core::{Announcement, Breaker, MOST_REBOOTS, REBOOTS_FORGIVEN, WorkloadId};
 
 use crate::trouble::Trouble;
 use crate::wishes::{NAMES, PET_PERIOD, SUBSYSTEMS};
@@ -65,6 +65,18 @@ impl World {
             SUBSYSTEMS.iter().zip(daemon.alive).find(|((.., limit), alive)| now.since(*alive) >= *limit);
         if let Some(((_, subsystem, ..), _)) = late {
             self.found(Trouble::PettedWhileLate { subsystem });
+        }
+    }
+
+    /// A box may be healed by reboots, but not all day.
+    pub(crate) fn check_reboot(&mut self) {
+        let now = self.now;
+        self.stats.healing_reboots += 1;
+        self.reboots.retain(|at| now.since(*at) < REBOOTS_FORGIVEN);
+        self.reboots.push(now);
+        let reboots = self.reboots.len();
+        if reboots > usize::from(MOST_REBOOTS) {
+            self.found(Trouble::RebootStorm { reboots });
         }
     }
 
