@@ -17,6 +17,7 @@ pub mod lines;
 pub mod machine;
 pub mod setup;
 pub mod state_dir;
+pub mod store;
 pub mod vm;
 pub mod wanted;
 pub mod wording;
