@@ -3,6 +3,8 @@
 //! Duty: where things lie on the box, what machines may take of it, and how it looks after itself.
 //! Not here: what runs on it (`workload`).
 
+mod store;
+
 use std::io;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -11,6 +13,8 @@ use std::time::Duration;
 use crate::fault::{Fault, Faults};
 use crate::quantity::Mebibytes;
 use crate::reader::{self, Table};
+
+pub use store::{JOURNAL_MIB, Store};
 
 /// Seconds of either wait: above an hour nobody is served by waiting on.
 pub const STOP_S: RangeInclusive<u64> = 1..=3600;
@@ -33,6 +37,7 @@ pub struct DeviceConfig {
     pub safe_mode: SafeMode,
     /// None: the box has none, or somebody else pets it.
     pub watchdog: Option<Watchdog>,
+    pub store: Store,
 }
 
 /// What machines may take together.
@@ -94,7 +99,7 @@ impl DeviceConfig {
     /// they are handed on in files of other folders, and to processes.
     pub fn load(path: &Path) -> Result<DeviceConfig, Faults> {
         let mut device = reader::load(path, shape_beside(path.parent().unwrap_or(Path::new(""))))?;
-        device.paths.make_absolute().map_err(|error| {
+        device.make_absolute().map_err(|error| {
             let message = format!("its relative paths lead nowhere, the current folder is unknown: {error}");
             Fault::of_file(path.display().to_string(), message)
         })?;
@@ -107,11 +112,11 @@ impl DeviceConfig {
     }
 }
 
-impl Paths {
+impl DeviceConfig {
     fn make_absolute(&mut self) -> io::Result<()> {
         // Taken apart, so that none can be forgotten.
-        let Paths { vmm, kernel, initrd, images, state, workloads } = self;
-        for path in [vmm, kernel, initrd, images, state, workloads] {
+        let Paths { vmm, kernel, initrd, images, state, workloads } = &mut self.paths;
+        for path in [vmm, kernel, initrd, images, state, workloads, &mut self.store.folder] {
             *path = std::path::absolute(&*path)?;
         }
         Ok(())
@@ -128,6 +133,7 @@ fn shape_beside(base: &Path) -> impl FnOnce(&mut Table<'_>) -> DeviceConfig {
             failed_boots: t.entry("failed_boots").small(FAILED_BOOTS, "").unwrap_or(3),
         }),
         watchdog: table.optional_section("watchdog", watchdog),
+        store: table.section("store", store::store),
     }
 }
 

@@ -7,13 +7,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_signal::{Signal as Caught, Signals};
-use hearth_core::{
-    Action, Boot, BootReason, DeviceRecord, Event, Moment, Order, ReplicaId, Said, State, Vm, WorkloadId,
-};
+use hearth_core::{Action, Event, Moment, Order, ReplicaId, Said, State, Vm, WorkloadId};
 use nix::sys::signal::Signal;
+use nix::time::{ClockId, clock_gettime};
 use smol::channel::{Receiver, Sender, bounded};
 use smol::future::or;
 use smol::stream::StreamExt;
@@ -25,6 +24,7 @@ use crate::kvm;
 use crate::machine::{Machine, Report, Reporter, What};
 use crate::setup::Setup;
 use crate::state_dir::{StateDir, StateError};
+use crate::store::{Left, Store};
 use crate::wording;
 
 /// Reports that wait for the loop; who has more to tell waits.
@@ -46,8 +46,8 @@ pub fn run(setup: Setup, console: &Console) -> Result<(), DaemonError> {
     let signals = Signals::new([Caught::Term, Caught::Int, Caught::Hup]).map_err(DaemonError::Signals)?;
     let executor = Rc::new(LocalExecutor::new());
     let (sender, reports) = bounded(MAX_REPORTS);
-    let mut daemon = Daemon::new(setup, console.clone(), Rc::clone(&executor), sender);
-    smol::block_on(executor.run(daemon.turn_until_stopped(reports, signals)));
+    let (mut daemon, left) = Daemon::new(setup, console.clone(), Rc::clone(&executor), sender);
+    smol::block_on(executor.run(daemon.turn_until_stopped(left, reports, signals)));
     drop(daemon);
     state_dir.close();
     console.flush(LAST_WORDS);
@@ -70,10 +70,10 @@ struct Daemon {
     executor: Rc<LocalExecutor<'static>>,
     reports: Sender<Report>,
     core: State,
+    store: Store,
     machines: BTreeMap<ReplicaId, Machine>,
     /// How long the guest's own way up took, told by its agent.
     guest_ready: BTreeMap<ReplicaId, Duration>,
-    began: Instant,
     asked_to_stop: bool,
     finished: bool,
 }
@@ -84,35 +84,37 @@ impl Daemon {
         console: Console,
         executor: Rc<LocalExecutor<'static>>,
         reports: Sender<Report>,
-    ) -> Daemon {
-        Daemon {
+    ) -> (Daemon, Left) {
+        // Good enough to spread restarts, and no crate for it.
+        let seed = RandomState::new().hash_one(0);
+        let (store, left) = Store::open(&setup.device.store, seed);
+        let daemon = Daemon {
             setup,
             console,
             executor,
             reports,
-            // Good enough to spread restarts, and no crate for it.
-            core: State::new(RandomState::new().hash_one(0)),
+            core: State::new(seed),
+            store,
             machines: BTreeMap::new(),
             guest_ready: BTreeMap::new(),
-            began: Instant::now(),
             asked_to_stop: false,
             finished: false,
-        }
+        };
+        (daemon, left)
     }
 
-    /// The machines of an earlier daemon are gone ([`StateDir::open`]) and nothing was kept of it: there is nothing
-    /// to take over.
-    fn begin(&mut self) {
-        let boot = Boot { reason: BootReason::Unknown, first_daemon: true, failed_boots: 0 };
-        self.apply(Event::Begin { boot, device: DeviceRecord::default(), records: Vec::new() });
+    /// The machines of an earlier daemon are gone ([`StateDir::open`]): there is nothing to take over.
+    fn begin(&mut self, left: Left) {
+        let Left { boot, device, records } = left;
+        self.apply(Event::Begin { boot, device, records });
         self.apply(Event::Configured(Box::new(self.setup.wanted.clone())));
         self.apply(Event::Surveyed);
     }
 
-    async fn turn_until_stopped(&mut self, reports: Receiver<Report>, mut signals: Signals) {
+    async fn turn_until_stopped(&mut self, left: Left, reports: Receiver<Report>, mut signals: Signals) {
         self.console.say(&format!("starting {} workloads", self.setup.workloads.len()));
         self.say_what_kvm_is();
-        self.begin();
+        self.begin(left);
         while !self.finished {
             let report = async {
                 match reports.recv().await {
@@ -168,8 +170,10 @@ impl Daemon {
         self.executor.spawn(asking).detach();
     }
 
+    /// Since the box came up: what earlier daemons of this boot kept counts from there, too.
     fn now(&self) -> Moment {
-        Moment::since_start(self.began.elapsed())
+        // It cannot fail: Linux has this clock, and the pointer is good.
+        Moment::since_start(clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from))
     }
 
     fn time_to_deadline(&self) -> Option<Duration> {
@@ -201,9 +205,14 @@ impl Daemon {
     fn apply(&mut self, event: Event) {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
-            for action in self.core.step(self.now(), event) {
+            let now = self.now();
+            self.store.note(now, &event, &self.core);
+            for action in self.core.step(now, event) {
                 events.extend(self.carry_out(action));
             }
+        }
+        for words in self.store.words() {
+            self.console.say(&words);
         }
     }
 
@@ -215,13 +224,16 @@ impl Daemon {
                 let ready = |id: ReplicaId| self.guest_ready.get(&id).copied();
                 self.console.say(&wording::announce(&announcement, name, ready));
             }
-            Action::Finish => self.finished = true,
-            // There is no store yet that keeps records, and no watchdog, limit or measure is configured.
-            Action::Remember(_)
-            | Action::RememberDevice(_)
-            | Action::Forget { .. }
-            | Action::Pet
-            | Action::BootSettled
+            Action::Finish => {
+                self.store.leave(None);
+                self.finished = true;
+            }
+            Action::Remember(record) => self.store.remember(&record),
+            Action::RememberDevice(record) => self.store.remember_device(record),
+            Action::Forget { name, .. } => self.store.forget(&name),
+            Action::BootSettled => self.store.boot_settled(),
+            // No watchdog, limit or measure is configured yet.
+            Action::Pet
             | Action::TrimLogs
             | Action::CollectImages { .. }
             | Action::LimitLogs { .. }

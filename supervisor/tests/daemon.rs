@@ -27,8 +27,10 @@ impl Site {
         fs::create_dir(folder.path().join("workloads")).expect("a folder in it");
         let site = Site { folder };
         let text = format!(
-            "[paths]\nvmm = {vmm:?}\nstate = {:?}\n[stop]\nagent_s = 3600\nterminate_s = 3600\n",
-            site.state()
+            "[paths]\nvmm = {vmm:?}\nstate = {:?}\n[stop]\nagent_s = 3600\nterminate_s = 3600\n\
+             [store]\nfolder = {:?}\n",
+            site.state(),
+            site.folder.path().join("store"),
         );
         fs::write(site.config(), text).expect("a file");
         site

@@ -34,8 +34,9 @@ impl Evidence {
                 status.trim().parse::<u32>().is_ok_and(|bits| bits & RESET_BY_WATCHDOG != 0)
             }),
             // The kernel's last words of the boot before.
-            panic: entries(&root.join("sys/fs/pstore"))
-                .any(|file| file.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"dmesg-"))),
+            panic: entries(&root.join("sys/fs/pstore")).any(|file| {
+                file.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"dmesg-"))
+            }),
         }
     }
 }
@@ -105,7 +106,11 @@ mod tests {
         assert_eq!(again, note);
         let stopped = BootNote { stopped: true, settled: true, ..note };
         let (boot, next) = weigh(Some(stopped), &evidence("b"));
-        assert_eq!((boot.first_daemon, boot.failed_boots), (true, 0), "after a stop in order all begins anew");
+        assert_eq!(
+            (boot.first_daemon, boot.failed_boots),
+            (true, 0),
+            "after a stop in order all begins anew"
+        );
         assert!(!next.stopped);
     }
 
@@ -141,9 +146,6 @@ mod tests {
         assert_eq!(Evidence::gather(root.path()), evidence("abc"));
         put("sys/class/watchdog/watchdog1/bootstatus", "33\n");
         put("sys/fs/pstore/dmesg-erst-1", "Oops");
-        assert_eq!(
-            Evidence::gather(root.path()),
-            Evidence { id: "abc".into(), watchdog: true, panic: true }
-        );
+        assert_eq!(Evidence::gather(root.path()), Evidence { id: "abc".into(), watchdog: true, panic: true });
     }
 }

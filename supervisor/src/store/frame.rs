@@ -43,7 +43,11 @@ pub(super) fn push(out: &mut Vec<u8>, payload: &[u8], most: usize) -> bool {
 }
 
 /// The payloads up to the first damage, and the bytes from there on. `None`: the file is not of this format.
-pub(super) fn until_damage<'b>(magic: &Magic, bytes: &'b [u8], most: usize) -> Option<(Vec<&'b [u8]>, usize)> {
+pub(super) fn until_damage<'b>(
+    magic: &Magic,
+    bytes: &'b [u8],
+    most: usize,
+) -> Option<(Vec<&'b [u8]>, usize)> {
     let mut rest = bytes.strip_prefix(magic)?;
     let mut payloads = Vec::new();
     while let Some(payload) = frame_at(rest, 0, most) {
@@ -134,7 +138,7 @@ mod tests {
     #[test]
     fn a_payload_beyond_the_bound_is_not_written() {
         let mut out = Vec::new();
-        assert!(!push(&mut out, &vec![0; MOST + 1], MOST));
+        assert!(!push(&mut out, &[0; MOST + 1], MOST));
         assert!(out.is_empty());
     }
 

@@ -116,8 +116,13 @@ impl Tape {
 impl Journal {
     /// For a daemon that begins. `most` bytes are for all files together.
     pub(super) fn begin(disk: &mut dyn Disk, seed: u64, most: usize) -> (Journal, Result<(), JournalError>) {
-        let mut journal =
-            Journal { length: 0, most: most / FILES.len(), broken: None, frame: Vec::new(), payload: Vec::new() };
+        let mut journal = Journal {
+            length: 0,
+            most: most / FILES.len(),
+            broken: None,
+            frame: Vec::new(),
+            payload: Vec::new(),
+        };
         let begun = journal.rotate(disk, &Head::Seed(seed));
         if begun.is_err() {
             // The state is not far: with the first event it is tried again.
@@ -172,7 +177,9 @@ impl Journal {
     fn rotate(&mut self, disk: &mut dyn Disk, head: &Head) -> Result<(), JournalError> {
         for pair in FILES.windows(2).rev() {
             match disk.rename(pair[0], pair[1]) {
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(failing("putting aside")(error)),
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(failing("putting aside")(error));
+                }
                 _ => {}
             }
         }

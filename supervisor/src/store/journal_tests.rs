@@ -24,7 +24,11 @@ fn story(length: u32) -> Vec<Entry> {
         [Event::Vm { vm, said: Said::Ended(VmEnd::Panicked) }, Event::Tick]
     });
     let events = opening.into_iter().chain(crashes);
-    (0..).map(|second| Moment::from_millis(second * 10_000)).zip(events).map(|(at, event)| Entry { at, event }).collect()
+    (0..)
+        .map(|second| Moment::from_millis(second * 10_000))
+        .zip(events)
+        .map(|(at, event)| Entry { at, event })
+        .collect()
 }
 
 /// Lives through the story and gives the disk, and the state at the end.

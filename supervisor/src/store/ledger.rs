@@ -95,11 +95,15 @@ pub(super) struct Ledger {
 
 impl Ledger {
     pub(super) fn open(disk: &mut dyn Disk) -> Result<(Ledger, Option<Damage>), LedgerError> {
-        let bytes = disk.read(FILE).map_err(at("reading"))?;
         let mut kept = Kept::default();
-        let damage = match &bytes {
-            None => None,
-            Some(bytes) => kept.take_all(bytes),
+        let (bytes, damage) = match disk.read(FILE) {
+            Ok(None) => (None, None),
+            Ok(Some(bytes)) => {
+                let damage = kept.take_all(&bytes);
+                (Some(bytes), damage)
+            }
+            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => (None, Some(Damage::Foreign)),
+            Err(error) => return Err(at("reading")(error)),
         };
         match (&damage, bytes) {
             (Some(Damage::Foreign), _) => {

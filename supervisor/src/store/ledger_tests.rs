@@ -29,10 +29,14 @@ fn open(disk: &mut Faulty) -> (Ledger, Option<Damage>) {
     Ledger::open(disk).expect("the disk works")
 }
 
+type Deed = fn(&mut Ledger, &mut Faulty) -> Result<(), LedgerError>;
+
 /// One write of many kinds. What is kept after each is compared with what the ledger has in memory.
-const DEEDS: [fn(&mut Ledger, &mut Faulty) -> Result<(), LedgerError>; 7] = [
+const DEEDS: [Deed; 7] = [
     |ledger, disk| ledger.remember(disk, &record("web", 1)),
-    |ledger, disk| ledger.note_boot(disk, BootNote { id: "b".into(), failed_boots: 1, ..BootNote::default() }),
+    |ledger, disk| {
+        ledger.note_boot(disk, BootNote { id: "b".into(), failed_boots: 1, ..BootNote::default() })
+    },
     |ledger, disk| ledger.remember(disk, &record("job", 5)),
     |ledger, disk| ledger.remember(disk, &record("web", 2)),
     |ledger, disk| ledger.remember_device(disk, DeviceRecord::default()),
@@ -138,9 +142,19 @@ fn the_file_stays_short_however_often_something_is_remembered() {
 fn the_bytes_of_a_note_stay_what_they_are() {
     let mut bytes = Vec::new();
     push(&mut bytes, &Note::Workload(Box::new(record("web", 300)))).unwrap();
-    assert_eq!(bytes[8..], [0, 3, b'w', b'e', b'b', 172, 2, 1, 7, 128, 1, 232, 7, 1, 0, 1, 9, 0, 0, 1, 2, 0, 0, 0, 0]);
+    assert_eq!(
+        bytes[8..],
+        [0, 3, b'w', b'e', b'b', 172, 2, 1, 7, 128, 1, 232, 7, 1, 0, 1, 9, 0, 0, 1, 2, 0, 0, 0, 0]
+    );
     bytes.clear();
-    let boot = BootNote { id: "b".into(), failed_boots: 2, settled: true, stopped: false, came_up: BootReason::PowerOn, next: Some(BootReason::Healing) };
+    let boot = BootNote {
+        id: "b".into(),
+        failed_boots: 2,
+        settled: true,
+        stopped: false,
+        came_up: BootReason::PowerOn,
+        next: Some(BootReason::Healing),
+    };
     push(&mut bytes, &Note::Boot(boot)).unwrap();
     assert_eq!(bytes[8..], [3, 1, b'b', 2, 1, 0, 0, 1, 2]);
 }

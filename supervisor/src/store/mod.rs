@@ -22,6 +22,7 @@ mod ledger;
 
 use std::path::{Path, PathBuf};
 
+use hearth_config::device::Store as StoreConfig;
 use hearth_core::{Boot, BootReason, DeviceRecord, Event, Moment, Record, State};
 
 use crate::wording::one_line;
@@ -61,8 +62,9 @@ pub struct Left {
 }
 
 impl Store {
-    /// The core of this daemon begins with `seed`; its journal takes `journal_bytes` at most.
-    pub fn open(folder: &Path, seed: u64, journal_bytes: usize) -> (Store, Left) {
+    /// The core of this daemon begins with `seed`.
+    pub fn open(config: &StoreConfig, seed: u64) -> (Store, Left) {
+        let folder = config.folder.as_path();
         let evidence = boot::Evidence::gather(Path::new("/"));
         let mut store = Store {
             folder: folder.to_owned(),
@@ -80,7 +82,7 @@ impl Store {
         let (mut disk, mut ledger, damage) = match opening() {
             Ok(opened) => opened,
             Err(error) => {
-                store.records(Err(error));
+                store.records(&Err(error));
                 let (boot, _) = boot::weigh(None, &evidence);
                 return (store, Left { boot, ..Left::default() });
             }
@@ -95,10 +97,11 @@ impl Store {
             records: ledger.kept.records.values().cloned().collect(),
         };
         let noted = ledger.note_boot(&mut disk, note.clone());
-        store.records(noted);
-        let (journal, begun) = Journal::begin(&mut disk, seed, journal_bytes);
+        store.records(&noted);
+        let (journal, begun) =
+            Journal::begin(&mut disk, seed, usize::try_from(config.journal_mib << 20).unwrap_or(usize::MAX));
         store.open = Some(Open { disk, ledger, journal, boot: note });
-        store.journal(begun);
+        store.journal(&begun);
         (store, left)
     }
 
@@ -111,7 +114,7 @@ impl Store {
     pub fn note(&mut self, at: Moment, event: &Event, state: &State) {
         let Some(open) = &mut self.open else { return };
         if let Some(noted) = open.journal.note(&mut open.disk, at, event, state) {
-            self.journal(noted);
+            self.journal(&noted);
         }
     }
 
@@ -150,7 +153,7 @@ impl Store {
     pub fn pause(&mut self) {
         let Some(open) = &mut self.open else { return };
         if let Some(synced) = open.journal.sync(&mut open.disk) {
-            self.journal(synced);
+            self.journal(&synced);
         }
     }
 
@@ -167,15 +170,16 @@ impl Store {
     ) {
         let Some(open) = &mut self.open else { return };
         let kept = deed(&mut open.ledger, &mut open.disk, &mut open.boot);
-        self.records(kept);
+        self.records(&kept);
     }
 
-    fn records(&mut self, result: Result<(), LedgerError>) {
+    fn records(&mut self, result: &Result<(), LedgerError>) {
         let words = result.as_ref().err().map(|error| one_line(error));
         let folder = self.folder.display();
         match (words, self.records_fail) {
             (Some(words), false) => {
-                self.words.push(format!("ALARM: store: {folder}: {words}; what is decided now may be forgotten"));
+                self.words
+                    .push(format!("ALARM: store: {folder}: {words}; what is decided now may be forgotten"));
             }
             (None, true) => self.words.push(format!("store: {folder}: works again")),
             _ => {}
@@ -183,11 +187,13 @@ impl Store {
         self.records_fail = result.is_err();
     }
 
-    fn journal(&mut self, result: Result<(), journal::JournalError>) {
+    fn journal(&mut self, result: &Result<(), journal::JournalError>) {
         let words = result.as_ref().err().map(|error| one_line(error));
         let folder = self.folder.display();
         match (words, self.journal_fails) {
-            (Some(words), false) => self.words.push(format!("store: {folder}: the journal has a gap: {words}")),
+            (Some(words), false) => {
+                self.words.push(format!("store: {folder}: the journal has a gap: {words}"));
+            }
             (None, true) => self.words.push(format!("store: {folder}: the journal goes on")),
             _ => {}
         }
@@ -199,6 +205,8 @@ fn told(damage: Damage) -> String {
     match damage {
         Damage::Torn { bytes } => format!("its last write was cut short; {bytes} bytes are dropped"),
         Damage::Holes { bytes } => format!("{bytes} bytes are damaged and dropped; a copy is in records.bad"),
-        Damage::Foreign => "it is of another version or damaged; begun anew, it is now records.bad".to_owned(),
+        Damage::Foreign => {
+            "it is of another version or damaged; begun anew, it is now records.bad".to_owned()
+        }
     }
 }

@@ -142,13 +142,15 @@ fn on_this_machine(shop: &Workshop, options: &Up) -> Result<(Session, Lock), UpE
     let half = images.join("demo.squashfs.new");
     write(&half, fs::copy(&guest.demo, &half).and_then(|_| fs::rename(&half, &demo)))?;
     let text = format!(
-        "[paths]\nvmm = {}\nkernel = {}\ninitrd = {}\nimages = {}\nstate = {}\nworkloads = {}\n",
+        "[paths]\nvmm = {}\nkernel = {}\ninitrd = {}\nimages = {}\nstate = {}\nworkloads = {}\n\
+         [store]\nfolder = {}\n",
         toml_string(&programs.path("hearth-vmm")),
         toml_string(&guest.kernel),
         toml_string(&guest.initrd),
         toml_string(&images),
         toml_string(&folder.join("state")),
         toml_string(&config.join("workloads")),
+        toml_string(&folder.join("store")),
     );
     let file = folder.join("hearth.toml");
     write(&file, fs::write(&file, text))?;
