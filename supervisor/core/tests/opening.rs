@@ -295,6 +295,8 @@ fn a_box_that_reboots_did_not_heal_is_not_rebooted_all_day() {
         _ => None,
     });
     assert_eq!(last, Some(Rung::StopPetting));
+    let told = bench.pass(BOX_SETTLED / 2, &[vm(0, 1)]);
+    assert_eq!(told, [], "that is said once");
     let mut forgiven = false;
     let hours = REBOOTS_FORGIVEN.as_secs() / 10 + 60;
     for _ in 0..hours {

@@ -73,11 +73,12 @@ pub struct Stats {
     pub collections: u64,
     pub snapshots: u64,
     pub healing_reboots: u64,
+    pub broken_parts: u64,
 }
 
 impl Stats {
     /// Each figure with its name.
-    pub fn figures(&self) -> [(&'static str, u64); 27] {
+    pub fn figures(&self) -> [(&'static str, u64); 28] {
         let count = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
         [
             ("steps", self.steps),
@@ -107,6 +108,7 @@ impl Stats {
             ("collections of images", self.collections),
             ("snapshots wanted", self.snapshots),
             ("reboots that heal", self.healing_reboots),
+            ("parts that stay broken", self.broken_parts),
         ]
     }
 
@@ -138,6 +140,7 @@ impl Stats {
         self.collections += other.collections;
         self.snapshots += other.snapshots;
         self.healing_reboots += other.healing_reboots;
+        self.broken_parts += other.broken_parts;
     }
 }
 
@@ -155,6 +158,7 @@ pub fn run_with(seed: u64, hours: u64, tamper: Tamper) -> Result<Stats, Box<Foun
     let end = Moment::START.after(Duration::from_secs(3600 * hours));
     world.run(end)?;
     world.season = Season::Mended;
+    world.broken_until = [world.now; wishes::SUBSYSTEMS.len()];
     world.closing = true;
     // A daemon that is away or frozen is back by then.
     world.run(world.now.after(Duration::from_secs(120)))?;

@@ -62,6 +62,7 @@ impl World {
 
     /// What was hidden shows, and nothing new goes wrong.
     fn clear_up(&mut self) {
+        self.broken_until = [self.now; SUBSYSTEMS.len()];
         for resource in [Resource::Memory, Resource::Disk] {
             self.hear(Event::Pressure { resource, level: Level::Calm });
         }
@@ -227,6 +228,12 @@ impl World {
                 if let Some(workload) = id {
                     self.hear(Event::Logged { workload, bytes });
                 }
+            }
+            81 if self.chance.percent(20) => {
+                let place = usize::try_from(self.chance.below(3)).unwrap_or_default();
+                self.broken_until[place] = self.now.after(self.chance.millis(60_000, 25 * 60_000));
+                self.trace(|| format!("the {} is broken", SUBSYSTEMS[place].1));
+                self.stats.broken_parts += 1;
             }
             80 if self.chance.percent(40) => {
                 let cuts = u8::try_from(self.chance.between(1, 4)).unwrap_or(1);

@@ -54,6 +54,8 @@ pub(crate) struct World {
     pub(crate) failed_boots: u8,
     pub(crate) boot_settled: bool,
     pub(crate) mute_until: [Moment; SUBSYSTEMS.len()],
+    /// Likewise, whoever starts the daemon or the box again.
+    pub(crate) broken_until: [Moment; SUBSYSTEMS.len()],
     pub(crate) season: Season,
     pub(crate) checks: Checks,
     pub(crate) stats: Stats,
@@ -91,6 +93,7 @@ impl World {
             failed_boots: 0,
             boot_settled: false,
             mute_until: [Moment::START; SUBSYSTEMS.len()],
+            broken_until: [Moment::START; SUBSYSTEMS.len()],
             season: Season::Storm,
             checks: Checks::default(),
             stats: Stats::default(),
@@ -179,7 +182,8 @@ impl World {
             }
             Thing::Subsystem(place) => {
                 let (subsystem, _, period, _) = SUBSYSTEMS[place];
-                if self.daemon.is_some() && self.mute_until[place] <= self.now {
+                let silent = self.mute_until[place].max(self.broken_until[place]);
+                if self.daemon.is_some() && silent <= self.now {
                     self.hear(Event::Alive(subsystem));
                 }
                 self.plan(period, Thing::Subsystem(place));

@@ -111,7 +111,10 @@ impl State {
     fn healing_due(&self) -> Option<(Subsystem, Moment)> {
         let (subsystem, since) = self.watchdog.latest()?;
         let since = self.device_record.healed.map_or(since, |healed| healed.max(since));
-        Some((subsystem, since.after(self.device.watchdog.patience)))
+        // Where the watchdog was left to decide and there is none, all is tried again after a while.
+        let left = self.device_record.tried.times(Rung::StopPetting) > 0;
+        let patience = if left { BOX_SETTLED } else { self.device.watchdog.patience };
+        Some((subsystem, since.after(patience)))
     }
 
     pub(super) fn logged(&mut self, turn: &mut Turn<'_>, id: WorkloadId, bytes: u64) {
