@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::io::Write;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -26,13 +27,14 @@ const TELL_LOSSES_AFTER_LINES: usize = 256;
 #[derive(Clone, Debug)]
 pub struct Console {
     shared: Arc<Shared>,
-    width: usize,
 }
 
 #[derive(Debug)]
 struct Shared {
     queue: Mutex<Queue>,
     changed: Condvar,
+    /// Of the prefixes.
+    width: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -51,11 +53,19 @@ impl Console {
         names: impl IntoIterator<Item = &'n str>,
         out: impl Write + Send + 'static,
     ) -> std::io::Result<Console> {
-        let width = names.into_iter().map(str::len).chain([OWN_NAME.len()]).max().unwrap_or_default();
-        let shared = Arc::new(Shared { queue: Mutex::new(Queue::default()), changed: Condvar::new() });
+        let width = AtomicUsize::new(OWN_NAME.len());
+        let shared = Arc::new(Shared { queue: Mutex::new(Queue::default()), changed: Condvar::new(), width });
         let writer = Arc::clone(&shared);
-        thread::Builder::new().name("console".into()).spawn(move || writer.write_all(out, width))?;
-        Ok(Console { shared, width })
+        let console = Console { shared };
+        console.widen(names);
+        thread::Builder::new().name("console".into()).spawn(move || writer.write_all(out))?;
+        Ok(console)
+    }
+
+    /// From now on prefixes are at least as wide as the longest of `names`.
+    pub fn widen<'n>(&self, names: impl IntoIterator<Item = &'n str>) {
+        let width = names.into_iter().map(str::len).max().unwrap_or_default();
+        self.shared.width.fetch_max(width, Ordering::Relaxed);
     }
 
     /// A line of the daemon itself.
@@ -82,7 +92,7 @@ impl Console {
     }
 
     fn push(&self, name: &str, text: &str, limit: usize) {
-        let line = prefixed(name, self.width, text);
+        let line = prefixed(name, self.shared.width(), text);
         let mut queue = self.shared.lock();
         if queue.bytes + line.len() <= limit {
             queue.bytes += line.len();
@@ -104,7 +114,11 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write_all(&self, mut out: impl Write, width: usize) {
+    fn width(&self) -> usize {
+        self.width.load(Ordering::Relaxed)
+    }
+
+    fn write_all(&self, mut out: impl Write) {
         let mut queue = self.lock();
         loop {
             let mut written = 0;
@@ -125,7 +139,7 @@ impl Shared {
             let notes: String = std::mem::take(&mut queue.lost)
                 .into_iter()
                 .map(|(name, count)| {
-                    prefixed(&name, width, &format!("({count} lines lost, the console is too slow)"))
+                    prefixed(&name, self.width(), &format!("({count} lines lost, the console is too slow)"))
                 })
                 .collect();
             if !notes.is_empty() {
@@ -178,6 +192,9 @@ mod tests {
         console.say("ready");
         assert_eq!(lines.recv_timeout(PATIENCE).unwrap(), "clock       | tick\n");
         assert_eq!(lines.recv_timeout(PATIENCE).unwrap(), "hearthd     | ready\n");
+        console.widen(["temperature.1", "b"]);
+        console.line("clock", "tick");
+        assert_eq!(lines.recv_timeout(PATIENCE).unwrap(), "clock         | tick\n");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use async_signal::{Signal as Caught, Signals};
-use hearth_core::{Action, Event, Moment, Order, ReplicaId, Said, State, Vm, WorkloadId};
+use hearth_core::{Action, Event, Moment, Order, ReplicaId, Said, State, Version, Vm, WorkloadId};
 use nix::sys::signal::Signal;
 use nix::time::{ClockId, clock_gettime};
 use smol::channel::{Receiver, Sender, bounded};
@@ -19,9 +19,11 @@ use smol::stream::StreamExt;
 use smol::{LocalExecutor, Timer};
 use thiserror::Error;
 
+use crate::builds::Builds;
 use crate::console::Console;
 use crate::kvm;
 use crate::machine::{Machine, Report, Reporter, What};
+use crate::reload::{self, News, Terminal};
 use crate::setup::Setup;
 use crate::state_dir::{StateDir, StateError};
 use crate::store::{Left, Store};
@@ -62,10 +64,17 @@ enum Input {
         hurry_if_again: bool,
     },
     Deadline,
+    /// The files of the configuration may have changed, or `asked`: somebody says so.
+    Reload {
+        asked: bool,
+    },
 }
 
 struct Daemon {
     setup: Setup,
+    builds: Builds,
+    reader: reload::Reader,
+    terminal: Terminal,
     console: Console,
     executor: Rc<LocalExecutor<'static>>,
     reports: Sender<Report>,
@@ -88,8 +97,13 @@ impl Daemon {
         // Good enough to spread restarts, and no crate for it.
         let seed = RandomState::new().hash_one(0);
         let (store, left) = Store::open(&setup.device.store, seed);
+        let mut builds = Builds::default();
+        builds.learn(&setup.workloads);
         let daemon = Daemon {
             setup,
+            builds,
+            reader: reload::Reader::default(),
+            terminal: Terminal::of_this_process(),
             console,
             executor,
             reports,
@@ -114,6 +128,7 @@ impl Daemon {
     async fn turn_until_stopped(&mut self, left: Left, reports: Receiver<Report>, mut signals: Signals) {
         self.console.say(&format!("starting {} workloads", self.setup.workloads.len()));
         self.say_what_kvm_is();
+        let changes = self.watch_files();
         self.begin(left);
         while !self.finished {
             let report = async {
@@ -139,8 +154,20 @@ impl Daemon {
                 }
                 Input::Deadline
             };
+            let change = async {
+                match changes.recv().await {
+                    Ok(()) => Input::Reload { asked: false },
+                    Err(_) => smol::future::pending().await,
+                }
+            };
             // Signals first: no flood of reports delays a shutdown.
-            let input = or(signal, or(timer, report)).await;
+            let input = or(signal, or(timer, or(change, report))).await;
+            let input = match input {
+                Input::Signal { hurry_if_again: false } if !self.terminal.is_gone() => {
+                    Input::Reload { asked: true }
+                }
+                input => input,
+            };
             if matches!(input, Input::Signal { .. }) {
                 // But what was told before counts: an agent that is connected is asked, not cut off.
                 for report in std::iter::from_fn(|| reports.try_recv().ok()).take(MAX_REPORTS) {
@@ -159,6 +186,39 @@ impl Daemon {
                     self.apply(Event::Stop);
                 }
                 Input::Deadline => self.apply(Event::Tick),
+                Input::Reload { asked } => self.reload(asked),
+            }
+        }
+    }
+
+    /// Words that the configuration's files may have changed.
+    fn watch_files(&self) -> Receiver<()> {
+        let (sender, changes) = bounded(1);
+        let (file, workloads) = (self.setup.file.clone(), self.setup.device.paths.workloads.clone());
+        let console = self.console.clone();
+        let watching = async move {
+            if let Err(error) = reload::watch(file, workloads, sender).await {
+                console
+                    .say(&format!("configuration: its files cannot be watched, SIGHUP reads them: {error}"));
+            }
+        };
+        self.executor.spawn(watching).detach();
+        changes
+    }
+
+    fn reload(&mut self, asked: bool) {
+        if self.asked_to_stop {
+            return;
+        }
+        let (news, lines) = self.reader.read(&self.setup, asked);
+        lines.iter().for_each(|line| self.console.say(line));
+        if let News::New(new) = news {
+            let wanted = new.wanted != self.setup.wanted;
+            self.setup = *new;
+            self.builds.learn(&self.setup.workloads);
+            self.console.widen(self.setup.names().iter().map(String::as_str));
+            if wanted {
+                self.apply(Event::Configured(Box::new(self.setup.wanted.clone())));
             }
         }
     }
@@ -228,9 +288,15 @@ impl Daemon {
                 self.store.leave(None);
                 self.finished = true;
             }
-            Action::Remember(record) => self.store.remember(&record),
+            Action::Remember(record) => {
+                self.builds.prune(&record, &self.setup.workloads);
+                self.store.remember(&record);
+            }
             Action::RememberDevice(record) => self.store.remember_device(record),
-            Action::Forget { name, .. } => self.store.forget(&name),
+            Action::Forget { name, .. } => {
+                self.builds.forget(&name, &self.setup.workloads);
+                self.store.forget(&name);
+            }
             Action::BootSettled => self.store.boot_settled(),
             // No watchdog, limit or measure is configured yet.
             Action::Pet
@@ -245,7 +311,9 @@ impl Daemon {
 
     fn order(&mut self, vm: Vm, order: &Order) -> Option<Event> {
         match order {
-            Order::Start { .. } => return self.start(vm).err().map(|said| Event::Vm { vm, said }),
+            Order::Start { build, .. } => {
+                return self.start(vm, build.version).err().map(|said| Event::Vm { vm, said });
+            }
             Order::AskAgent { grace } => {
                 if let Some(machine) = self.machine(vm) {
                     machine.ask_to_stop(*grace);
@@ -263,19 +331,26 @@ impl Daemon {
         None
     }
 
-    fn start(&mut self, vm: Vm) -> Result<(), Said> {
+    fn start(&mut self, vm: Vm, version: Version) -> Result<(), Said> {
         self.guest_ready.remove(&vm.replica);
         let name = self.core.name(vm.replica.workload).unwrap_or_default();
-        let Some(workload) = self.setup.workload(name) else {
+        let kept = self.builds.get(name, version);
+        let Some(workload) = kept.clone().or_else(|| self.setup.workload(name).cloned().map(Rc::new)) else {
             return Err(Said::NotSpawned("its file is gone".to_owned()));
         };
+        if kept.is_none() {
+            // Its file was changed while no daemon ran. What is there serves better than nothing.
+            let line =
+                format!("{name}: its version {version} is not known any more, that of its file is started");
+            self.console.say(&line);
+        }
         let reporter = Reporter {
             vm,
             name: wording::replica(name, vm.replica.slot).into(),
             console: self.console.clone(),
             reports: self.reports.clone(),
         };
-        match Machine::start(&self.executor, &self.setup, workload, reporter) {
+        match Machine::start(&self.executor, &self.setup, &workload, reporter) {
             Ok(machine) => {
                 self.machines.insert(vm.replica, machine);
                 Ok(())

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod agent;
+mod builds;
 pub mod console;
 pub mod daemon;
 pub mod ended;
@@ -15,6 +16,7 @@ pub mod guest_boot;
 pub mod kvm;
 pub mod lines;
 pub mod machine;
+mod reload;
 pub mod setup;
 pub mod state_dir;
 pub mod store;

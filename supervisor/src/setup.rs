@@ -16,6 +16,8 @@ use crate::{wanted, wording};
 /// A box that may start.
 #[derive(Debug)]
 pub struct Setup {
+    /// The box's file.
+    pub file: PathBuf,
     pub device: DeviceConfig,
     pub workloads: Vec<WorkloadConfig>,
     /// The same for the core, in the same order.
@@ -24,18 +26,42 @@ pub struct Setup {
 
 impl Setup {
     pub fn load(config: &Path) -> Result<Setup, Faults> {
-        let device = DeviceConfig::load(config)?;
+        Setup::of(config, DeviceConfig::load(config)?)
+    }
+
+    /// The same files as they are now. Paths are those of the start: machines, sockets and locks are there by now.
+    pub fn load_again(&self) -> Result<Setup, Faults> {
+        let device = DeviceConfig::load(&self.file)?;
+        Setup::of(&self.file, DeviceConfig { paths: self.device.paths.clone(), ..device })
+    }
+
+    fn of(config: &Path, device: DeviceConfig) -> Result<Setup, Faults> {
         let workloads = WorkloadConfig::load_all(&device.paths.workloads)?;
         let mut faults: Vec<Fault> =
             workloads.iter().filter_map(|one| short_enough(config, &device.paths.state, one)).collect();
         let wanted = wanted::config(&device, &workloads);
         match wanted.check() {
-            Ok(()) if faults.is_empty() => return Ok(Setup { device, workloads, wanted }),
+            Ok(()) if faults.is_empty() => {
+                return Ok(Setup { file: config.to_owned(), device, workloads, wanted });
+            }
             Ok(()) => {}
             Err(more) => faults.extend(more.iter().map(|fault| locate(&workloads, fault))),
         }
         Err(Faults::from_list(faults)
             .unwrap_or_else(|| Fault::of_file("hearth.toml", "cannot be used").into()))
+    }
+
+    /// What the replicas are called.
+    pub fn names(&self) -> Vec<String> {
+        let slots = |workload: &WorkloadConfig| match workload.kind {
+            Kind::Service { replicas } | Kind::Function { most: replicas, .. } => replicas,
+            Kind::Job => 1,
+        };
+        let of = |workload: &WorkloadConfig| {
+            let name = workload.name.as_str().to_owned();
+            (0..slots(workload)).map(move |slot| wording::replica(&name, Slot(slot))).collect::<Vec<_>>()
+        };
+        self.workloads.iter().flat_map(of).collect()
     }
 
     pub fn workload(&self, name: &str) -> Option<&WorkloadConfig> {

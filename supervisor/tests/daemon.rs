@@ -1,5 +1,8 @@
 //! The real `hearthd` with a stand-in for the monitor: what people see, and what is left when it is gone.
 
+#[path = "daemon/reload.rs"]
+mod reload;
+
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
@@ -77,11 +80,16 @@ impl Site {
 
     /// Started in its folder, with the box's file named so.
     fn start_with(&self, config: &Path) -> Daemon {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_hearthd"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hearthd"));
+        command.stdin(Stdio::null());
+        self.start_as(command, config)
+    }
+
+    fn start_as(&self, mut command: Command, config: &Path) -> Daemon {
+        let mut child = command
             .arg("--config")
             .arg(config)
             .current_dir(self.folder.path())
-            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
             .expect("hearthd starts");
@@ -319,21 +327,6 @@ fn a_second_signal_kills_at_once() {
     daemon.wait_for("hearthd  | stopping");
     daemon.signal(Signal::SIGINT);
     assert!(daemon.ended().success());
-}
-
-#[test]
-fn a_closed_terminal_stops_all_in_order_even_if_it_says_so_twice() {
-    let site = Site::with_fake().workload("deaf", "service", "deaf", "").stop_times(1, 3600);
-    let mut daemon = site.start();
-    daemon.wait_for("hearthd | ready: 1 of 1 workloads");
-    daemon.signal(Signal::SIGHUP);
-    daemon.wait_for("hearthd | stopping");
-    daemon.signal(Signal::SIGHUP);
-    assert!(daemon.ended().success(), "{:#?}", daemon.seen);
-    // Not killed by the second: the rungs were kept.
-    daemon.place("hearthd | deaf: does not stop, SIGTERM follows");
-    daemon.place("hearthd | stopped");
-    assert_eq!(site.left(), ["lock"]);
 }
 
 #[test]

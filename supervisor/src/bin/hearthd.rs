@@ -25,7 +25,8 @@ OPTIONS
 
 SIGNALS
     SIGTERM, SIGINT   Stops all workloads in reverse order; a second one kills them
-    SIGHUP            Stops likewise, as when its terminal closes, but kills nothing if it comes again
+    SIGHUP            Reads the configuration again, which is also done whenever its files change. When hearthd's
+                      terminal has closed: stops all workloads likewise, but kills nothing if it comes again
 
 EXIT STATUS
     0   stopped as asked, or the check found no fault
@@ -86,8 +87,7 @@ fn run(config: &std::path::Path, check: bool) -> ExitCode {
         println!("{}: good, {} workloads", config.display(), setup.workloads.len());
         return ExitCode::SUCCESS;
     }
-    let names: Vec<String> = setup.workloads.iter().map(|workload| workload.name.to_string()).collect();
-    let console = match Console::new(names.iter().map(String::as_str), std::io::stdout()) {
+    let console = match Console::new(setup.names().iter().map(String::as_str), std::io::stdout()) {
         Ok(console) => console,
         Err(error) => return fail(FAILED, &format!("cannot print: {error}")),
     };
