@@ -22,3 +22,4 @@ mod writer;
 pub use fault::{Fault, Faults, Position};
 pub use quantity::Mebibytes;
 pub use source::{Form, Source, Strictness};
+pub use writer::string as quoted;

@@ -5,7 +5,7 @@
 use std::fmt::Write;
 
 /// `text` as a TOML basic string, quotes included.
-pub(crate) fn string(text: &str) -> String {
+pub fn string(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
     for c in text.chars() {

@@ -91,6 +91,7 @@ fn every_field_that_both_have_arrives() {
         watchdog: None,
         control: None,
         stop: Stop::default(),
+        snapshot: None,
     };
     assert_eq!(parse(FULL), Ok(expected));
 }

@@ -7,7 +7,7 @@ use hearth_config::device::DeviceConfig;
 use hearth_config::guest::GuestConfig;
 use hearth_config::vm::{
     Balloon, Block, Boot, Console, Control, Input, Limit, Mac, Machine, Net, OnReboot, Output, Rate, Rng,
-    Serial, Stop, VmConfig, Vsock, Watchdog,
+    Serial, Snapshot, Stop, VmConfig, Vsock, Watchdog,
 };
 use hearth_config::workload::{
     Check, MAX_PROBE_ARGUMENTS, MAX_PROBE_COMMAND_BYTES, MAX_PROBE_PATH_BYTES, WorkloadConfig,
@@ -98,17 +98,25 @@ fn machine() -> impl Strategy<Value = VmConfig> {
     let boot = (path("kernel "), option::of(path("initrd ")), "[^\\x00-\\x1f\\x7f-\u{9f}]{0,80}")
         .prop_map(|(kernel, initrd, cmdline)| Boot { kernel, initrd, cmdline });
     let vsock = (3..u32::MAX, path("vsock ")).prop_map(|(cid, socket)| Vsock { cid, socket });
+    let snapshot =
+        (path("snapshots "), any::<bool>()).prop_map(|(folder, rebase)| Snapshot { folder, rebase });
     let stop = (0..=3600u16, 0..=3600u16).prop_map(|(agent_s, button_s)| Stop { agent_s, button_s });
     (
         (whole(), boot, serial, option::of(console)),
         (disks(), cards(), option::of(vsock)),
-        (option::of(limit()), option::of(balloon()), any::<bool>(), option::of(path("control ")), stop),
+        (
+            option::of(limit()),
+            option::of(balloon()),
+            any::<bool>(),
+            option::of(path("control ")),
+            (stop, option::of(snapshot)),
+        ),
     )
         .prop_map(
             |(
                 (machine, boot, serial, mut console),
                 (block, net, vsock),
-                (rng, balloon, watchdog, control, stop),
+                (rng, balloon, watchdog, control, (stop, snapshot)),
             )| {
                 // Standard input is for one of both.
                 if let Some(console) = console.as_mut().filter(|_| serial.input == Input::Stdin) {
@@ -127,6 +135,8 @@ fn machine() -> impl Strategy<Value = VmConfig> {
                     watchdog: watchdog.then_some(Watchdog),
                     control: control.map(|socket| Control { socket }),
                     stop,
+                    // Huge pages are no file's.
+                    snapshot: snapshot.map(|s| Snapshot { rebase: s.rebase && !machine.huge_pages, ..s }),
                 }
             },
         )

@@ -43,6 +43,7 @@ pub fn machine_of(workload: &WorkloadConfig, paths: &Paths, folder: &Path) -> Vm
         control: Some(Control { socket: control_socket(folder) }),
         // The daemon asks the agent itself, and signals the monitor when that did not help.
         stop: Stop { agent_s: 0, button_s: 0 },
+        snapshot: None,
     }
 }
 

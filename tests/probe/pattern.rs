@@ -44,6 +44,14 @@ impl Pattern {
     }
 }
 
+/// A sum of all numbers so far, after one more.
+pub(crate) fn add(sum: u64, number: u64) -> u64 {
+    let mut digest = CRC.digest();
+    digest.update(&sum.to_le_bytes());
+    digest.update(&number.to_le_bytes());
+    digest.finalize()
+}
+
 /// Writes `bytes` bytes of the pattern; returns their checksum.
 pub(crate) fn send(into: &mut impl Write, seed: u64, bytes: u64) -> io::Result<u64> {
     let (mut pattern, mut digest, mut piece) = (Pattern::new(seed), CRC.digest(), vec![0; PIECE]);

@@ -22,13 +22,29 @@ pub(crate) enum From {
     Stdin,
 }
 
+/// What is to be done with snapshots, without a machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// Read one whole.
+    Check(PathBuf),
+    /// Tell what one is.
+    Info(PathBuf),
+    /// Make one of a full one and a difference to it.
+    Merge { base: PathBuf, difference: PathBuf, out: PathBuf },
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Command {
     Help,
     Version,
     Run(From, Strictness),
+    /// From the snapshot in a folder, with its own configuration or another one.
+    Restore(PathBuf, Option<From>, Strictness),
+    Snapshot(Work),
     Check(From, Strictness),
-    Doctor { json: bool },
+    Doctor {
+        json: bool,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +65,7 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Argumen
             Short('V') | Long("version") => return Ok(Arguments { command: Command::Version, level }),
             Long("json") => json = true,
             Long("lenient") => lenient = true,
+            Long("config") => from.push(From::File(parser.value().map_err(message)?.into())),
             Long("config-file") => from.push(From::Firecracker(parser.value().map_err(message)?.into())),
             Long("fd") => {
                 let text = parser.value().and_then(ValueExt::string).map_err(message)?;
@@ -69,8 +86,19 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Argumen
         }
     }
     let mut words = words.into_iter();
-    let Some(verb) = words.next() else { return Err("expected a command: run, check or doctor".into()) };
+    let Some(verb) = words.next() else {
+        return Err("expected a command: run, check, restore, snapshot or doctor".into());
+    };
     let verb = verb.display().to_string();
+    if verb == "restore" || verb == "snapshot" {
+        if json {
+            return Err(format!("{verb}: --json is for doctor"));
+        }
+        let words = words.map(PathBuf::from).collect();
+        let strictness = if lenient { Strictness::Lenient } else { Strictness::Strict };
+        let command = if verb == "restore" { restore(words, from, strictness)? } else { snapshot(words)? };
+        return Ok(Arguments { command, level });
+    }
     from.extend(words.map(|word| if word == "-" { From::Stdin } else { From::File(word.into()) }));
     let command = match verb.as_str() {
         "run" | "check" if json => return Err(format!("{verb}: --json is for doctor")),
@@ -88,6 +116,32 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Argumen
         _ => return Err(format!("unknown command `{verb}`")),
     };
     Ok(Arguments { command, level })
+}
+
+fn restore(words: Vec<PathBuf>, mut from: Vec<From>, strictness: Strictness) -> Result<Command, String> {
+    match (<[PathBuf; 1]>::try_from(words), from.len()) {
+        (Ok([folder]), 0 | 1) => Ok(Command::Restore(folder, from.pop(), strictness)),
+        (Err(words), _) if words.is_empty() => Err("restore: expected the FOLDER of a snapshot".into()),
+        _ => Err("restore: too many arguments".into()),
+    }
+}
+
+fn snapshot(mut words: Vec<PathBuf>) -> Result<Command, String> {
+    const EXPECTED: &str = "snapshot: expected check FOLDER, info FOLDER or merge BASE DIFFERENCE OUT";
+    if words.is_empty() {
+        return Err(EXPECTED.into());
+    }
+    let verb = words.remove(0);
+    Ok(Command::Snapshot(match (verb.to_str(), words.as_mut_slice()) {
+        (Some("check"), [folder]) => Work::Check(std::mem::take(folder)),
+        (Some("info"), [folder]) => Work::Info(std::mem::take(folder)),
+        (Some("merge"), [base, difference, out]) => Work::Merge {
+            base: std::mem::take(base),
+            difference: std::mem::take(difference),
+            out: std::mem::take(out),
+        },
+        _ => return Err(EXPECTED.into()),
+    }))
 }
 
 #[cfg(test)]
@@ -118,9 +172,26 @@ mod tests {
     }
 
     #[test]
+    fn a_snapshot_is_restored_with_its_own_configuration_or_another_one() {
+        let restore = |from| Ok(Command::Restore("warm".into(), from, Strictness::Strict));
+        assert_eq!(command("restore warm"), restore(None));
+        assert_eq!(command("restore warm --config b.toml"), restore(Some(From::File("b.toml".into()))));
+        assert_eq!(command("restore --fd 3 warm"), restore(Some(From::Descriptor(3))));
+        let merge = Work::Merge { base: "a".into(), difference: "b".into(), out: "c".into() };
+        assert_eq!(command("snapshot merge a b c"), Ok(Command::Snapshot(merge)));
+    }
+
+    #[test]
     fn wrong_words_are_answered_in_one_line() {
         for (line, answer) in [
-            ("", "expected a command: run, check or doctor"),
+            ("", "expected a command: run, check, restore, snapshot or doctor"),
+            ("restore", "restore: expected the FOLDER of a snapshot"),
+            ("restore a b", "restore: too many arguments"),
+            ("restore a --config b --fd 3", "restore: too many arguments"),
+            (
+                "snapshot merge a b",
+                "snapshot: expected check FOLDER, info FOLDER or merge BASE DIFFERENCE OUT",
+            ),
             ("walk", "unknown command `walk`"),
             ("run", "run: expected a FILE"),
             ("check --lenient", "check: expected a FILE"),

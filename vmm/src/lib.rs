@@ -15,6 +15,7 @@
 //! | [`output`] | what the guest printed and the host has not taken yet |
 //! | [`control`] | the control socket: requests in, answers and events out |
 //! | [`listener`] | listening Unix sockets and their paths |
+//! | [`snapshot`] | the machine as files: written down, and restored from them |
 //! | [`stdio`] | standard output and standard error, without waiting for their readers |
 //! | [`rate`] | how much a guest may ask of the host per second |
 //! | [`logger`] | what the monitor says of itself, on standard error |
@@ -39,6 +40,7 @@ pub mod outcome;
 pub mod output;
 pub mod preflight;
 pub mod rate;
+pub mod snapshot;
 pub mod stdio;
 pub mod virtio;
 

@@ -3,6 +3,7 @@ mod cli;
 mod stack_bounds;
 
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 use hearth_config::vm::{Input, VmConfig};
@@ -10,10 +11,11 @@ use hearth_config::{Fault, Faults, Form, Source, Strictness};
 use hearth_vmm::logger::chain;
 use hearth_vmm::machine::{self, MachineError};
 use hearth_vmm::outcome::Refusal;
-use hearth_vmm::{Outcome, doctor, inherited, logger, preflight};
+use hearth_vmm::preflight::Start;
+use hearth_vmm::{Outcome, doctor, inherited, logger, preflight, snapshot};
 use log::Level;
 
-use self::cli::{Command, From};
+use self::cli::{Command, From, Work};
 
 fn main() -> ExitCode {
     let arguments = match cli::parse(std::env::args_os().skip(1)) {
@@ -26,9 +28,11 @@ fn main() -> ExitCode {
         Command::Version => print(concat!("hearth-vmm ", env!("CARGO_PKG_VERSION"), "\n")),
         Command::Doctor { json: true } => print(&format!("{}\n", doctor::examine().to_json())),
         Command::Doctor { json: false } => print(&doctor::examine().to_string()),
-        Command::Run(from, strictness) => read(&from, strictness)
-            .map_or_else(|faults| blame(&faults), |(source, config)| run(&source, &config)),
-        Command::Check(from, strictness) => match read(&from, strictness) {
+        Command::Run(from, strictness) => read(&from, strictness, Start::Boot)
+            .map_or_else(|faults| blame(&faults), |(source, config)| run(&source, &config, None)),
+        Command::Restore(folder, from, strictness) => restore(&folder, from, strictness),
+        Command::Snapshot(work) => with_snapshots(&work),
+        Command::Check(from, strictness) => match read(&from, strictness, Start::Boot) {
             Ok((source, _)) => print(&format!("{}: no faults\n", source.name())),
             Err(faults) => blame(&faults),
         },
@@ -36,7 +40,7 @@ fn main() -> ExitCode {
 }
 
 /// The configuration, with everything in order that shows before KVM is opened.
-fn read(from: &From, strictness: Strictness) -> Result<(Source, VmConfig), Faults> {
+fn read(from: &From, strictness: Strictness, start: Start) -> Result<(Source, VmConfig), Faults> {
     let source = match from {
         From::File(path) => Source::file(path)?,
         From::Firecracker(path) => Source::file(path)?.taken_for(Form::Json),
@@ -59,15 +63,42 @@ fn read(from: &From, strictness: Strictness) -> Result<(Source, VmConfig), Fault
             }
         }
     }
-    let faults = preflight::examine(&config)
+    let faults = preflight::examine(&config, start)
         .iter()
         .map(|found| VmConfig::fault_at(&source, &found.key, &found.message))
         .collect();
     Faults::from_list(faults).map_or(Ok((source, config)), Err)
 }
 
-fn run(source: &Source, config: &VmConfig) -> ExitCode {
-    match machine::run(config) {
+fn restore(folder: &Path, from: Option<From>, strictness: Strictness) -> ExitCode {
+    let opened = match snapshot::open(folder, false) {
+        Ok(opened) => opened,
+        Err(refusal) => return refuse(Refusal::Usage, &refusal.to_string()),
+    };
+    let from = from.unwrap_or_else(|| From::File(opened.config()));
+    read(&from, strictness, Start::Snapshot)
+        .map_or_else(|faults| blame(&faults), |(source, config)| run(&source, &config, Some(opened)))
+}
+
+fn with_snapshots(work: &Work) -> ExitCode {
+    let done = match work {
+        Work::Check(folder) => {
+            snapshot::open(folder, true).map(|_| format!("{}: no faults\n", folder.display()))
+        }
+        Work::Info(folder) => snapshot::open(folder, false).map(|opened| opened.manifest()),
+        Work::Merge { base, difference, out } => {
+            return match snapshot::merge(base, difference, out) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error @ snapshot::MergeError::Files { .. }) => refuse(Refusal::Failure, &chain(&error)),
+                Err(error) => refuse(Refusal::Usage, &chain(&error)),
+            };
+        }
+    };
+    done.map_or_else(|refusal| refuse(Refusal::Usage, &refusal.to_string()), |text| print(&text))
+}
+
+fn run(source: &Source, config: &VmConfig, from: Option<snapshot::Opened>) -> ExitCode {
+    match machine::run(config, from) {
         Ok(outcome) => {
             // The others are what somebody asked for, or have been told by whoever noticed.
             let level = match outcome {

@@ -15,19 +15,26 @@
 //! (SIGBUS).
 #![allow(unsafe_code, reason = "maps memory and hands it to KVM; the machine keeps both alive together")]
 
+mod pagemap;
+
+use std::fs::File;
 use std::io;
+use std::num::NonZeroUsize;
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::VmFd;
 use nix::libc;
-use nix::sys::mman::{MmapAdvise, madvise};
+use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap};
 use nix::unistd::{SysconfVar, sysconf};
 use vm_memory::mmap::{MmapRegionBuilder, MmapRegionError};
 use vm_memory::{
-    Address, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap,
-    MmapRegion,
+    Address, FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion,
+    GuestRegionMmap, MmapRegion,
 };
+
+pub use self::pagemap::{Run, check as check_runs, coarsened, data, not_empty, written};
 
 /// Bytes of the huge pages that a guest's RAM may be made of. Both architectures have them, whatever the size of
 /// their ordinary pages.
@@ -128,6 +135,64 @@ pub fn allocate(ranges: &[(GuestAddress, usize)]) -> Result<GuestRam, MemoryErro
     allocate_of(Pages::Ordinary, ranges)
 }
 
+/// Maps a file as RAM, privately, for the given guest-physical ranges: one after the other, from its first byte on.
+/// Nothing is read before it is touched, and all machines that are mapped from one file share what none of them writes.
+pub fn map_file(file: &File, ranges: &[(GuestAddress, usize)]) -> Result<GuestRam, MemoryError> {
+    let total = ranges.iter().fold(0usize, |total, (_, size)| total.saturating_add(*size));
+    let failed = |source| MemoryError::Map { mib: total >> 20, source };
+    let file = Arc::new(file.try_clone().map_err(|error| failed(MmapRegionError::Mmap(error)))?);
+    let mut offset = 0;
+    let mut regions = Vec::with_capacity(ranges.len());
+    for &(start, size) in ranges {
+        check_whole_pages(start, size, host_page())?;
+        let mapping = MmapRegionBuilder::new(size)
+            .with_file_offset(FileOffset::from_arc(file.clone(), offset))
+            .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE)
+            .with_mmap_flags(libc::MAP_PRIVATE | libc::MAP_NORESERVE)
+            .build()
+            .map_err(failed)?;
+        leave_out_of_dumps(&mapping)?;
+        regions.push(GuestRegionMmap::new(mapping, start).ok_or(MemoryError::Layout)?);
+        offset += size as u64;
+    }
+    GuestRam::from_regions(regions).map_err(|_| MemoryError::Layout)
+}
+
+/// Maps a file over RAM that holds the same bytes; see [`map_file`]. What was private of it is the host's again.
+pub fn map_over(ram: &GuestRam, file: &File) -> io::Result<()> {
+    let mut offset = 0;
+    for region in ram.iter() {
+        let length = usize::try_from(region.len()).map_err(io::Error::other)?;
+        let (place, length) = (NonZeroUsize::new(region.as_ptr().addr()), NonZeroUsize::new(length));
+        let length = length.ok_or(io::ErrorKind::InvalidInput)?;
+        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_FIXED | MapFlags::MAP_NORESERVE;
+        // SAFETY: the pages are all of a region of the guest's RAM, which stays mapped, readable and writable, as it
+        // was; nothing but volatile accesses and KVM ever looks at its bytes.
+        unsafe { mmap(place, length, protection, flags, file, offset) }?;
+        // SAFETY: the range is the mapping just made, and DONTDUMP changes no byte and no permission of it.
+        let advised = unsafe {
+            madvise(
+                NonNull::new(region.as_ptr()).ok_or(io::ErrorKind::InvalidInput)?.cast(),
+                length.get(),
+                MmapAdvise::MADV_DONTDUMP,
+            )
+        };
+        advised?;
+        offset += libc::off_t::try_from(length.get()).map_err(io::Error::other)?;
+    }
+    Ok(())
+}
+
+fn leave_out_of_dumps(mapping: &MmapRegion) -> Result<(), MemoryError> {
+    let start = NonNull::new(mapping.as_ptr()).ok_or(MemoryError::Layout)?;
+    // SAFETY: the range is a mapping just made, and DONTDUMP changes no byte and no permission of it.
+    if let Err(errno) = unsafe { madvise(start.cast(), mapping.size(), MmapAdvise::MADV_DONTDUMP) } {
+        log::warn!("guest memory will be part of core dumps: {errno}");
+    }
+    Ok(())
+}
+
 /// Maps RAM for the given guest-physical ranges.
 pub fn allocate_of(pages: Pages, ranges: &[(GuestAddress, usize)]) -> Result<GuestRam, MemoryError> {
     let total = ranges.iter().fold(0usize, |total, (_, size)| total.saturating_add(*size));
@@ -149,12 +214,8 @@ pub fn allocate_of(pages: Pages, ranges: &[(GuestAddress, usize)]) -> Result<Gue
                 return Err(why_not(pages, total, source));
             }
         };
+        leave_out_of_dumps(&mapping)?;
         let start_of_mapping = NonNull::new(mapping.as_ptr()).ok_or(MemoryError::Layout)?;
-        // SAFETY: the range is the mapping just made, and DONTDUMP changes no byte and no permission of it.
-        let advised = unsafe { madvise(start_of_mapping.cast(), size, MmapAdvise::MADV_DONTDUMP) };
-        if let Err(errno) = advised {
-            log::warn!("guest memory will be part of core dumps: {errno}");
-        }
         if pages == Pages::Ordinary {
             // SAFETY: as above; how the host backs the range is nothing that a program sees.
             let advised = unsafe { madvise(start_of_mapping.cast(), size, MmapAdvise::MADV_NOHUGEPAGE) };

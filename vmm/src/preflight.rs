@@ -33,9 +33,18 @@ pub struct Finding {
     pub message: String,
 }
 
+/// What the machine is to start from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// Its kernel.
+    Boot,
+    /// A snapshot, which has all that a kernel brought: those files may be gone.
+    Snapshot,
+}
+
 /// All that is wrong.
 #[must_use]
-pub fn examine(config: &VmConfig) -> Vec<Finding> {
+pub fn examine(config: &VmConfig, start: Start) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut say = |key: &str, message: String| findings.push(Finding { key: key.to_owned(), message });
     let asked = config.virtio_devices();
@@ -43,10 +52,12 @@ pub fn examine(config: &VmConfig) -> Vec<Finding> {
         let key = if config.net.len() > config.block.len() { "net" } else { "block" };
         say(key, format!("expected at most {} virtio devices in all, found {asked}", arch::MAX_MMIO_SLOTS));
     }
-    if let Err(error) = arch::examine_kernel(&config.boot.kernel) {
+    if start == Start::Boot
+        && let Err(error) = arch::examine_kernel(&config.boot.kernel)
+    {
         say("boot.kernel", chain(&error));
     }
-    if let Some(path) = &config.boot.initrd
+    if let Some(path) = config.boot.initrd.as_ref().filter(|_| start == Start::Boot)
         && let Err(error) = readable(path)
     {
         say("boot.initrd", format!("{}: cannot be read: {error}", path.display()));
@@ -158,7 +169,7 @@ mod tests {
         std::fs::write(&file, config).unwrap();
         let root = format!("{}/", folder.display());
         let shown = |found: Finding| format!("{}: {}", found.key, found.message.replace(&root, ""));
-        examine(&VmConfig::load(&file).unwrap()).into_iter().map(shown).collect()
+        examine(&VmConfig::load(&file).unwrap(), Start::Boot).into_iter().map(shown).collect()
     }
 
     #[test]
@@ -219,7 +230,7 @@ mod tests {
         config.net = vec![card; too_many - 1];
         // Whether the host has such an interface is another question.
         let found = |config: &VmConfig| {
-            let mut findings = examine(config);
+            let mut findings = examine(config, Start::Boot);
             findings.retain(|finding| !finding.key.ends_with(".tap"));
             findings
         };

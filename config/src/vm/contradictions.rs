@@ -21,6 +21,10 @@ pub(super) fn tell(root: &Table<'_>, vm: &VmConfig, name: &dyn Fn(&str) -> Strin
         let message = format!("expected a memory of a multiple of {HUGE_PAGE_MIB} MiB, found {}", memory.0);
         between("machine.huge_pages", "machine.memory_mib", message);
     }
+    if vm.machine.huge_pages && vm.snapshot.as_ref().is_some_and(|snapshot| snapshot.rebase) {
+        let message = "expected false where memory is of huge pages: it cannot be mapped from a snapshot";
+        between("snapshot.rebase", "machine.huge_pages", message.to_owned());
+    }
     if let Some(balloon) = vm.balloon
         && balloon.target >= memory
     {

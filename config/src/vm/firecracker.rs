@@ -46,6 +46,7 @@ pub(super) fn vm(root: &mut Table<'_>) -> VmConfig {
         watchdog: None,
         control: None,
         stop: Stop::default(),
+        snapshot: None,
     };
     for (key, why) in [
         ("cpu-config", "the guest sees the host's processor, there are no templates"),

@@ -64,6 +64,7 @@ pub struct VmConfig {
     pub watchdog: Option<Watchdog>,
     pub control: Option<Control>,
     pub stop: Stop,
+    pub snapshot: Option<Snapshot>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -241,6 +242,15 @@ impl Default for Stop {
     fn default() -> Stop {
         Stop { agent_s: 10, button_s: 10 }
     }
+}
+
+/// What the monitor may write down of the machine while it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Where snapshots go, each into a folder of its own.
+    pub folder: PathBuf,
+    /// After a full snapshot the machine's memory is mapped from it, so that differences to it can be taken.
+    pub rebase: bool,
 }
 
 /// Why a machine cannot be written down.

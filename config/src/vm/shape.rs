@@ -14,6 +14,7 @@ pub(super) const A_NAME: &str = "a name for the device";
 pub(super) const A_DISK: &str = "the path of a disk image";
 pub(super) const A_TAP: &str = "the name of a TAP interface of the host";
 pub(super) const A_CID: &str = "the guest's address, 3 or more";
+pub(super) const A_FOLDER: &str = "the path of a folder";
 pub(super) const A_SOCKET: &str = "the path of a Unix socket";
 
 pub(super) fn vm(table: &mut Table<'_>) -> VmConfig {
@@ -32,6 +33,7 @@ pub(super) fn vm(table: &mut Table<'_>) -> VmConfig {
             socket: socket(&t.required("socket", A_SOCKET), MAX_CONTROL_PATH_BYTES),
         }),
         stop: table.section("stop", stop),
+        snapshot: table.optional_section("snapshot", snapshot),
     };
     contradictions::tell(table, &vm, &str::to_owned);
     vm
@@ -214,6 +216,13 @@ fn stop(table: &mut Table<'_>) -> Stop {
     };
     let default = Stop::default();
     Stop { agent_s: seconds("agent_s", default.agent_s), button_s: seconds("button_s", default.button_s) }
+}
+
+fn snapshot(table: &mut Table<'_>) -> Snapshot {
+    Snapshot {
+        folder: table.required("folder", A_FOLDER).path().unwrap_or_default(),
+        rebase: table.entry("rebase").flag().unwrap_or(false),
+    }
 }
 
 fn blocks(table: &mut Table<'_>) -> Vec<Block> {

@@ -75,6 +75,13 @@ impl VmConfig {
         if self.stop != Stop::default() {
             say(format!("\n[stop]\nagent_s = {}\nbutton_s = {}", self.stop.agent_s, self.stop.button_s));
         }
+        if let Some(snapshot) = &self.snapshot {
+            say(format!(
+                "\n[snapshot]\nfolder = {}\nrebase = {}",
+                path_string(&snapshot.folder)?,
+                snapshot.rebase
+            ));
+        }
         say(String::new());
         Ok(lines.join("\n"))
     }

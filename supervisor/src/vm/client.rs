@@ -59,7 +59,8 @@ impl Client {
     /// Sends a request, and returns its number.
     pub fn ask(&mut self, order: Order) -> Result<u32, ClientError> {
         let patience = match order {
-            Order::Stop { .. } | Order::Subscribe => None,
+            // A guest, and a disk, take their time.
+            Order::Stop { .. } | Order::Snapshot { .. } | Order::Subscribe => None,
             _ => Some(PATIENCE),
         };
         self.stream.set_read_timeout(patience).map_err(ClientError::Stream)?;

@@ -16,7 +16,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Subcommand, ValueEnum};
-use hearth_wire::control::{Answer, LogLevel, Order, Reply};
+use hearth_wire::control::{Answer, LogLevel, Order, Reply, SnapshotKind, SnapshotName};
 
 pub use self::client::{Client, ClientError, Unknown};
 
@@ -56,6 +56,17 @@ pub enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Writes the machine down into a folder of this name among its snapshots ([snapshot] in the machine's file), and
+    /// returns when all of it is on stable storage. A machine that runs stands still while its memory is copied; one
+    /// that is paused stays so. `hearth-vmm restore` goes on from it
+    Snapshot {
+        /// 1 to 32 letters, digits, dots, dashes and underscores
+        #[arg(value_parser = name)]
+        name: SnapshotName,
+        /// Only what changed since the full snapshot that the machine's memory is mapped from
+        #[arg(long)]
+        difference: bool,
+    },
     /// Prints what happens to the machine, one line each, until it ends
     Events,
     /// Sets how much the monitor tells on its standard error
@@ -83,6 +94,10 @@ impl Verb {
             Self::Balloon { mib: Some(mib) } => Order::BalloonTarget { mib: *mib },
             Self::Balloon { mib: None } => Order::BalloonStatistics,
             Self::Statistics { .. } => Order::Statistics,
+            Self::Snapshot { name, difference } => Order::Snapshot {
+                name: *name,
+                kind: if *difference { SnapshotKind::Difference } else { SnapshotKind::Full },
+            },
             Self::Events => Order::Subscribe,
             Self::LogLevel { level } => Order::SetLogLevel(match level {
                 Level::Error => LogLevel::Error,
@@ -97,6 +112,13 @@ impl Verb {
     const fn json(&self) -> bool {
         matches!(self, Self::Status { json: true } | Self::Statistics { json: true })
     }
+}
+
+fn name(text: &str) -> Result<SnapshotName, String> {
+    let max = SnapshotName::MAX;
+    SnapshotName::new(text).ok_or_else(|| {
+        format!("expected 1 to {max} letters, digits, dots, dashes or underscores, no dot first")
+    })
 }
 
 /// How a request went on.

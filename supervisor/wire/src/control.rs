@@ -61,6 +61,72 @@ pub enum Order {
     SetLogLevel(LogLevel),
     /// From the answer on, this connection also gets every [`Event`]; the first one tells the present state.
     Subscribe,
+    /// Writes the machine down, into a folder of this name among its snapshots. One that runs is paused for as long as
+    /// its memory is copied; one that is paused stays so. Answered by [`Answer::Done`] when all of it is on stable
+    /// storage, which is later.
+    Snapshot {
+        name: SnapshotName,
+        kind: SnapshotKind,
+    },
+}
+
+/// What a snapshot holds of the machine's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SnapshotKind {
+    /// All of it.
+    Full,
+    /// What changed since the machine was restored from a full one, or since its memory is mapped from one.
+    Difference,
+}
+
+/// The name of a folder: 1 to 32 letters, digits, dots, dashes and underscores, the first one no dot. So it is
+/// never a path.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct SnapshotName {
+    bytes: [u8; SnapshotName::MAX],
+    length: u8,
+}
+
+impl SnapshotName {
+    /// Bytes of the longest name.
+    pub const MAX: usize = 32;
+
+    /// `text`, if it is a name.
+    #[must_use]
+    pub fn new(text: &str) -> Option<Self> {
+        let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+        if text.is_empty() || text.starts_with('.') || !text.bytes().all(good) {
+            return None;
+        }
+        let mut bytes = [0; Self::MAX];
+        bytes.get_mut(..text.len())?.copy_from_slice(text.as_bytes());
+        Some(Self { bytes, length: u8::try_from(text.len()).ok()? })
+    }
+
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        let used = self.bytes.get(..usize::from(self.length)).unwrap_or_default();
+        core::str::from_utf8(used).unwrap_or_default()
+    }
+}
+
+impl core::fmt::Debug for SnapshotName {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        self.as_str().fmt(f)
+    }
+}
+
+impl Serialize for SnapshotName {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.as_str().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for SnapshotName {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <&str>::deserialize(deserializer)?;
+        Self::new(text).ok_or_else(|| serde::de::Error::custom("no name of a snapshot"))
+    }
 }
 
 /// How much the monitor tells on its standard error.
@@ -140,6 +206,8 @@ pub enum Refusal {
     TooLate,
     /// Not a value that the machine takes.
     BadValue,
+    /// The host failed: a disk that is full, a file that may not be written.
+    Failed,
 }
 
 /// What the machine does.
@@ -273,7 +341,8 @@ mod tests {
     /// A change here is a change of protocol: raise `CONTROL_PROTOCOL`.
     #[test]
     fn bytes_on_the_wire_stay_what_they_are() {
-        let orders: [(Order, &[u8]); 10] = [
+        let name = SnapshotName::new("a.1").expect("a name");
+        let orders: [(Order, &[u8]); 11] = [
             (Order::Status, &[0]),
             (Order::Pause, &[1]),
             (Order::Resume, &[2]),
@@ -284,6 +353,7 @@ mod tests {
             (Order::Statistics, &[7]),
             (Order::SetLogLevel(LogLevel::Info), &[8, 2]),
             (Order::Subscribe, &[9]),
+            (Order::Snapshot { name, kind: SnapshotKind::Difference }, &[10, 3, b'a', b'.', b'1', 1]),
         ];
         for (order, bytes) in orders {
             let mut buf = [0; MAX_FRAME];
@@ -296,6 +366,17 @@ mod tests {
         assert_eq!(payload(&ended), [1, 5, 16, 1, 1]);
         let refused = Answer::Refused { code: Refusal::Busy, text: "no" };
         assert_eq!(payload(&Reply::Answer { id: 7, answer: refused }), [0, 7, 1, 1, 2, b'n', b'o']);
+    }
+
+    #[test]
+    fn the_name_of_a_snapshot_is_never_a_path() {
+        for good in ["a", "warm-1.2_b", &"x".repeat(32)] {
+            assert_eq!(SnapshotName::new(good).expect("a name").as_str(), good);
+        }
+        for bad in ["", ".", "..", ".a", "a/b", "a b", "é", "a\0", &"x".repeat(33)] {
+            assert_eq!(SnapshotName::new(bad), None, "{bad}");
+        }
+        assert!(decode_request(&[1, 10, 2, b'.', b'.', 0]).is_err());
     }
 
     #[test]

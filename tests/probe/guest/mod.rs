@@ -35,6 +35,8 @@ fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> GuestError {
     |source| GuestError::Io { what, source }
 }
 
+/// Between two numbers.
+const COUNT_PERIOD: Duration = Duration::from_millis(20);
 /// Between two looks at the clock.
 const CLOCK_PERIOD: Duration = Duration::from_millis(50);
 
@@ -50,10 +52,15 @@ pub(crate) fn run(words: &[&str]) -> Result<(), GuestError> {
             let port = u32::try_from(number(port)?).map_err(|_| GuestError::Usage("a port has 32 bits"))?;
             stream::vsock(port, number(bytes)?, number(seed)?)
         }
+        ["call", port] => {
+            let port = u32::try_from(number(port)?).map_err(|_| GuestError::Usage("a port has 32 bits"))?;
+            stream::call(port)
+        }
         ["work"] => work::run(),
         ["random", bytes] => random(number(bytes)?),
         ["print", bytes, seed] => print(number(bytes)?, number(seed)?),
         ["clock"] => clock(),
+        ["count"] => count(),
         ["memory", mib] => memory::use_and_free(number(mib)?),
         _ => Err(GuestError::Usage("no such verb of a guest")),
     }
@@ -114,6 +121,23 @@ fn clock() -> Result<(), GuestError> {
         say(&format!("clock {} {}", nanos(wall), nanos(boot)));
         thread::sleep(CLOCK_PERIOD);
     }
+}
+
+/// Numbers in a row, each with a sum of all so far, straight to the console, beside the clocks.
+fn count() -> Result<(), GuestError> {
+    const CONSOLE: &str = "/dev/console";
+    let mut out = OpenOptions::new().write(true).open(CONSOLE).map_err(io(CONSOLE))?;
+    let mut sum = 0u64;
+    for number in 0u64.. {
+        sum = pattern::add(sum, number);
+        let now = |clock| clock_gettime(clock).map_err(|errno| io("clock")(errno.into()));
+        let (wall, monotonic) = (now(ClockId::CLOCK_REALTIME)?, now(ClockId::CLOCK_MONOTONIC)?);
+        let nanos = |time: nix::sys::time::TimeSpec| Duration::from(time).as_nanos();
+        let line = format!("guest: count {number} {sum:016x} {} {}\n", nanos(wall), nanos(monotonic));
+        out.write_all(line.as_bytes()).map_err(io(CONSOLE))?;
+        thread::sleep(COUNT_PERIOD);
+    }
+    Ok(())
 }
 
 /// All of a small file, such as those of /proc and /sys.

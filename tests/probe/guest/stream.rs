@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::thread;
+use std::time::Duration;
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, VsockAddr, connect, socket};
 
@@ -12,6 +14,8 @@ use crate::pattern;
 
 /// The host's address on vsock.
 const HOST_CID: u32 = 2;
+/// Between two tries to reach it.
+const BETWEEN_CALLS: Duration = Duration::from_millis(50);
 
 /// The seed of the answer to a stream that was made with `seed`.
 pub(crate) const fn answer(seed: u64) -> u64 {
@@ -35,6 +39,25 @@ pub(super) fn connect_vsock(port: u32) -> Result<OwnedFd, GuestError> {
         socket(AddressFamily::Vsock, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).map_err(failed)?;
     connect(socket.as_raw_fd(), &VsockAddr::new(HOST_CID, port)).map_err(failed)?;
     Ok(socket)
+}
+
+/// Calls a port of the host over vsock, says the number of the call, and waits until the host hangs up or is gone; then
+/// calls again.
+pub(super) fn call(port: u32) -> Result<(), GuestError> {
+    for number in 0u64.. {
+        let mut stream = loop {
+            match connect_vsock(port) {
+                Ok(stream) => break File::from(stream),
+                // The host may not be there yet, or again.
+                Err(_) => thread::sleep(BETWEEN_CALLS),
+            }
+        };
+        writeln!(stream, "call {number}").map_err(io("vsock"))?;
+        let ended =
+            stream.read(&mut [0; 1]).map_or_else(|error| error.kind().to_string(), |_| "end".to_owned());
+        say(&format!("call {number} ended: {ended}"));
+    }
+    Ok(())
 }
 
 fn exchange(mut reader: impl Read, mut writer: impl Write, bytes: u64, seed: u64) -> Result<(), GuestError> {

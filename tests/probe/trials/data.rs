@@ -128,10 +128,13 @@ fn compare(
 }
 
 /// Takes the guest's stream and answers with another.
-fn exchange(stream: impl std::io::Read + std::io::Write, seed: u64) -> std::io::Result<(u64, u64)> {
-    let mut stream = stream;
-    let received = pattern::receive(&mut stream, STREAM_BYTES)?;
-    let sent = pattern::send(&mut stream, answer(seed), STREAM_BYTES)?;
+pub(super) fn exchange(
+    mut stream: impl std::io::Read + std::io::Write,
+    seed: u64,
+    bytes: u64,
+) -> std::io::Result<(u64, u64)> {
+    let received = pattern::receive(&mut stream, bytes)?;
+    let sent = pattern::send(&mut stream, answer(seed), bytes)?;
     Ok((received, sent))
 }
 
@@ -173,7 +176,7 @@ fn network() -> Result<(), Failure> {
     let _tap = Tap::new("tap-trial", "10.77.0.1/24")?;
     let listener =
         TcpListener::bind("10.77.0.1:7007").map_err(|error| Failure::host("10.77.0.1:7007", &error))?;
-    let ours = thread::spawn(move || exchange(listener.accept()?.0, SEED));
+    let ours = thread::spawn(move || exchange(listener.accept()?.0, SEED, STREAM_BYTES));
     let line = format!(
         "/bin/busybox ip addr add 10.77.0.2/24 dev eth0; /bin/busybox ip link set eth0 up; \
          /bin/hearth-probe guest stream tcp 10.77.0.1:7007 {STREAM_BYTES} {SEED}; \
@@ -193,7 +196,7 @@ fn vsock() -> Result<(), Failure> {
         .with("[vsock]\ncid = 3\nsocket = \"vsock.sock\"");
     let path = plan.fresh_folder()?.join("vsock.sock_7008");
     let listener = UnixListener::bind(&path).map_err(|error| Failure::host("vsock.sock_7008", &error))?;
-    let ours = thread::spawn(move || exchange(listener.accept()?.0, SEED));
+    let ours = thread::spawn(move || exchange(listener.accept()?.0, SEED, STREAM_BYTES));
     let mut vm = plan.start()?;
     compare(&mut vm, SEED, ours)?;
     // Ours, not the monitor's.

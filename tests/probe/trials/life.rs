@@ -29,7 +29,7 @@ const PAUSE: Duration = Duration::from_secs(4);
 /// ARM64's real-time clock counts seconds; a guest that set its clock by it is off by so much from the start.
 const CLOCK_SLACK: Duration = Duration::from_millis(1500);
 
-fn now() -> Duration {
+pub(super) fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 

@@ -8,6 +8,7 @@ mod data;
 mod ends;
 mod life;
 mod rates;
+mod snapshots;
 mod vm;
 
 use std::fmt;
@@ -53,7 +54,9 @@ pub(crate) enum Clock {
 pub(crate) fn run(filter: &str, clock: Clock) -> ExitCode {
     let (mut held, mut failed) = (0, 0);
     let of_rates = if clock == Clock::Counted { rates::TRIALS } else { &[] };
-    for (name, trial) in [ends::TRIALS, data::TRIALS, life::TRIALS, of_rates].into_iter().flatten() {
+    for (name, trial) in
+        [ends::TRIALS, data::TRIALS, life::TRIALS, snapshots::TRIALS, of_rates].into_iter().flatten()
+    {
         if !filter.split(',').any(|word| name.contains(word)) {
             continue;
         }

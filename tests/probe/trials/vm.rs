@@ -31,6 +31,8 @@ const FOLDER: &str = "/run/probe";
 pub(super) enum Speaks {
     /// The virtio console.
     Hvc0,
+    /// The virtio console, into `console.log` in the machine's folder.
+    Hvc0IntoAFile,
     /// The 16550 port.
     Serial,
 }
@@ -126,6 +128,7 @@ impl Plan {
         const VIRTIO: &str = "[serial]\noutput = \"off\"\n[console]\noutput = \"stdout\"";
         let (console, section) = match self.speaks {
             Speaks::Hvc0 => ("hvc0", VIRTIO.to_owned()),
+            Speaks::Hvc0IntoAFile => ("hvc0", VIRTIO.replace("stdout", "console.log")),
             Speaks::Serial => ("ttyS0", "[serial]\noutput = \"stdout\"".to_owned()),
         };
         let cmdline = format!("console={console} quiet panic=-1 {} -- {}", self.cmdline, self.command);

@@ -8,6 +8,7 @@
 //! | `chipset.rs` | interrupt controller and timers that KVM emulates |
 //! | `boot.rs` | loads the kernel and what it needs to start |
 //! | `vcpu.rs` | first state of the vCPUs |
+//! | `saved.rs` and what it names | both of them across a snapshot |
 //! | `acpi.rs` (with `wdat.rs`) or `fdt.rs` | the tables that tell the kernel what the machine has |
 //!
 //! The rest of the crate uses what this module re-exports and knows no architecture.
@@ -30,10 +31,13 @@ pub(crate) use x86_64::kernel_for_tests;
 pub use x86_64::*;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use event_manager::MutEventSubscriber;
 use vm_memory::GuestAddress;
 
 use crate::machine::Overlap;
+use crate::snapshot::Part;
 
 /// One virtio-mmio device, as the firmware tables describe it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +59,20 @@ pub struct Fittings<'a> {
     pub serial: bool,
     /// Whether there is a watchdog.
     pub watchdog: bool,
+}
+
+/// A watchdog that is in its place.
+pub struct Dog {
+    /// What a snapshot keeps of it.
+    pub part: Arc<dyn Part>,
+    /// What the event loop must serve.
+    pub timer: Box<dyn MutEventSubscriber>,
+}
+
+impl std::fmt::Debug for Dog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Dog").field("part", &self.part.name()).finish_non_exhaustive()
+    }
 }
 
 /// Why the devices of the platform cannot be put in their places.
@@ -170,6 +188,17 @@ impl BootFile {
             Self::Initrd => "boot.initrd",
         }
     }
+}
+
+/// Why processors and interrupt controllers cannot be saved, or not be restored here.
+#[derive(Debug, thiserror::Error)]
+pub enum SavedError {
+    /// KVM refused.
+    #[error("KVM refused to {0}")]
+    Kvm(&'static str, #[source] kvm_ioctls::Error),
+    /// What was saved is of another machine, or of none.
+    #[error("{0}")]
+    Unlike(String),
 }
 
 /// Why the virtual hardware that KVM emulates cannot be had.

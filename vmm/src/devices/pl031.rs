@@ -8,8 +8,11 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use serde::{Deserialize, Serialize};
+
 use super::primecell::{self, Identity};
 use crate::machine::BusDevice;
+use crate::snapshot::{Part, PartState, Unfit};
 
 /// What the device tree and the identification registers say.
 pub const IDENTITY: Identity = Identity(0x0004_1031);
@@ -35,7 +38,24 @@ pub struct Pl031 {
     mask: u32,
 }
 
+/// The registers of a clock that was saved. Any value of each is one that a guest can bring about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pl031State {
+    ahead: u32,
+    load: u32,
+    alarm: u32,
+    mask: bool,
+}
+
 impl Pl031 {
+    fn save(&self) -> Pl031State {
+        Pl031State { ahead: self.ahead, load: self.load, alarm: self.alarm, mask: self.mask != 0 }
+    }
+
+    fn saved(state: &Pl031State) -> Self {
+        Self { ahead: state.ahead, load: state.load, alarm: state.alarm, mask: state.mask.into() }
+    }
+
     /// What the register at `offset` shows when the host's clock shows `host` seconds.
     #[must_use]
     pub fn read(&self, host: u32, offset: u64) -> u32 {
@@ -72,6 +92,22 @@ pub struct Rtc {
 impl Rtc {
     fn registers(&self) -> MutexGuard<'_, Pl031> {
         self.registers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Part for Rtc {
+    fn name(&self) -> &'static str {
+        "rtc"
+    }
+
+    fn save(&self) -> PartState {
+        PartState::Clock(self.registers().save())
+    }
+
+    fn restore(&self, state: &PartState) -> Result<(), Unfit> {
+        let PartState::Clock(state) = state else { return Err(Unfit::KIND) };
+        *self.registers() = Pl031::saved(state);
+        Ok(())
     }
 }
 

@@ -6,6 +6,7 @@
 use std::io::{self, ErrorKind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use serde::{Deserialize, Serialize};
 use vm_superio::Trigger;
 use vm_superio::serial::NoEvents;
 use vmm_sys_util::eventfd::EventFd;
@@ -13,6 +14,7 @@ use vmm_sys_util::eventfd::EventFd;
 use crate::keyboard::{Stdin, Typed};
 use crate::machine::BusDevice;
 use crate::output::Output;
+use crate::snapshot::{Part, PartState, Unfit};
 
 /// Bytes of the FIFO to the guest.
 const FIFO: usize = 64;
@@ -32,6 +34,16 @@ impl Trigger for Line {
     fn trigger(&self) -> io::Result<()> {
         self.0.write(1)
     }
+}
+
+/// A port that was saved. Any value of a register is one that a guest can bring about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SerialState {
+    /// Divisor latch, low and high; interrupt enable and identification; line control and status; modem control and
+    /// status; scratch.
+    registers: [u8; 9],
+    /// What the guest has not read.
+    input: Vec<u8>,
 }
 
 type Registers = vm_superio::Serial<Line, NoEvents, Output>;
@@ -137,6 +149,55 @@ impl BusDevice for Serial {
                 self.room();
             }
         }
+    }
+}
+
+impl Part for Serial {
+    fn name(&self) -> &'static str {
+        "serial"
+    }
+
+    fn save(&self) -> PartState {
+        let state = lock(&self.registers).state();
+        PartState::Serial(SerialState {
+            registers: [
+                state.baud_divisor_low,
+                state.baud_divisor_high,
+                state.interrupt_enable,
+                state.interrupt_identification,
+                state.line_control,
+                state.line_status,
+                state.modem_control,
+                state.modem_status,
+                state.scratch,
+            ],
+            input: state.in_buffer,
+        })
+    }
+
+    fn restore(&self, state: &PartState) -> Result<(), Unfit> {
+        let PartState::Serial(SerialState { registers, input }) = state else { return Err(Unfit::KIND) };
+        let [low, high, enable, identification, line, line_status, modem, modem_status, scratch] = *registers;
+        let state = vm_superio::SerialState {
+            baud_divisor_low: low,
+            baud_divisor_high: high,
+            interrupt_enable: enable,
+            interrupt_identification: identification,
+            line_control: line,
+            line_status,
+            modem_control: modem,
+            modem_status,
+            scratch,
+            in_buffer: input.clone(),
+        };
+        let mut registers = lock(&self.registers);
+        let line =
+            registers.interrupt_evt().0.try_clone().map_err(|_| Unfit("its interrupt cannot be had"))?;
+        let output = registers.writer().clone();
+        // Interrupts that were on their way are told again.
+        *registers = Registers::from_state(&state, Line(line), NoEvents, output)
+            .map_err(|_| Unfit("it has more input than it has room for"))?;
+        Ok(())
     }
 }
 

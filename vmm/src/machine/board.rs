@@ -23,6 +23,7 @@ use crate::keyboard::{Keyboard, Stdin};
 use crate::memory::{GuestRam, Lender};
 use crate::output::Output;
 use crate::rate::{Bucket, Limit};
+use crate::snapshot::Part;
 use crate::virtio::balloon::{Balloon, Settings};
 use crate::virtio::block::{Block, Completions};
 use crate::virtio::console::{Console, Input};
@@ -104,6 +105,10 @@ pub(super) struct Board<'a> {
     pub(super) pump: Option<Pump>,
     /// Devices that have something to tell.
     pub(super) inspected: Vec<Arc<dyn Inspect>>,
+    /// Everything that a snapshot keeps something of, in the machine's order.
+    pub(super) parts: Vec<Arc<dyn Part>>,
+    /// Disks, in the configuration's order.
+    pub(super) disks: Vec<Arc<Transport<Block>>>,
     /// Where what the guest prints goes; emptied when the machine has ended.
     pub(super) sinks: Vec<Arc<Mutex<Sink>>>,
 }
@@ -118,7 +123,7 @@ impl<'a> Board<'a> {
         let mut events = Loop::new().map_err(EventsError)?;
         events.add_subscriber(Box::new(EndWatch(ending.clone())));
         let mut buses = Buses::default();
-        arch::add_platform(&mut buses.pio, &mut buses.mmio, ending)?;
+        let parts = arch::add_platform(&mut buses.pio, &mut buses.mmio, ending)?;
         Ok(Self {
             vm,
             memory,
@@ -130,6 +135,8 @@ impl<'a> Board<'a> {
             alarm: Arc::new(Alarm::new().map_err(host("make an event"))?),
             pump: None,
             inspected: Vec::new(),
+            parts,
+            disks: Vec::new(),
             sinks: Vec::new(),
         })
     }
@@ -153,6 +160,7 @@ impl<'a> Board<'a> {
         let (stdin, keyboard) = Self::typed(config.serial.input)?;
         let port = Arc::new(Serial::new(interrupt, output.clone(), stdin));
         arch::add_serial(&mut self.buses.pio, &mut self.buses.mmio, port.clone())?;
+        self.parts.push(port.clone());
         if let Some(keyboard) = keyboard {
             self.serve(keyboard.plug(port));
         }
@@ -206,6 +214,7 @@ impl<'a> Board<'a> {
             let model = Block::open(&disk.path, &disk.id, disk.read_only, limit_of(&disk.limit))
                 .map_err(|source| MachineError::Block { index, source })?;
             let transport = self.plug(format!("block `{}`", disk.id), model)?;
+            self.disks.push(transport.clone());
             if let Some(completions) = Completions::of(&transport).map_err(host("copy an event"))? {
                 self.serve(completions);
             }
@@ -313,6 +322,7 @@ impl<'a> Board<'a> {
         }
         self.buses.mmio.claim(slot.base, SLOT_LENGTH, Arc::new(transport.clone()))?;
         self.inspected.push(Arc::new(transport.clone()));
+        self.parts.push(Arc::new(transport.clone()));
         self.slots.push(slot);
         Ok(Doorbells::new(transport, bells))
     }

@@ -25,6 +25,12 @@ impl MachineClock {
         Self(Mutex::new(State { before: Duration::ZERO, running: Some(now) }))
     }
 
+    /// A clock that goes on at `now` where another one was: the machine has run for `before` already.
+    #[must_use]
+    pub const fn resumed(before: Duration, now: Instant) -> Self {
+        Self(Mutex::new(State { before, running: Some(now) }))
+    }
+
     /// How long the machine has run at `now`.
     #[must_use]
     pub fn at(&self, now: Instant) -> Duration {

@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use event_manager::{EventOps, EventSet, Events, MutEventSubscriber, SubscriberId, SubscriberOps};
 use hearth_wire::control::{self, Answer, Order, Phase, Refusal, Step};
+use vmm_sys_util::eventfd::EventFd;
 
 use super::agent_call::AgentCall;
 use super::alarm::Alarm;
@@ -24,6 +25,7 @@ use super::halt::{HaltWatch, Verdict as HaltVerdict};
 use super::life::{Action, End, Event, Life, News, Verdict};
 use super::pump::{Doings, Pump};
 use super::signals::StopSignals;
+use super::snapshots::{self, Snapshots};
 use super::suspicion::Suspicion;
 use super::tally::Tally;
 use super::{EventsError, Loop, statistics};
@@ -31,7 +33,11 @@ use crate::Outcome;
 use crate::control::{Server, Ticket};
 use crate::devices::power_button::PowerButton;
 use crate::doctor;
-use crate::memory::{self, GuestRam};
+use crate::logger::chain;
+use crate::memory::GuestRam;
+
+/// Bytes of an explanation to a client; longer ones are in the log.
+const MAX_TEXT: usize = 512;
 
 /// What outlives a reboot.
 #[derive(Debug)]
@@ -79,6 +85,7 @@ pub(super) struct Conductor<'a> {
     pub(super) suspicion: Suspicion,
     pub(super) power_button: PowerButton,
     pub(super) pump: Option<Pump>,
+    pub(super) snapshots: Snapshots,
     pub(super) memory: GuestRam,
     pub(super) agent: Option<Arc<Mutex<AgentCall>>>,
     pub(super) began: Instant,
@@ -92,6 +99,7 @@ impl Conductor<'_> {
         if let Some(pump) = &self.pump {
             self.events.add_subscriber(Box::new(Bell(BellOf::Pump(pump.doings().clone()))));
         }
+        self.events.add_subscriber(Box::new(Bell(BellOf::Snapshots(self.snapshots.done().clone()))));
         self.events.add_subscriber(Box::new(self.surroundings.signals.clone()));
         if let Some(control) = &self.surroundings.control {
             self.events.add_subscriber(Box::new(control.clone()));
@@ -104,6 +112,9 @@ impl Conductor<'_> {
             if let Some(end) = self.life.end() {
                 let waiting = self.pump.as_mut().map(Pump::give_up);
                 self.tell_balloon(&waiting.unwrap_or_default());
+                if let Some(finished) = self.snapshots.wait() {
+                    self.tell_snapshot(finished);
+                }
                 if let Some(mut control) = self.control() {
                     control.flush();
                 }
@@ -171,6 +182,9 @@ impl Conductor<'_> {
                 self.tell(control::Event::BalloonChanged { mib });
             }
         }
+        if let Some(finished) = self.snapshots.finished() {
+            self.tell_snapshot(finished);
+        }
         if self.life.phase() == Phase::Pausing && self.is_quiet() {
             self.resting =
                 self.on_duty.drain(..).filter_map(|id| self.events.remove_subscriber(id).ok()).collect();
@@ -227,6 +241,12 @@ impl Conductor<'_> {
                 self.on_duty.extend(back);
                 self.crew.release();
             }
+            Action::Save(ticket) => {
+                let ran = self.clock.at(Instant::now());
+                if let Err(error) = self.snapshots.take(ticket, &self.crew, ran, &self.memory) {
+                    self.tell_snapshot((ticket, Err(error)));
+                }
+            }
             Action::AskAgent { grace } => {
                 let call = self.make.vsock.as_deref().map(|socket| AgentCall::place(socket, grace));
                 match call {
@@ -248,14 +268,15 @@ impl Conductor<'_> {
                 }
             }
             Action::Kill => self.ending.end(Outcome::HostStop),
-            Action::Answer(ticket, verdict) => self.answer(
-                ticket,
-                match verdict {
+            Action::Answer(ticket, verdict) => {
+                let answer = match verdict {
                     Verdict::Done => Answer::Done,
                     Verdict::Refused(code) => Answer::Refused { code, text: reason(code) },
                     Verdict::Ended(end) => Answer::Ended(to_wire(end)),
-                },
-            ),
+                };
+                self.snapshots.forget(ticket);
+                self.answer(ticket, answer);
+            }
             Action::Tell(News::Paused) => self.tell(control::Event::Paused),
             Action::Tell(News::Resumed) => self.tell(control::Event::Resumed),
             Action::Tell(News::Stopping(step)) => {
@@ -280,7 +301,7 @@ impl Conductor<'_> {
             Order::Stop { now: true } => self.step(Event::StopNow(ticket)),
             Order::Statistics => {
                 if let Some(mut control) = self.control() {
-                    let in_use = memory::in_use(&self.memory).ok();
+                    let in_use = self.snapshots.memory_in_use(&self.memory).ok();
                     statistics::tell(
                         &mut control,
                         ticket,
@@ -310,6 +331,12 @@ impl Conductor<'_> {
                 let answer = if self.press_button() { Answer::Done } else { unsupported };
                 self.answer(ticket, answer);
             }
+            Order::Snapshot { name, kind } => {
+                match self.snapshots.wish(ticket, snapshots::Order { name, kind }) {
+                    Ok(()) => self.step(Event::Snapshot(ticket)),
+                    Err((code, text)) => self.answer(ticket, Answer::Refused { code, text }),
+                }
+            }
             Order::BalloonTarget { mib } => match self.pump.as_ref().map(|pump| pump.set_target(mib)) {
                 Some(Ok(())) => self.answer(ticket, Answer::Done),
                 Some(Err(error)) => {
@@ -329,6 +356,21 @@ impl Conductor<'_> {
                     Some(false) => self.tell_balloon(&[ticket]),
                     None => self.answer(ticket, unsupported),
                 }
+            }
+        }
+    }
+
+    /// Answers whoever asked for a snapshot.
+    fn tell_snapshot(&self, (ticket, result): snapshots::Finished) {
+        match result {
+            Ok(folder) => {
+                log::info!("snapshot: {}", folder.display());
+                self.answer(ticket, Answer::Done);
+            }
+            Err(error) => {
+                let (code, text) = (snapshots::refusal(&error), chain(&error));
+                log::warn!("snapshot: {text}");
+                self.answer(ticket, Answer::Refused { code, text: text.get(..MAX_TEXT).unwrap_or(&text) });
             }
         }
     }
@@ -395,7 +437,8 @@ const fn reason(code: Refusal) -> &'static str {
         Refusal::Ended => "the machine has ended",
         Refusal::Overtaken => "another request or a reboot undid it",
         Refusal::TooLate => "vCPUs or devices did not come to rest in time; the machine goes on",
-        Refusal::Malformed | Refusal::Busy | Refusal::Unsupported | Refusal::BadValue => "refused",
+        Refusal::Busy => "another one is being done",
+        Refusal::Malformed | Refusal::Unsupported | Refusal::BadValue | Refusal::Failed => "refused",
     }
 }
 
@@ -414,6 +457,7 @@ enum BellOf {
     Gate(Arc<Gate>),
     Alarm(Arc<Alarm>),
     Pump(Arc<Doings>),
+    Snapshots(Arc<EventFd>),
 }
 
 impl MutEventSubscriber for Bell {
@@ -428,6 +472,7 @@ impl MutEventSubscriber for Bell {
             BellOf::Gate(gate) => gate.full(),
             BellOf::Alarm(alarm) => alarm.event(),
             BellOf::Pump(doings) => doings.event(),
+            BellOf::Snapshots(done) => done,
         };
         if let Err(error) = ops.add(Events::new(event, EventSet::IN)) {
             log::error!("the event loop lacks an ear: {error}");

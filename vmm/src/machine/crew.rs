@@ -5,10 +5,11 @@
 //! go when the crew is gone.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use kvm_ioctls::VcpuFd;
+use kvm_ioctls::{VcpuFd, VmFd};
 
 use super::ending::Ending;
 use super::gate::Gate;
@@ -23,6 +24,7 @@ struct Hand {
     thread: JoinHandle<()>,
     kick: Arc<Kick>,
     tally: Arc<Tally>,
+    descriptor: OwnedFd,
 }
 
 /// All vCPU threads of a machine.
@@ -48,6 +50,7 @@ impl Crew {
         for (index, fd) in (0u8..).zip(vcpus) {
             let kick = Arc::new(Kick::of(&fd)?);
             let tally = Arc::new(Tally::default());
+            let descriptor = kick::duplicate(&fd)?;
             let vcpu = Vcpu {
                 index,
                 fd,
@@ -59,7 +62,7 @@ impl Crew {
                 tally: tally.clone(),
             };
             let thread = std::thread::Builder::new().name(format!("vcpu{index}")).spawn(|| vcpu.run())?;
-            crew.hands.push(Hand { thread, kick, tally });
+            crew.hands.push(Hand { thread, kick, tally, descriptor });
         }
         Ok(crew)
     }
@@ -83,6 +86,12 @@ impl Crew {
     /// What each of them did.
     pub(super) fn tallies(&self) -> impl ExactSizeIterator<Item = &Tally> {
         self.hands.iter().map(|hand| &*hand.tally)
+    }
+
+    /// Every vCPU by a descriptor of its own, to ask KVM about it. Only while all are held: KVM would wait for one that
+    /// is in the guest.
+    pub(super) fn twins(&self, vm: &VmFd) -> io::Result<Vec<VcpuFd>> {
+        self.hands.iter().map(|hand| kick::twin(vm, &hand.descriptor)).collect()
     }
 
     /// Has every vCPU say whether anything could wake it.

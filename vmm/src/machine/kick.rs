@@ -20,13 +20,13 @@
 use std::io;
 use std::mem::offset_of;
 use std::num::NonZeroUsize;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread::JoinHandle;
 
 use kvm_bindings::kvm_run;
-use kvm_ioctls::VcpuFd;
+use kvm_ioctls::{VcpuFd, VmFd};
 use nix::libc::{c_int, c_void, siginfo_t};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
@@ -84,6 +84,21 @@ impl Drop for Kick {
             log::error!("cannot unmap a vCPU's run page: {errno}");
         }
     }
+}
+
+/// A second descriptor of `vcpu`, for whoever asks KVM about it while its thread rests.
+pub(super) fn duplicate(vcpu: &VcpuFd) -> io::Result<OwnedFd> {
+    // SAFETY: the descriptor is open for as long as `vcpu` is borrowed, which is longer than the call.
+    let descriptor = unsafe { BorrowedFd::borrow_raw(vcpu.as_raw_fd()) };
+    descriptor.try_clone_to_owned()
+}
+
+/// A vCPU of `vm` by another of its descriptors.
+pub(super) fn twin(vm: &VmFd, descriptor: &OwnedFd) -> io::Result<VcpuFd> {
+    let descriptor = descriptor.try_clone()?.into_raw_fd();
+    // SAFETY: the descriptor is one of our own, just made, which nobody else has, and it is of a vCPU of `vm`. The run
+    // page that comes with it is looked at by nobody here: KVM is only asked for registers.
+    unsafe { vm.create_vcpu_from_rawfd(descriptor) }.map_err(Into::into)
 }
 
 /// Gives the signal that [`interrupt`] sends a handler, without which it would end the process. Before the

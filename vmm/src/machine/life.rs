@@ -17,6 +17,9 @@
 //!   any ── Ended ──▶ Ended      (no way back)
 //! ```
 //!
+//! A snapshot of a machine that runs is a visit: on the way to a pause and, once everything rests, written down and on
+//! its way back, unless somebody asked for the pause itself meanwhile.
+//!
 //! Invariants, which a property test holds up against all orders of events: every ticket gets exactly one
 //! answer; a stop comes to its kill when the deadlines have passed, whatever else happens; and nothing but an
 //! end follows a kill. A machine that is asked to stop while it is paused goes on first: a guest can only
@@ -38,6 +41,8 @@ const PAUSE_LIMIT: Duration = Duration::from_secs(10);
 pub(super) enum Event {
     Pause(Ticket),
     Resume(Ticket),
+    /// Write the machine down.
+    Snapshot(Ticket),
     /// Gracefully, as fast as the guest likes within the limits.
     Stop(Ticket),
     StopNow(Ticket),
@@ -58,6 +63,8 @@ pub(super) enum Event {
 pub(super) enum Action {
     /// Bring vCPUs and devices to rest; `AtRest` is to follow.
     Rest,
+    /// Write the machine down, and answer when that is done. Everything rests.
+    Save(Ticket),
     /// Let them go on, from wherever they are.
     Work,
     /// Ask the guest's agent to stop; the workload gets so long. `NoWay` where it cannot be asked.
@@ -120,6 +127,8 @@ pub(super) struct Life {
     patience: Patience,
     /// Who waits for the pause or the stop that is going on.
     waiting: Vec<Ticket>,
+    /// Who waits for everything to rest, for a snapshot's sake.
+    visit: Option<Ticket>,
 }
 
 /// Answers and deeds, in order.
@@ -127,7 +136,7 @@ type Actions = Vec<Action>;
 
 impl Life {
     pub(super) const fn new(patience: Patience) -> Self {
-        Self { state: State::Running, patience, waiting: Vec::new() }
+        Self { state: State::Running, patience, waiting: Vec::new(), visit: None }
     }
 
     pub(super) const fn phase(&self) -> Phase {
@@ -170,7 +179,7 @@ impl Life {
         let mut actions = Actions::new();
         let out = &mut actions;
         match (self.state, event) {
-            (State::Ended(_), Event::Pause(ticket) | Event::Resume(ticket)) => {
+            (State::Ended(_), Event::Pause(ticket) | Event::Resume(ticket) | Event::Snapshot(ticket)) => {
                 refuse(out, ticket, Refusal::Ended);
             }
             (State::Ended(end), Event::Stop(ticket) | Event::StopNow(ticket)) => {
@@ -185,13 +194,34 @@ impl Life {
                 out.push(Action::Rest);
             }
             (State::Pausing { .. }, Event::Pause(ticket)) => self.waiting.push(ticket),
+            (State::Running, Event::Snapshot(ticket)) => {
+                self.visit = Some(ticket);
+                self.state = State::Pausing { until: later(now, PAUSE_LIMIT) };
+                out.push(Action::Rest);
+            }
+            (State::Pausing { .. }, Event::Snapshot(ticket)) if self.visit.is_some() => {
+                refuse(out, ticket, Refusal::Busy);
+            }
+            (State::Pausing { .. }, Event::Snapshot(ticket)) => self.visit = Some(ticket),
+            (State::Paused, Event::Snapshot(ticket)) => out.push(Action::Save(ticket)),
             (State::Pausing { .. }, Event::AtRest) => {
+                let visit = self.visit.take();
+                out.extend(visit.map(Action::Save));
+                if visit.is_some() && self.waiting.is_empty() {
+                    self.state = State::Running;
+                    out.push(Action::Work);
+                    return actions;
+                }
                 self.state = State::Paused;
                 self.answer_all(out, Verdict::Done);
                 out.push(Action::Tell(News::Paused));
             }
             (State::Pausing { until }, Event::Tick) if now >= until => {
                 self.go_on(out, Refusal::TooLate);
+            }
+            (State::Pausing { .. }, Event::Resume(ticket)) if self.visit.is_some() => {
+                self.answer_all(out, Verdict::Refused(Refusal::Overtaken));
+                out.push(Action::Answer(ticket, Verdict::Done));
             }
             (State::Pausing { .. }, Event::Resume(ticket)) => {
                 self.go_on(out, Refusal::Overtaken);
@@ -206,7 +236,10 @@ impl Life {
                 out.push(Action::Tell(News::Resumed));
             }
 
-            (State::Stopping { .. }, Event::Pause(ticket) | Event::Resume(ticket)) => {
+            (
+                State::Stopping { .. },
+                Event::Pause(ticket) | Event::Resume(ticket) | Event::Snapshot(ticket),
+            ) => {
                 refuse(out, ticket, Refusal::Stopping);
             }
             (State::Stopping { .. }, Event::Stop(ticket)) => self.waiting.push(ticket),
@@ -236,6 +269,7 @@ impl Life {
     fn go_on(&mut self, out: &mut Actions, refusal: Refusal) {
         self.state = State::Running;
         out.push(Action::Work);
+        self.waiting.extend(self.visit.take());
         self.answer_all(out, Verdict::Refused(refusal));
     }
 
@@ -285,6 +319,10 @@ impl Life {
             (None, Outcome::Reboot) => Verdict::Refused(Refusal::Overtaken),
             (None, _) => Verdict::Refused(Refusal::Ended),
         };
+        if let Some(visit) = self.visit.take() {
+            let refusal = if outcome == Outcome::Reboot { Refusal::Overtaken } else { Refusal::Ended };
+            refuse(out, visit, refusal);
+        }
         self.answer_all(out, verdict);
         self.state = State::Ended(end);
     }

@@ -10,6 +10,7 @@
 //! | `vcpu.rs`, `crew.rs`, `kick.rs`, `gate.rs`, `tally.rs` | vCPU threads: what they do, and how they rest |
 //! | `life.rs` | running, paused, stopping, ended: every decision, pure |
 //! | `conductor.rs`, `agent_call.rs`, `pump.rs`, `statistics.rs` | the event loop, which carries decisions out |
+//! | `snapshots.rs`, `restored.rs` | written down while it rests, and put together again |
 //! | `clock.rs`, `pace.rs` | time without the pauses; how often a guest's doings are told |
 //! | `suspicion.rs` | whether this KVM interprets |
 //! | `ending.rs`, `halt.rs`, `alarm.rs`, `signals.rs`, `reboots.rs` | what a machine ends by, or starts again after |
@@ -36,8 +37,10 @@ mod pace;
 mod platform;
 mod pump;
 mod reboots;
+mod restored;
 mod signals;
 mod sink;
+mod snapshots;
 mod statistics;
 mod suspicion;
 mod tally;
@@ -68,16 +71,18 @@ use self::reboots::Reboots;
 use self::signals::StopSignals;
 use self::sink::Sink;
 pub(crate) use self::sink::examine as examine_output;
+use self::snapshots::Snapshots;
 use self::suspicion::Suspicion;
 use self::vcpu::Buses;
 use crate::Outcome;
 use crate::arch::{self, BootError, BootFiles, Chipset, ChipsetError, Fittings};
 use crate::control::{ControlError, Server};
-use crate::devices::generation::GenerationId;
+use crate::devices::generation::Generation;
 use crate::devices::power_button::PowerButton;
 use crate::kvm::{self, KvmError};
 use crate::memory::{self, GuestRam, MemoryError, Pages};
 use crate::outcome::Refusal;
+use crate::snapshot::{self, Base, Opened};
 use crate::virtio::balloon;
 use crate::virtio::block::OpenError;
 use crate::virtio::net::{Attached, TapError};
@@ -152,6 +157,9 @@ pub enum MachineError {
         /// How many this KVM makes.
         max: usize,
     },
+    /// A snapshot that this machine cannot go on from.
+    #[error(transparent)]
+    Snapshot(#[from] snapshot::Refusal),
     /// The layout tables contradict themselves.
     #[error("bus layout")]
     Layout(#[from] Overlap),
@@ -186,6 +194,7 @@ impl MachineError {
             Self::Kvm(_)
             | Self::Refused(..)
             | Self::Chipset(_)
+            | Self::Snapshot(_)
             | Self::Layout(_)
             | Self::Host(..)
             | Self::Again(_)
@@ -199,6 +208,7 @@ impl MachineError {
         match self {
             Self::Kvm(_) => Refusal::Kvm,
             // Found when the value was used, and still a fault of the file. A machine that ran once had none.
+            Self::Snapshot(_) => Refusal::Usage,
             _ if self.key().is_some() => Refusal::Usage,
             _ => Refusal::Failure,
         }
@@ -215,9 +225,8 @@ type Loop = EventManager<Box<dyn MutEventSubscriber>>;
 /// A microVM, ready to run.
 pub struct Machine {
     vcpus: Vec<VcpuFd>,
-    /// Held for as long as the machine: closing them takes their part of the machine away.
-    _vm: VmFd,
-    _chipset: Chipset,
+    /// Has the descriptors of VM and chipset: closing them takes their part of the machine away.
+    snapshots: Snapshots,
     /// Mapped for longer than a vCPU runs: the threads are gone before any field of this is.
     memory: GuestRam,
     buses: Arc<Buses>,
@@ -229,8 +238,6 @@ pub struct Machine {
     clock: Arc<MachineClock>,
     power_button: PowerButton,
     pump: Option<Pump>,
-    /// Changed when a snapshot becomes another machine.
-    _generation_id: GenerationId,
     inspected: Vec<Arc<dyn board::Inspect>>,
     make: Make,
     patience: Patience,
@@ -246,10 +253,18 @@ impl std::fmt::Debug for Machine {
 }
 
 impl Machine {
-    /// Builds everything up to, and not including, the first instruction.
+    /// Builds everything up to, and not including, the first instruction: of the guest's kernel, or the next one of
+    /// the guest in a snapshot.
     ///
     /// Interfaces that an earlier machine of this process had are in `taps`, and come to be there.
-    pub fn assemble(config: &VmConfig, taps: &mut Attached) -> Result<Self, MachineError> {
+    pub fn assemble(
+        config: &VmConfig,
+        taps: &mut Attached,
+        from: Option<Opened>,
+    ) -> Result<Self, MachineError> {
+        if let Some(opened) = &from {
+            restored::compare(opened, config)?;
+        }
         let ending = Arc::new(Ending::new().map_err(host("make an event"))?);
         let kvm = kvm::open()?;
         let (asked, max) = (config.machine.vcpus, kvm.get_max_vcpus());
@@ -259,7 +274,11 @@ impl Machine {
         let vm = kvm.create_vm().map_err(refused("create a VM"))?;
         let bytes = usize::try_from(config.machine.memory.bytes()).unwrap_or(usize::MAX);
         let pages = if config.machine.huge_pages { Pages::Huge } else { Pages::Ordinary };
-        let memory = memory::allocate_of(pages, &arch::ram_ranges(bytes))?;
+        let ranges = arch::ram_ranges(bytes);
+        let memory = match &from {
+            Some(opened) => memory::map_file(&opened.memory, &ranges)?,
+            None => memory::allocate_of(pages, &ranges)?,
+        };
         memory::register(&vm, &memory)?;
         let mut chipset = Chipset::before_vcpus(&vm, config.machine.vcpus)?;
         let vcpus = (0..config.machine.vcpus)
@@ -270,29 +289,31 @@ impl Machine {
         let mut board = Board::new(&vm, &memory, taps, &ending)?;
         board.add_serial(config)?;
         board.add_virtio(config)?;
-        let clock = Arc::new(MachineClock::started(Instant::now()));
+        let ran = from.as_ref().map_or(Duration::ZERO, |opened| opened.state.ran);
+        let clock = Arc::new(MachineClock::resumed(ran, Instant::now()));
         board.add_watchdog(config, &clock, &ending)?;
         let power_button = board.power_button()?;
         let generation_id = board.generation_id()?;
-        let Board { slots, buses, events, on_duty, inspected, sinks, alarm, pump, .. } = board;
-
-        let files = BootFiles {
-            kernel: &config.boot.kernel,
-            initrd: config.boot.initrd.as_deref(),
-            cmdline: &config.boot.cmdline,
+        let base = match from {
+            Some(opened) => {
+                restored::processors(&opened, &kvm, &vm, &vcpus, &chipset)?;
+                restored::parts(&opened, config, &board, &generation_id)?;
+                Some(Base { file: opened.memory, id: Some(opened.state.about.id) })
+            }
+            None => {
+                start(config, &kvm, &vm, &vcpus, &chipset, &board)?;
+                Generation::draw()
+                    .and_then(|generation| generation_id.set(generation))
+                    .map_err(host("give the guest a generation ID"))?;
+                None
+            }
         };
-        let fittings = Fittings {
-            vcpus: config.machine.vcpus,
-            slots: &slots,
-            serial: config.serial.output.is_some(),
-            watchdog: config.watchdog.is_some(),
-        };
-        let entry = arch::load(&memory, &files, &chipset, &fittings)?;
-        configure_vcpus(&kvm, &vm, &vcpus, entry)?;
+        let Board { buses, events, on_duty, inspected, parts, disks, sinks, alarm, pump, .. } = board;
+        let snapshots = Snapshots::new(kvm, vm, chipset, parts, disks, config.clone(), base)
+            .map_err(host("make an event"))?;
         Ok(Self {
             vcpus,
-            _vm: vm,
-            _chipset: chipset,
+            snapshots,
             memory,
             buses: Arc::new(buses),
             events,
@@ -303,7 +324,6 @@ impl Machine {
             clock,
             power_button,
             pump,
-            _generation_id: generation_id,
             inspected,
             make: Make {
                 vcpus: config.machine.vcpus,
@@ -339,6 +359,7 @@ impl Machine {
             halt: HaltWatch::new(Instant::now()),
             suspicion: Suspicion::since(Instant::now()),
             pump: self.pump,
+            snapshots: self.snapshots,
             memory: self.memory.clone(),
             agent: None,
             began: Instant::now(),
@@ -356,8 +377,9 @@ impl Machine {
     }
 }
 
-/// Runs the machine of `config` to its end, through every reboot that the configuration has it make here.
-pub fn run(config: &VmConfig) -> Result<Outcome, MachineError> {
+/// Runs the machine of `config` to its end, through every reboot that the configuration has it make here: from its
+/// kernel, or `from` where a snapshot has it.
+pub fn run(config: &VmConfig, from: Option<Opened>) -> Result<Outcome, MachineError> {
     // Before the first thread, so that every thread has them blocked; and before the first socket has a path,
     // so that none is left behind.
     let signals =
@@ -368,21 +390,26 @@ pub fn run(config: &VmConfig) -> Result<Outcome, MachineError> {
         control: control.map(Mutex::new).map(Arc::new),
         reboots: 0,
     };
-    live(config, &mut surroundings).inspect_err(|error| {
+    live(config, from, &mut surroundings).inspect_err(|error| {
         let end = control::End { status: error.refusal().status(), how: None };
         surroundings.tell(&[Event::Ended(end)]);
     })
 }
 
 /// All lives of the machine.
-fn live(config: &VmConfig, surroundings: &mut Surroundings) -> Result<Outcome, MachineError> {
+fn live(
+    config: &VmConfig,
+    mut from: Option<Opened>,
+    surroundings: &mut Surroundings,
+) -> Result<Outcome, MachineError> {
     let mut reboots = Reboots::default();
     let mut taps = Attached::default();
     loop {
-        let machine = Machine::assemble(config, &mut taps).map_err(|error| match reboots.count() {
-            0 => error,
-            _ => MachineError::Again(Box::new(error)),
-        })?;
+        let machine =
+            Machine::assemble(config, &mut taps, from.take()).map_err(|error| match reboots.count() {
+                0 => error,
+                _ => MachineError::Again(Box::new(error)),
+            })?;
         let (end, farewell) = machine.run(surroundings)?;
         drop(farewell);
         let again = end.outcome == Outcome::Reboot && config.machine.on_reboot == OnReboot::Restart;
@@ -411,6 +438,30 @@ fn host(what: &'static str) -> impl Fn(io::Error) -> MachineError {
 
 fn refused(what: &'static str) -> impl Fn(kvm_ioctls::Error) -> MachineError {
     move |source| MachineError::Refused(what, source)
+}
+
+/// Loads what the guest starts from, and gives the first vCPU its first instruction.
+fn start(
+    config: &VmConfig,
+    kvm: &Kvm,
+    vm: &VmFd,
+    vcpus: &[VcpuFd],
+    chipset: &Chipset,
+    board: &Board<'_>,
+) -> Result<(), MachineError> {
+    let files = BootFiles {
+        kernel: &config.boot.kernel,
+        initrd: config.boot.initrd.as_deref(),
+        cmdline: &config.boot.cmdline,
+    };
+    let fittings = Fittings {
+        vcpus: config.machine.vcpus,
+        slots: &board.slots,
+        serial: config.serial.output.is_some(),
+        watchdog: config.watchdog.is_some(),
+    };
+    let entry = arch::load(board.memory, &files, chipset, &fittings)?;
+    Ok(configure_vcpus(kvm, vm, vcpus, entry)?)
 }
 
 fn configure_vcpus(kvm: &Kvm, vm: &VmFd, vcpus: &[VcpuFd], entry: arch::Entry) -> Result<(), ChipsetError> {

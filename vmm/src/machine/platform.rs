@@ -6,9 +6,9 @@ use event_manager::SubscriberOps;
 use hearth_config::vm::VmConfig;
 
 use super::board::Board;
-use super::{Ending, MachineClock, MachineError, host};
+use super::{Ending, MachineClock, MachineError};
 use crate::arch::{self, PlatformError, layout};
-use crate::devices::generation::{Generation, GenerationId};
+use crate::devices::generation::GenerationId;
 use crate::devices::power_button::PowerButton;
 
 impl From<PlatformError> for MachineError {
@@ -30,10 +30,11 @@ impl Board<'_> {
         if config.watchdog.is_none() {
             return Ok(());
         }
-        let timers = arch::add_watchdogs(&mut self.buses.pio, &mut self.buses.mmio, clock, ending)?;
-        for timer in timers {
-            let id = self.events.add_subscriber(timer);
+        let dogs = arch::add_watchdogs(&mut self.buses.pio, &mut self.buses.mmio, clock, ending)?;
+        for dog in dogs {
+            let id = self.events.add_subscriber(dog.timer);
             self.on_duty.push(id);
+            self.parts.push(dog.part);
         }
         Ok(())
     }
@@ -43,13 +44,9 @@ impl Board<'_> {
         Ok(PowerButton::new(self.interrupt(layout::POWER_BUTTON_GSI)?))
     }
 
-    /// A generation ID that no machine had before.
+    /// The place of the generation ID, which is still to be drawn.
     pub(super) fn generation_id(&self) -> Result<GenerationId, MachineError> {
         let interrupt = self.interrupt(layout::GENERATION_GSI)?;
-        let id = GenerationId::new(self.memory.clone(), arch::generation_id(self.memory), interrupt);
-        Generation::draw()
-            .and_then(|generation| id.set(generation))
-            .map_err(host("give the guest a generation ID"))?;
-        Ok(id)
+        Ok(GenerationId::new(self.memory.clone(), arch::generation_id(self.memory), interrupt))
     }
 }

@@ -15,7 +15,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::rings::{Ring, RingFault};
+use super::state::{ModelState, Rings};
 use crate::memory::GuestRam;
+use crate::snapshot::Unfit;
 
 /// Tells the driver that something happened. Cheap to clone, callable from the event loop only.
 pub trait Interrupt: Send + Sync {
@@ -43,6 +45,14 @@ impl std::fmt::Debug for Activation {
             .field("rings", &self.rings.len())
             .field("features", &format_args!("{:#x}", self.features))
             .finish_non_exhaustive()
+    }
+}
+
+impl Activation {
+    /// The rings of a device that keeps its activation as it got it.
+    #[must_use]
+    pub fn saved_rings(&self) -> Rings {
+        self.rings.iter().map(|ring| ring.as_ref().map(Ring::save)).collect()
     }
 }
 
@@ -98,6 +108,28 @@ pub trait VirtioDevice: Send {
     fn quiesce(&mut self) -> Result<(), RingFault> {
         Ok(())
     }
+
+    /// The rings as they are between two turns, in queue order; nothing is under way then ([`quiesce`](Self::quiesce)).
+    /// Chains that the device holds all the same are the last that it took off their ring.
+    fn rings(&self) -> Rings;
+
+    /// What it keeps across a snapshot besides its rings. What it has of the host, limits, counters and debts is not
+    /// kept: a restored device gets that from its configuration.
+    fn save(&self) -> ModelState {
+        ModelState::Plain
+    }
+
+    /// Takes over what [`save`](Self::save) gave, of another process. Rings came with [`activate`](Self::activate)
+    /// before, where there were any.
+    fn restore(&mut self, state: &ModelState) -> Result<(), Unfit> {
+        match state {
+            ModelState::Plain => Ok(()),
+            _ => Err(Unfit("what it keeps is another device's")),
+        }
+    }
+
+    /// The machine goes on somewhere else: what the driver has to hear of that. Every queue gets a turn after it.
+    fn relocated(&mut self) {}
 
     /// Forgets everything since `activate`, rings included, and waits for nothing. What the host still does with guest
     /// memory is [`under_way`](Self::under_way): the driver is told that the reset is over when there is no more.

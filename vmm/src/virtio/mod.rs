@@ -23,6 +23,7 @@ pub mod mmio;
 pub mod net;
 pub mod rings;
 pub mod rng;
+pub mod state;
 #[cfg(test)]
 pub mod testing;
 pub mod vectored;

@@ -31,6 +31,7 @@ pub use self::chain::Chain;
 use self::chain::{Segment, Span, Walk};
 pub use self::cursor::{GuestSlice, Reader, Writer};
 use super::feature;
+use super::state::RingState;
 use crate::memory::GuestRam;
 
 /// Bytes of one descriptor (virtio 1.2, 2.7.5).
@@ -59,6 +60,9 @@ pub enum RingFault {
     /// The available index went backwards or ran ahead by more than the queue holds.
     #[error("the available index jumped")]
     AvailableIndex,
+    /// The used index is not the one that the driver sees.
+    #[error("the used index is another one")]
+    UsedIndex,
     /// A chain starts outside the descriptor table.
     #[error("a chain's head is outside the descriptor table")]
     HeadOutOfRange,
@@ -153,6 +157,36 @@ impl Ring {
             unseen: 0,
             completed: 0,
         })
+    }
+
+    /// The ring as it is between two turns. Chains that the device holds must be the last ones that it took: they
+    /// count as not taken, so whoever goes on from here finds them offered. Every other one was completed, so one
+    /// number says where both rings are.
+    #[must_use]
+    pub fn save(&self) -> RingState {
+        RingState {
+            size: self.queue.size(),
+            parts: [self.queue.desc_table(), self.queue.avail_ring(), self.queue.used_ring()],
+            position: self.queue.next_used(),
+        }
+    }
+
+    /// Goes on where another ring in the same memory was saved.
+    ///
+    /// The position must be the one that the driver sees, and no more than the queue holds can be on offer: anything
+    /// else would complete chains twice or run through old ones.
+    pub fn resumed(mut self, position: u16) -> Result<Self, RingFault> {
+        let shown = self.queue.used_idx(&self.memory, Ordering::Acquire);
+        if shown.map_err(|_| RingFault::Unreachable)?.0 != position {
+            return Err(RingFault::UsedIndex);
+        }
+        let offered = self.queue.avail_idx(&self.memory, Ordering::Acquire);
+        if offered.map_err(|_| RingFault::Unreachable)?.0.wrapping_sub(position) > self.queue.size() {
+            return Err(RingFault::AvailableIndex);
+        }
+        self.queue.set_next_avail(position);
+        self.queue.set_next_used(position);
+        Ok(self)
     }
 
     /// How many descriptors the queue has.

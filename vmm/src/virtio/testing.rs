@@ -25,6 +25,7 @@ use vm_memory::{Bytes, GuestAddress};
 use super::device::Interrupt;
 use super::feature;
 use super::rings::{Ring, RingFault};
+use super::state::RingState;
 use crate::memory::{self, GuestRam};
 
 /// VIRTQ_DESC_F_NEXT.
@@ -140,6 +141,11 @@ impl GuestQueue {
         queue.set_event_idx(features & feature::EVENT_IDX != 0);
         queue.set_ready(true);
         Ring::new(queue, &self.ram, features)
+    }
+
+    /// The end of a device of another process, which goes on where one was saved.
+    pub fn moved(&self, features: u64, state: Option<&RingState>) -> Ring {
+        self.ring(features).unwrap().resumed(state.unwrap().position).unwrap()
     }
 
     /// How many descriptors are free.

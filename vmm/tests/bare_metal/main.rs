@@ -23,6 +23,7 @@ mod memory;
 mod monitor;
 
 mod platform;
+mod snapshots;
 mod sources;
 
 use std::fs::File;

@@ -125,9 +125,12 @@ impl Monitor {
     }
 
     fn start_in(folder: PathBuf, stdin: Stdio) -> Self {
+        Self::start_as(folder, stdin, &["run", "vm.toml"])
+    }
+
+    fn start_as(folder: PathBuf, stdin: Stdio, words: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_hearth-vmm"))
-            .arg("run")
-            .arg("vm.toml")
+            .args(words)
             .current_dir(&folder)
             .stdin(stdin)
             .stdout(Stdio::piped())
@@ -159,6 +162,18 @@ impl Monitor {
     pub(crate) fn start_again(mut self) -> Self {
         self.child.wait().unwrap();
         Self::start_in(std::mem::take(&mut self.folder), Stdio::null())
+    }
+
+    /// Returns when it has ended; its folder stays.
+    pub(crate) fn wait_for_its_end(&mut self) {
+        self.child.wait().unwrap();
+    }
+
+    /// From a snapshot of it, when this one has ended.
+    pub(crate) fn restore(mut self, name: &str) -> Self {
+        self.child.wait().unwrap();
+        let snapshot = format!("snapshots/{name}");
+        Self::start_as(std::mem::take(&mut self.folder), Stdio::null(), &["restore", &snapshot])
     }
 
     /// Returns when the guest printed `line`; the test ends here if it ends before.

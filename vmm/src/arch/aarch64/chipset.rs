@@ -10,10 +10,10 @@ use kvm_bindings::{
 use kvm_ioctls::{Cap, DeviceFd, VcpuFd, VmFd};
 
 use super::layout;
-use crate::arch::ChipsetError;
+use crate::arch::{ChipsetError, SavedError};
 
 /// Private interrupts come before the shared ones.
-const PRIVATE_INTERRUPTS: u32 = 32;
+pub(super) const PRIVATE_INTERRUPTS: u32 = 32;
 
 /// Which interrupt controller the guest has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +63,11 @@ impl Chipset {
         self.gic = gic;
         self.device = Some(device);
         Ok(())
+    }
+
+    /// Where its registers are asked for.
+    pub(super) fn gic_device(&self) -> Result<&DeviceFd, SavedError> {
+        self.device.as_ref().ok_or_else(|| SavedError::Unlike("there is no interrupt controller yet".into()))
     }
 
     /// What the device tree must describe.

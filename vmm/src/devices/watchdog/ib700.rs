@@ -9,7 +9,8 @@
 
 use std::time::Duration;
 
-use super::Watchdog;
+use super::{Watchdog, WatchdogState};
+use crate::snapshot::Unfit;
 
 /// The first port.
 pub const BASE: u16 = 0x441;
@@ -54,5 +55,15 @@ impl Watchdog for Ib700 {
 
     fn deadline(&self) -> Option<Duration> {
         self.deadline
+    }
+
+    fn save(&self) -> WatchdogState {
+        WatchdogState::Ib700 { deadline: self.deadline }
+    }
+
+    fn restore(&mut self, state: &WatchdogState) -> Result<(), Unfit> {
+        let WatchdogState::Ib700 { deadline } = state else { return Err(Unfit::KIND) };
+        self.deadline = *deadline;
+        Ok(())
     }
 }

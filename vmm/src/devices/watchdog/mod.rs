@@ -34,6 +34,40 @@ pub use shell::{Timer, Watch};
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
+use crate::snapshot::Unfit;
+
+/// A watchdog that was saved. Times are the machine's own, which goes on where it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WatchdogState {
+    /// ACPI's.
+    Wdat {
+        /// From where it counts.
+        count: [u8; 2],
+        /// When it bites.
+        deadline: Option<Duration>,
+    },
+    /// The board's.
+    Ib700 {
+        /// When it bites.
+        deadline: Option<Duration>,
+    },
+    /// ARM's.
+    Sp805 {
+        /// From where it counts.
+        load: u32,
+        /// Its control register.
+        control: u32,
+        /// Its registers take no value.
+        locked: bool,
+        /// Since when it counts, and whether its interrupt was there by then.
+        counting: Option<(Duration, bool)>,
+        /// Where it stopped.
+        stopped_at: u32,
+    },
+}
+
 /// The registers of a watchdog. Every time is one of the machine's own clock, which stands still in a pause, and
 /// none is before the one of the call before.
 pub trait Watchdog: Send {
@@ -48,6 +82,12 @@ pub trait Watchdog: Send {
 
     /// When it bites, as things are.
     fn deadline(&self) -> Option<Duration>;
+
+    /// Its registers.
+    fn save(&self) -> WatchdogState;
+
+    /// The registers of another one. Whatever they are, it bites at its deadline, which may have passed.
+    fn restore(&mut self, state: &WatchdogState) -> Result<(), Unfit>;
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use vmm_sys_util::timerfd::TimerFd;
 use super::Watchdog;
 use crate::Outcome;
 use crate::machine::{BusDevice, Ending, MachineClock};
+use crate::snapshot::{Part, PartState, Unfit};
 
 /// The least that a timer is set to: zero would disarm it.
 const SOON: Duration = Duration::from_micros(10);
@@ -99,6 +100,25 @@ impl<W: Watchdog> BusDevice for Watch<W> {
         self.look(&mut state, now);
         state.model.write(now, offset, data);
         self.set(&mut state, now);
+    }
+}
+
+impl<W: Watchdog> Part for Watch<W> {
+    fn name(&self) -> &'static str {
+        W::NAME
+    }
+
+    fn save(&self) -> PartState {
+        PartState::Watchdog(self.state().model.save())
+    }
+
+    fn restore(&self, state: &PartState) -> Result<(), Unfit> {
+        let PartState::Watchdog(saved) = state else { return Err(Unfit::KIND) };
+        let mut state = self.state();
+        state.model.restore(saved)?;
+        let now = self.clock.at(Instant::now());
+        self.set(&mut state, now);
+        Ok(())
     }
 }
 

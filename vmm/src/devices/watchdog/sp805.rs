@@ -13,8 +13,9 @@
 
 use std::time::Duration;
 
-use super::Watchdog;
+use super::{Watchdog, WatchdogState};
 use crate::devices::primecell::{self, Identity};
+use crate::snapshot::Unfit;
 
 /// What the device tree and the identification registers say.
 pub const IDENTITY: Identity = Identity(0x0014_1805);
@@ -165,5 +166,24 @@ impl Watchdog for Sp805 {
         let counts: u64 = if counting.interrupt { 1 } else { 2 };
         let ticks = self.ticks().saturating_mul(counts);
         Some(counting.since.saturating_add(Duration::from_micros(ticks)))
+    }
+
+    fn save(&self) -> WatchdogState {
+        let Self { load, control, locked, counting, stopped_at } = *self;
+        let counting = counting.map(|counting| (counting.since, counting.interrupt));
+        WatchdogState::Sp805 { load, control, locked, counting, stopped_at }
+    }
+
+    fn restore(&mut self, state: &WatchdogState) -> Result<(), Unfit> {
+        let &WatchdogState::Sp805 { load, control, locked, counting, stopped_at } = state else {
+            return Err(Unfit::KIND);
+        };
+        let control = control & (INTEN | RESEN);
+        if counting.is_some() != (control & INTEN != 0) {
+            return Err(Unfit("its counter contradicts its control register"));
+        }
+        let counting = counting.map(|(since, interrupt)| Counting { since, interrupt });
+        *self = Self { load, control, locked, counting, stopped_at };
+        Ok(())
     }
 }

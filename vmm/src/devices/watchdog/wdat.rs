@@ -11,7 +11,8 @@
 
 use std::time::Duration;
 
-use super::Watchdog;
+use super::{Watchdog, WatchdogState};
+use crate::snapshot::Unfit;
 
 /// Bytes of registers.
 pub const LENGTH: u64 = 6;
@@ -100,5 +101,15 @@ impl Watchdog for Wdat {
 
     fn deadline(&self) -> Option<Duration> {
         self.deadline
+    }
+
+    fn save(&self) -> WatchdogState {
+        WatchdogState::Wdat { count: self.count, deadline: self.deadline }
+    }
+
+    fn restore(&mut self, state: &WatchdogState) -> Result<(), Unfit> {
+        let WatchdogState::Wdat { count, deadline } = state else { return Err(Unfit::KIND) };
+        *self = Self { count: *count, deadline: *deadline };
+        Ok(())
     }
 }

@@ -162,10 +162,37 @@ fn a_paused_machine_that_is_to_stop_goes_on_first() {
     assert!(matches!(actions.last(), Some(Action::AskAgent { .. })));
 }
 
+#[test]
+fn a_snapshot_of_a_running_machine_is_a_visit_and_nobody_is_told_of_a_pause() {
+    let mut tester = Tester::new(PATIENCE);
+    assert_eq!(tester.step(Event::Snapshot(ticket(1))), [Action::Rest]);
+    let busy = Action::Answer(ticket(2), Verdict::Refused(Refusal::Busy));
+    assert_eq!(tester.step(Event::Snapshot(ticket(2))), [busy]);
+    assert_eq!(tester.step(Event::Resume(ticket(3))), [Action::Answer(ticket(3), Verdict::Done)]);
+    assert_eq!(tester.step(Event::AtRest), [Action::Save(ticket(1)), Action::Work]);
+    assert_eq!(tester.life.phase(), Phase::Running);
+}
+
+#[test]
+fn a_paused_machine_stays_paused_when_it_is_written_down() {
+    let mut tester = Tester::new(PATIENCE);
+    tester.step(Event::Pause(ticket(1)));
+    tester.step(Event::AtRest);
+    assert_eq!(tester.step(Event::Snapshot(ticket(2))), [Action::Save(ticket(2))]);
+    assert_eq!(tester.life.phase(), Phase::Paused);
+    // Asked for on the way to a pause: both.
+    let mut tester = Tester::new(PATIENCE);
+    tester.step(Event::Snapshot(ticket(1)));
+    tester.step(Event::Pause(ticket(2)));
+    let done = Action::Answer(ticket(2), Verdict::Done);
+    assert_eq!(tester.step(Event::AtRest), [Action::Save(ticket(1)), done, Action::Tell(News::Paused)]);
+}
+
 #[derive(Debug, Clone, Copy)]
 enum Input {
     Pause,
     Resume,
+    Snapshot,
     Stop,
     StopNow,
     Signal,
@@ -179,6 +206,7 @@ fn input() -> impl Strategy<Value = Input> {
     prop_oneof![
         4 => Just(Input::Pause),
         4 => Just(Input::Resume),
+        3 => Just(Input::Snapshot),
         2 => Just(Input::Stop),
         1 => Just(Input::StopNow),
         1 => Just(Input::Signal),
@@ -221,6 +249,10 @@ impl Model {
                     prop_assert!(!self.resting, "a guest that rests hears nothing");
                 }
                 Action::Kill => self.killed = true,
+                Action::Save(ticket) => {
+                    prop_assert!(self.resting, "only what rests is written down");
+                    *self.answers.entry(ticket.request).or_default() += 1;
+                }
                 Action::Answer(ticket, _) => *self.answers.entry(ticket.request).or_default() += 1,
                 Action::Tell(_) => {}
             }
@@ -244,6 +276,7 @@ proptest! {
             let event = match input {
                 Input::Pause => Event::Pause(model.next_ticket()),
                 Input::Resume => Event::Resume(model.next_ticket()),
+                Input::Snapshot => Event::Snapshot(model.next_ticket()),
                 Input::Stop => Event::Stop(model.next_ticket()),
                 Input::StopNow => Event::StopNow(model.next_ticket()),
                 Input::Signal => Event::Signal,

@@ -23,9 +23,11 @@ use super::ledger::{Ledger, PAGE};
 use super::lend::Lend;
 use super::statistics::Statistics;
 use crate::memory::GuestRam;
+use crate::snapshot::Unfit;
 use crate::virtio::device::{Activation, Backlog, Interrupt, VirtioDevice};
 use crate::virtio::device_id;
 use crate::virtio::rings::{Chain, RingFault};
+use crate::virtio::state::{ModelState, Rings};
 
 /// Feature bits (5.5.3). VIRTIO_BALLOON_F_MUST_TELL_HOST is not among them: pages come back without a word.
 pub(super) mod feature {
@@ -294,6 +296,33 @@ impl<L: Lend> VirtioDevice for BalloonDevice<L> {
     fn notify(&mut self, queue: usize, now: Instant) -> Result<Backlog, RingFault> {
         // A ring that broke stays gone.
         self.turn(queue, now).inspect_err(|_| self.active = None)
+    }
+
+    /// The list that the driver left for statistics, and one that is half done, count as not taken: they are the last
+    /// of their rings, and doing them again is harmless.
+    fn rings(&self) -> Rings {
+        let Some(active) = &self.active else { return Rings::new() };
+        active.lanes.iter().map(|lane| lane.as_ref().map(|lane| lane.ring.save())).collect()
+    }
+
+    fn save(&self) -> ModelState {
+        ModelState::Balloon { actual: self.actual }
+    }
+
+    /// Whatever the driver said, it may say again: no number of pages is wrong ([`Self::actual_bytes`]).
+    fn restore(&mut self, state: &ModelState) -> Result<(), Unfit> {
+        let ModelState::Balloon { actual } = state else {
+            return Err(Unfit("what it keeps is another device's"));
+        };
+        self.actual = *actual;
+        Ok(())
+    }
+
+    /// The target may be another one.
+    fn relocated(&mut self) {
+        if let Some(active) = &self.active {
+            active.interrupt.config_changed();
+        }
     }
 
     fn reset(&mut self) {

@@ -18,6 +18,7 @@ use crate::virtio::testing::{self, Buffer, GuestQueue, HOLE, Interrupts, QUEUE_B
 mod hostile;
 mod lending;
 mod properties;
+mod saved;
 mod statistics;
 
 const INFLATE: usize = 0;

@@ -30,6 +30,7 @@ use crate::rate::{Limit, Verdict};
 use crate::virtio::device::{Activation, Backlog, VirtioDevice};
 use crate::virtio::device_id;
 use crate::virtio::rings::{Chain, Ring, RingFault};
+use crate::virtio::state::Rings;
 
 /// The one queue.
 const QUEUE: usize = 0;
@@ -398,6 +399,10 @@ impl<D: Disk> VirtioDevice for BlockDevice<D> {
             let _ = self.settle()?;
         }
         Ok(())
+    }
+
+    fn rings(&self) -> Rings {
+        self.active.as_ref().map(|active| active.activation.saved_rings()).unwrap_or_default()
     }
 
     fn reset(&mut self) {

@@ -31,6 +31,7 @@ use super::image::{Image, OpenError};
 use super::trim;
 use super::trimmer::Trimmer;
 use super::uring::{Unavailable, Uring};
+use crate::snapshot::sum::of_pages;
 use crate::virtio::rings::{GuestSlice, Reader, Writer};
 use crate::virtio::vectored::{self, Patience};
 
@@ -48,6 +49,8 @@ const LONGEST_DETOUR: u32 = 1 << 16;
 /// Bytes of the zeroes that are written where nothing else makes them; with the pieces of one call, more than a
 /// request may ask for.
 const ZEROES: usize = 64 << 10;
+/// Bytes at either end of a disk that are looked at to tell it from others.
+const IDENTITY_BYTES: usize = 4096;
 
 /// An image with its way to the host.
 #[derive(Debug)]
@@ -105,6 +108,22 @@ impl FileDisk {
             left_over: Vec::new(),
             carried: 0,
         })
+    }
+
+    /// What tells it from other disks: its size, and a sum of its first and last pages, where file systems and tables
+    /// of partitions keep what changes whenever they are written.
+    pub fn identity(&self) -> io::Result<(u64, u64)> {
+        let bytes = self.image.bytes();
+        let last = bytes.saturating_sub(IDENTITY_BYTES as u64);
+        let mut sum = 0u64;
+        for at in [0, last] {
+            let mut page = [0; IDENTITY_BYTES];
+            let length = usize::try_from(bytes).unwrap_or(IDENTITY_BYTES).min(IDENTITY_BYTES);
+            let page = page.get_mut(..length).unwrap_or_default();
+            self.image.read_exact_at(page, at)?;
+            sum = sum.wrapping_add(of_pages(at, page));
+        }
+        Ok((bytes, sum))
     }
 
     /// Signalled when something is over that was pending, if anything ever is.

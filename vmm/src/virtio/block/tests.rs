@@ -5,6 +5,7 @@ mod limits;
 mod pending;
 mod requests;
 mod ring;
+mod saved;
 mod shell;
 
 use std::collections::{BTreeMap, VecDeque};

@@ -15,6 +15,7 @@ use crate::output::{OUTPUT_BUFFER, Output};
 use crate::virtio::device::{Activation, Backlog, VirtioDevice};
 use crate::virtio::device_id;
 use crate::virtio::rings::{Chain, Ring, RingFault, Writer};
+use crate::virtio::state::Rings;
 
 /// Queue 0, from the host (5.3.2).
 pub(super) const RECEIVE: usize = 0;
@@ -174,6 +175,10 @@ impl VirtioDevice for Console {
         }
         self.active = Some(active);
         Ok(backlog)
+    }
+
+    fn rings(&self) -> Rings {
+        self.active.as_ref().map(Activation::saved_rings).unwrap_or_default()
     }
 
     fn reset(&mut self) {

@@ -19,6 +19,7 @@
 //! into rings that have no setters, so a driver that rewrites them afterwards writes to nothing.
 
 pub mod registers;
+mod saved;
 mod setup;
 mod shell;
 
@@ -34,7 +35,7 @@ use self::setup::{AddressHalf, QueueSetup};
 pub use self::shell::{Doorbells, HostEnd};
 use super::device::{Activation, Backlog, Interrupt, VirtioDevice};
 use super::feature;
-use super::rings::RingFault;
+use super::rings::{Ring, RingFault};
 use crate::logger::Quota;
 use crate::machine::BusDevice;
 use crate::memory::GuestRam;
@@ -46,7 +47,7 @@ enum Phase {
     /// Features are fixed, queues are being set up.
     Configuring { accepted: u64, queues: Vec<QueueSetup> },
     /// The device has its rings. Which queues the driver made ready is kept for reads of QUEUE_READY.
-    Active { ready: Vec<bool> },
+    Active { accepted: u64, ready: Vec<bool> },
     /// The driver must reset the device before it works again.
     NeedsReset,
     /// The driver did, and the host is not done with its memory yet. The status reads as it was until then.
@@ -252,7 +253,7 @@ impl<D: VirtioDevice + ?Sized> Transport<D> {
             reg::QUEUE_SIZE_MAX => state.model.queue_max_sizes().get(select).copied().map_or(0, u32::from),
             reg::QUEUE_READY => u32::from(match &state.phase {
                 Phase::Configuring { queues, .. } => queues.get(select).is_some_and(QueueSetup::is_ready),
-                Phase::Active { ready } => ready.get(select).copied().unwrap_or(false),
+                Phase::Active { ready, .. } => ready.get(select).copied().unwrap_or(false),
                 Phase::Negotiating { .. } | Phase::NeedsReset | Phase::Draining => false,
             }),
             reg::STATUS => state.status,
@@ -367,14 +368,9 @@ impl<D: VirtioDevice + ?Sized> Transport<D> {
             setups.into_iter().map(|setup| setup.into_ring(&self.memory, accepted)).collect();
         match rings {
             Ok(rings) => {
-                state.phase = Phase::Active { ready };
+                state.phase = Phase::Active { accepted, ready };
                 state.status |= status::DRIVER_OK;
-                state.model.activate(Activation {
-                    memory: self.memory.clone(),
-                    rings,
-                    features: accepted,
-                    interrupt: self.line.clone(),
-                });
+                self.hand_over(state, rings, accepted);
                 self.ring_all();
             }
             Err(fault) => {
@@ -387,6 +383,11 @@ impl<D: VirtioDevice + ?Sized> Transport<D> {
 }
 
 impl<D: VirtioDevice + ?Sized> Transport<D> {
+    fn hand_over(&self, state: &mut State<D>, rings: Vec<Option<Ring>>, features: u64) {
+        let (memory, interrupt) = (self.memory.clone(), self.line.clone());
+        state.model.activate(Activation { memory, rings, features, interrupt });
+    }
+
     /// Gives every queue a turn.
     fn ring_all(&self) {
         for bell in self.bells.get().into_iter().flat_map(|bells| bells.iter()) {

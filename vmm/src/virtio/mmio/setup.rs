@@ -5,6 +5,7 @@ use vm_memory::GuestAddress;
 
 use super::super::feature;
 use super::super::rings::{Ring, RingFault};
+use super::super::state::{RingState, SetupState};
 use crate::memory::GuestRam;
 
 /// A guest-physical address that arrives in two halves.
@@ -53,6 +54,39 @@ impl QueueSetup {
             available: nowhere,
             used: nowhere,
         }
+    }
+
+    /// A queue as it was saved; as little trusted as what a driver says.
+    pub(super) const fn saved(max_size: u16, state: &SetupState) -> Self {
+        let [descriptors, available, used] = state.parts;
+        Self {
+            max_size,
+            size: state.size,
+            ready: state.ready,
+            descriptors: SplitAddress(descriptors),
+            available: SplitAddress(available),
+            used: SplitAddress(used),
+        }
+    }
+
+    pub(super) const fn save(&self) -> SetupState {
+        SetupState {
+            size: self.size,
+            ready: self.ready,
+            parts: [self.descriptors.0, self.available.0, self.used.0],
+        }
+    }
+
+    /// The ring that was saved, by way of the same checks as a driver's.
+    pub(super) fn saved_ring(
+        max_size: u16,
+        state: &RingState,
+        memory: &GuestRam,
+        features: u64,
+    ) -> Result<Ring, RingFault> {
+        let setup = SetupState { size: state.size.into(), ready: true, parts: state.parts };
+        let ring = Self::saved(max_size, &setup).into_ring(memory, features)?;
+        ring.ok_or(RingFault::Setup)?.resumed(state.position)
     }
 
     pub(super) const fn is_ready(&self) -> bool {

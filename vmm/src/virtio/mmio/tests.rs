@@ -1,5 +1,7 @@
 //! A driver against the registers, honest and not.
 
+mod saved;
+
 use std::time::Instant;
 
 use vm_memory::GuestAddress;
@@ -7,6 +9,7 @@ use vmm_sys_util::eventfd::EFD_NONBLOCK;
 
 use super::*;
 use crate::virtio::rings::Ring;
+use crate::virtio::state::Rings;
 use crate::virtio::testing::{self, GuestQueue};
 
 /// A device with two queues that remembers what happened to it.
@@ -37,12 +40,19 @@ impl VirtioDevice for Probe {
         self.rings = Some(activation.rings);
     }
     fn notify(&mut self, queue: usize, _now: Instant) -> Result<Backlog, RingFault> {
-        let ring = self.rings.as_mut().and_then(|rings| rings[queue].as_mut()).unwrap();
+        let Some(ring) = self.rings.as_mut().and_then(|rings| rings.get_mut(queue)?.as_mut()) else {
+            return Ok(Backlog::Done);
+        };
         while let Some(chain) = ring.pop()? {
             ring.complete(chain, 0)?;
         }
         Ok(Backlog::Done)
     }
+    fn rings(&self) -> Rings {
+        let rings = self.rings.iter().flatten();
+        rings.map(|ring| ring.as_ref().map(Ring::save)).collect()
+    }
+
     fn reset(&mut self) {
         self.resets += 1;
         self.rings = None;

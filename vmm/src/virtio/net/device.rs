@@ -20,6 +20,7 @@ use crate::rate::{Limit, Verdict};
 use crate::virtio::device::{Activation, Backlog, Interrupt, VirtioDevice};
 use crate::virtio::device_id;
 use crate::virtio::rings::{Chain, GuestSlice, Ring, RingFault};
+use crate::virtio::state::Rings;
 use crate::virtio::vectored::Pieces;
 
 /// Descriptors per queue: fourteen frames of the largest size with a page per buffer.
@@ -283,6 +284,25 @@ impl<P: Port> VirtioDevice for NetDevice<P> {
         };
         self.active = Some(active);
         Ok(backlog)
+    }
+
+    /// Buffers that were taken ahead count as not taken. A frame that waits in them, for its limit or for more of
+    /// them, is lost to whoever goes on from here, as frames are on any wire.
+    fn rings(&self) -> Rings {
+        let Some(active) = &self.active else { return Rings::new() };
+        let rings = [active.receiver.as_ref().map(Receiver::save), active.send.as_ref().map(Ring::save)];
+        rings.into_iter().collect()
+    }
+
+    /// What waits in the interface came for the machine as it is now, unlike before a driver's first start.
+    fn relocated(&mut self) {
+        if let Some(active) = &mut self.active {
+            if let Some(receiver) = &mut active.receiver {
+                receiver.welcome_all();
+            }
+            // The address may be another one.
+            active.interrupt.config_changed();
+        }
     }
 
     fn reset(&mut self) {

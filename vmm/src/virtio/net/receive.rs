@@ -28,6 +28,7 @@ use crate::memory::GuestRam;
 use crate::rate::{Limit, Verdict};
 use crate::virtio::device::Backlog;
 use crate::virtio::rings::{Chain, GuestSlice, Ring, RingFault};
+use crate::virtio::state::RingState;
 use crate::virtio::vectored::{MAX_PIECES, Pieces};
 
 /// Frames in one turn, wanted or not. Protects the other devices of the event loop.
@@ -100,6 +101,16 @@ impl Receiver {
             spill: vec![0; SPILL_BYTES],
             stale: true,
         }
+    }
+
+    /// The ring, with what was gathered on offer again: that is what was taken off it last.
+    pub(super) fn save(&self) -> RingState {
+        self.ring.save()
+    }
+
+    /// Nothing that waits in the interface is stale.
+    pub(super) const fn welcome_all(&mut self) {
+        self.stale = false;
     }
 
     /// Whether the driver wants to hear of what was completed.

@@ -3,6 +3,7 @@
 mod interface;
 mod model;
 mod receive;
+mod saved;
 mod send;
 
 use std::collections::{HashMap, VecDeque};

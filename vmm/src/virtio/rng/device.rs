@@ -16,6 +16,7 @@ use crate::rate::{Limit, Verdict};
 use crate::virtio::device::{Activation, Backlog, VirtioDevice};
 use crate::virtio::device_id;
 use crate::virtio::rings::{Chain, Ring, RingFault};
+use crate::virtio::state::Rings;
 
 /// Descriptors of the one queue. Linux has one request under way.
 const QUEUE_SIZE: u16 = 8;
@@ -134,6 +135,10 @@ impl<E: Entropy> VirtioDevice for RngDevice<E> {
         }
         self.active = Some(active);
         Ok(backlog)
+    }
+
+    fn rings(&self) -> Rings {
+        self.active.as_ref().map(Activation::saved_rings).unwrap_or_default()
     }
 
     fn reset(&mut self) {

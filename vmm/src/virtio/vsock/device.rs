@@ -1,8 +1,8 @@
 //! The virtio socket device: three queues and one number of configuration.
 //!
 //! Duty: take packets off the transmit queue and put packets into the receive queue, a bounded number per
-//! turn. Not its duty: what they mean. The event queue is never used: its one event, a transport reset, has
-//! no cause before snapshots exist.
+//! turn. Not its duty: what they mean. The event queue has one event, a transport reset: a guest that goes on in
+//! another process has no connections any more, and perhaps another address (5.10.6.7).
 //!
 //! Invariant: between `reset` and `activate` there are no connections, no rings, and no way to get any.
 
@@ -15,14 +15,20 @@ use super::packet::{HEADER_BYTES, Header};
 use super::table::ConnectionId;
 use super::{HostSide, Readiness};
 use crate::memory::GuestRam;
+use crate::snapshot::Unfit;
 use crate::virtio::device::{Activation, Backlog, Interrupt, VirtioDevice};
 use crate::virtio::device_id;
 use crate::virtio::rings::{Ring, RingFault};
+use crate::virtio::state::{ModelState, Rings};
 
 /// Packets to the guest.
 const RECEIVE_QUEUE: usize = 0;
 /// Packets from the guest.
 const TRANSMIT_QUEUE: usize = 1;
+/// Events for the guest.
+const EVENT_QUEUE: usize = 2;
+/// VIRTIO_VSOCK_EVENT_TRANSPORT_RESET, as `struct virtio_vsock_event` (5.10.6.7).
+const TRANSPORT_RESET: [u8; 4] = [0; 4];
 /// Descriptors per queue: half a megabyte of Linux's receive buffers.
 const QUEUE_SIZES: [u16; 3] = [128, 128, 8];
 
@@ -38,6 +44,7 @@ struct Active {
     memory: GuestRam,
     receive: Option<Ring>,
     transmit: Option<Ring>,
+    events: Option<Ring>,
     interrupt: Interrupts,
 }
 
@@ -55,12 +62,14 @@ impl std::fmt::Debug for Interrupts {
 pub struct Vsock<H: HostSide> {
     muxer: Muxer<H>,
     active: Option<Active>,
+    /// The driver still has to hear that its connections are gone.
+    reset_is_due: bool,
 }
 
 impl<H: HostSide> Vsock<H> {
     /// The device of the guest with context ID `cid`.
     pub fn new(cid: u32, host: H) -> Self {
-        Self { muxer: Muxer::new(u64::from(cid), host), active: None }
+        Self { muxer: Muxer::new(u64::from(cid), host), active: None, reset_is_due: false }
     }
 
     /// A host program that wants to reach `port` of the guest. [`deliver`](Self::deliver) is to follow.
@@ -122,6 +131,24 @@ impl<H: HostSide> Vsock<H> {
         Ok(backlog)
     }
 
+    /// Tells the driver that its connections are gone, as soon as it has a buffer for that.
+    fn tell_of_reset(&mut self) -> Result<(), RingFault> {
+        let Some(Active { memory, events: Some(ring), interrupt, .. }) = &mut self.active else {
+            return Ok(());
+        };
+        if !self.reset_is_due {
+            return Ok(());
+        }
+        let Some(chain) = ring.pop()? else { return Ok(()) };
+        let written = chain.writer(memory).write(&TRANSPORT_RESET);
+        ring.complete(chain, written)?;
+        self.reset_is_due = false;
+        if ring.wants_interrupt()? {
+            interrupt.0.used(EVENT_QUEUE);
+        }
+        Ok(())
+    }
+
     /// Takes packets that the guest sent.
     fn collect(&mut self) -> Result<Backlog, RingFault> {
         let Some(Active { memory, transmit: Some(ring), interrupt, .. }) = &mut self.active else {
@@ -175,19 +202,48 @@ impl<H: HostSide> VirtioDevice for Vsock<H> {
             memory: activation.memory,
             receive: rings.next().flatten(),
             transmit: rings.next().flatten(),
+            events: rings.next().flatten(),
             interrupt: Interrupts(activation.interrupt),
         });
     }
 
     fn notify(&mut self, queue: usize, _now: Instant) -> Result<Backlog, RingFault> {
+        if queue == EVENT_QUEUE {
+            self.tell_of_reset()?;
+            return Ok(Backlog::Done);
+        }
         let collected = if queue == TRANSMIT_QUEUE { self.collect()? } else { Backlog::Done };
         // What the guest sent may be answered; what it offered may be filled.
         let delivered = self.deliver()?;
         Ok(if collected == Backlog::More { collected } else { delivered })
     }
 
+    fn rings(&self) -> Rings {
+        let Some(active) = &self.active else { return Rings::new() };
+        let rings = [&active.receive, &active.transmit, &active.events];
+        rings.into_iter().map(|ring| ring.as_ref().map(Ring::save)).collect()
+    }
+
+    fn save(&self) -> ModelState {
+        ModelState::Vsock { next_port: self.muxer.next_port() }
+    }
+
+    fn restore(&mut self, state: &ModelState) -> Result<(), Unfit> {
+        let ModelState::Vsock { next_port } = state else {
+            return Err(Unfit("what it keeps is another device's"));
+        };
+        self.muxer.go_on_from(*next_port);
+        Ok(())
+    }
+
+    /// The driver looks for its address anew when it hears of the reset, too.
+    fn relocated(&mut self) {
+        self.reset_is_due = self.active.is_some();
+    }
+
     fn reset(&mut self) {
         self.active = None;
+        self.reset_is_due = false;
         self.muxer.clear();
     }
 

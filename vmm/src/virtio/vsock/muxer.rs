@@ -64,6 +64,18 @@ impl<H: HostSide> Muxer<H> {
         self.cid
     }
 
+    /// The next port of the host's side.
+    pub(super) const fn next_port(&self) -> u32 {
+        self.next_port
+    }
+
+    /// Gives ports from `port` on: those before are not used again so soon. One that cannot be is as good as the
+    /// first.
+    pub(super) fn go_on_from(&mut self, port: u32) {
+        self.next_port =
+            if (FIRST_HOST_PORT..=LAST_HOST_PORT).contains(&port) { port } else { FIRST_HOST_PORT };
+    }
+
     pub(super) const fn incidents(&self) -> &Incidents {
         &self.incidents
     }

@@ -3,6 +3,7 @@
 mod flow;
 mod hostile;
 mod model;
+mod saved;
 mod shell;
 
 use std::collections::{HashSet, VecDeque};

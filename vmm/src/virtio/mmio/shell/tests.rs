@@ -13,6 +13,7 @@ use super::*;
 use crate::machine::BusDevice;
 use crate::virtio::device::Activation;
 use crate::virtio::rings::RingFault;
+use crate::virtio::state::Rings;
 use crate::virtio::testing;
 
 const FROM_HOST: usize = 0;
@@ -62,6 +63,10 @@ impl VirtioDevice for Relay {
         }
         Ok(Backlog::Done)
     }
+    fn rings(&self) -> Rings {
+        Rings::new()
+    }
+
     fn reset(&mut self) {}
     fn counters(&self, _report: &mut dyn FnMut(&'static str, u64)) {}
 }

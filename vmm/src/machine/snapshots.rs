@@ -1,0 +1,224 @@
+//! Snapshots of the machine that runs: what is asked of which part, and what goes on beside the machine.
+//!
+//! Duty: gather the state of a machine that rests, have its memory copied, and finish the folder on a thread of its
+//! own, since storage takes as long as it likes. Not its duty: bringing the machine to rest (`life.rs`), files
+//! (`crate::snapshot`).
+//!
+//! ```text
+//!            take (machine rests)              the thread has finished
+//!   Idle ─────────────────────────▶ Finishing ─────────────────────────▶ Idle, answered
+//!     └── refused, answered at once
+//! ```
+//!
+//! Order: what interrupt controllers hold is read before what vCPUs hold, so that an interrupt that passes from one to
+//! the other in between is with the vCPU, and not lost.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use hearth_config::vm::VmConfig;
+use hearth_wire::control::{Refusal, SnapshotKind, SnapshotName};
+use kvm_ioctls::{Kvm, VmFd};
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+
+use super::crew::Crew;
+use crate::arch::{self, Chipset, SavedError};
+use crate::control::Ticket;
+use crate::memory::{self, GuestRam};
+use crate::snapshot::state::{ARCHITECTURE, About, DiskState, Id, MachineState};
+use crate::snapshot::{Base, Part, TakeError, Wish, copy_in_pause};
+use crate::virtio::block::Block;
+use crate::virtio::mmio::Transport;
+
+/// What a client asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Order {
+    pub(super) name: SnapshotName,
+    pub(super) kind: SnapshotKind,
+}
+
+/// A snapshot that is being finished.
+struct Finishing {
+    ticket: Ticket,
+    id: Id,
+    thread: JoinHandle<Result<PathBuf, TakeError>>,
+}
+
+/// A machine as far as it can be written down.
+pub(super) struct Snapshots {
+    pub(super) kvm: Kvm,
+    pub(super) vm: VmFd,
+    pub(super) chipset: Chipset,
+    pub(super) parts: Vec<Arc<dyn Part>>,
+    pub(super) disks: Vec<Arc<Transport<Block>>>,
+    pub(super) config: VmConfig,
+    /// What the machine's memory is mapped from.
+    pub(super) base: Option<Base>,
+    /// Asked for, and the machine does not rest yet.
+    wished: Option<(Ticket, Order)>,
+    finishing: Option<Finishing>,
+    done: Arc<EventFd>,
+}
+
+/// What became of a snapshot.
+pub(super) type Finished = (Ticket, Result<PathBuf, TakeError>);
+
+impl Snapshots {
+    pub(super) fn new(
+        kvm: Kvm,
+        vm: VmFd,
+        chipset: Chipset,
+        parts: Vec<Arc<dyn Part>>,
+        disks: Vec<Arc<Transport<Block>>>,
+        config: VmConfig,
+        base: Option<Base>,
+    ) -> io::Result<Self> {
+        let done = Arc::new(EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?);
+        Ok(Self { kvm, vm, chipset, parts, disks, config, base, wished: None, finishing: None, done })
+    }
+
+    /// Bytes of RAM that take room on the host for this machine alone.
+    pub(super) fn memory_in_use(&self, ram: &GuestRam) -> io::Result<u64> {
+        match &self.base {
+            // What is in the host's cache of the file is everybody's.
+            Some(_) => Ok(memory::written(ram)?.iter().map(|run| run.bytes).sum()),
+            None => memory::in_use(ram),
+        }
+    }
+
+    /// Readable when a snapshot was finished.
+    pub(super) const fn done(&self) -> &Arc<EventFd> {
+        &self.done
+    }
+
+    /// Notes what is asked for, or says why it cannot be had.
+    pub(super) fn wish(&mut self, ticket: Ticket, order: Order) -> Result<(), (Refusal, &'static str)> {
+        if self.config.snapshot.is_none() {
+            return Err((Refusal::Unsupported, "the machine's configuration has no [snapshot]"));
+        }
+        if self.wished.is_some() || self.finishing.is_some() {
+            return Err((Refusal::Busy, "another snapshot is being taken"));
+        }
+        self.wished = Some((ticket, order));
+        Ok(())
+    }
+
+    /// What was asked for with this ticket will not be.
+    pub(super) fn forget(&mut self, ticket: Ticket) {
+        self.wished.take_if(|(wished, _)| *wished == ticket);
+    }
+
+    /// Writes down the machine, which rests. The answer follows, unless this fails.
+    pub(super) fn take(
+        &mut self,
+        ticket: Ticket,
+        crew: &Crew,
+        ran: Duration,
+        ram: &GuestRam,
+    ) -> Result<(), TakeError> {
+        let (Some((_, order)), Some(settings)) = (self.wished.take(), &self.config.snapshot) else {
+            return Err(TakeError::State(SavedError::Unlike("nobody asked for it".into())));
+        };
+        let state = self.state(crew, ran)?;
+        let wish = Wish {
+            folder: &settings.folder,
+            name: order.name.as_str(),
+            kind: order.kind,
+            config: &self.config,
+            base: self.base.as_ref(),
+        };
+        let draft = copy_in_pause(&wish, ram, state)?;
+        let id = draft.id();
+        if settings.rebase && order.kind == SnapshotKind::Full {
+            let files = |source| TakeError::Files { path: settings.folder.clone(), source };
+            let file = draft.memory().try_clone().map_err(files)?;
+            memory::map_over(ram, &file).map_err(files)?;
+            // It has a name when the folder has.
+            self.base = Some(Base { file, id: None });
+        }
+        let done = self.done.clone();
+        let thread = std::thread::Builder::new().name("snapshot".to_owned()).spawn(move || {
+            let finished = draft.finish();
+            // Fails only when the counter is full, and then it is readable already.
+            let _ = done.write(1);
+            finished
+        });
+        let thread = thread.map_err(|source| TakeError::Files { path: settings.folder.clone(), source })?;
+        self.finishing = Some(Finishing { ticket, id, thread });
+        Ok(())
+    }
+
+    fn state(&self, crew: &Crew, ran: Duration) -> Result<MachineState, TakeError> {
+        arch::can_be_saved(&self.vm)?;
+        let twins = crew
+            .twins(&self.vm)
+            .map_err(|error| SavedError::Unlike(format!("its vCPUs cannot be reached: {error}")))?;
+        let chipset = self.chipset.save(&self.vm, &twins)?;
+        let vcpus: Result<Vec<_>, SavedError> =
+            twins.iter().map(|vcpu| arch::save_vcpu(&self.kvm, &self.vm, vcpu)).collect();
+        let vcpus = vcpus?;
+        let parts = self.parts.iter().map(|part| (part.name().to_owned(), part.save())).collect();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let about = About {
+            architecture: ARCHITECTURE.to_owned(),
+            id: Id::draw().map_err(TakeError::Random)?,
+            base: None,
+            program: concat!("hearth-vmm ", env!("CARGO_PKG_VERSION")).to_owned(),
+            taken_at: now.as_secs(),
+            vcpus: self.config.machine.vcpus,
+            processor: vcpus.first().map_or(0, arch::digest),
+            // What is known when memory was copied.
+            memory_bytes: 0,
+            memory_sum: 0,
+            disks: disks(&self.config, &self.disks)?,
+        };
+        Ok(MachineState { about, ran, chipset, vcpus, parts, runs: Vec::new() })
+    }
+
+    /// A snapshot that was finished since the last look.
+    pub(super) fn finished(&mut self) -> Option<Finished> {
+        self.finishing.as_ref()?;
+        // A thread that says so has nothing left to do but to end.
+        self.done.read().ok().and_then(|_| self.wait())
+    }
+
+    /// The snapshot that is being finished, when it is.
+    pub(super) fn wait(&mut self) -> Option<Finished> {
+        let Finishing { ticket, id, thread } = self.finishing.take()?;
+        let result = thread.join().unwrap_or_else(|_| {
+            let why = SavedError::Unlike("the thread that wrote it ended by a panic".into());
+            Err(TakeError::State(why))
+        });
+        if let (Ok(_), Some(base)) = (&result, &mut self.base)
+            && base.id.is_none()
+        {
+            base.id = Some(id);
+        }
+        Some((ticket, result))
+    }
+}
+
+/// What a program is told of a failure.
+pub(super) const fn refusal(error: &TakeError) -> Refusal {
+    match error {
+        TakeError::Taken(_) => Refusal::BadValue,
+        TakeError::NoBase | TakeError::Config(_) => Refusal::Unsupported,
+        TakeError::State(_) | TakeError::Files { .. } | TakeError::Disk { .. } | TakeError::Random(_) => {
+            Refusal::Failed
+        }
+    }
+}
+
+/// Which disks a machine has, as far as they can be told from others.
+pub(super) fn disks(config: &VmConfig, disks: &[Arc<Transport<Block>>]) -> Result<Vec<DiskState>, TakeError> {
+    let described = config.block.iter().zip(disks).map(|(disk, transport)| {
+        let (bytes, sum) = transport
+            .model(|model| model.disk().identity())
+            .map_err(|source| TakeError::Disk { id: disk.id.clone(), source })?;
+        Ok(DiskState { id: disk.id.clone(), bytes, read_only: disk.read_only, sum })
+    });
+    described.collect()
+}

@@ -1,0 +1,147 @@
+//! The folder of a snapshot, which has its name when all of it is on stable storage, and not before.
+//!
+//! ```text
+//!   begin ──▶ .NAME.new/ being filled ── finish: all files and the folder synced, renamed ──▶ NAME/
+//!                └── dropped, or found by the next with that name: removed
+//! ```
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+
+/// All but memory.
+pub(super) const STATE: &str = "state";
+/// RAM.
+pub(super) const MEMORY: &str = "memory";
+/// For people.
+pub(super) const MANIFEST: &str = "manifest.toml";
+/// What the machine ran with.
+pub(super) const CONFIG: &str = "vm.toml";
+/// What was checked on this host.
+pub(super) const SEAL: &str = "seal";
+
+/// A guest's memory is nobody else's business.
+const OURS_ALONE: u32 = 0o700;
+const OURS_ALONE_FILE: u32 = 0o600;
+
+/// A folder that is being filled.
+#[derive(Debug)]
+pub(super) struct Unfinished {
+    parent: PathBuf,
+    name: PathBuf,
+    temporary: PathBuf,
+    files: Vec<File>,
+}
+
+impl Unfinished {
+    /// Begins the folder `name` in `parent`, which is made if it is not there.
+    pub(super) fn begin(parent: &Path, name: &str) -> io::Result<Self> {
+        let named = parent.join(name);
+        if named.symlink_metadata().is_ok() {
+            return Err(ErrorKind::AlreadyExists.into());
+        }
+        match DirBuilder::new().mode(OURS_ALONE).create(parent) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        let temporary = parent.join(format!(".{name}.new"));
+        match fs::remove_dir_all(&temporary) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        DirBuilder::new().mode(OURS_ALONE).create(&temporary)?;
+        Ok(Self { parent: parent.to_owned(), name: named, temporary, files: Vec::new() })
+    }
+
+    /// A new file in it.
+    pub(super) fn file(&mut self, name: &str) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true).mode(OURS_ALONE_FILE);
+        let file = options.open(self.temporary.join(name))?;
+        self.files.push(file.try_clone()?);
+        Ok(file)
+    }
+
+    /// A new file with this content.
+    pub(super) fn write(&mut self, name: &str, content: &[u8]) -> io::Result<()> {
+        io::Write::write_all(&mut self.file(name)?, content)
+    }
+
+    /// Makes it durable and gives it its name. Where it is then.
+    pub(super) fn finish(mut self) -> io::Result<PathBuf> {
+        for file in self.files.drain(..) {
+            file.sync_all()?;
+        }
+        File::open(&self.temporary)?.sync_all()?;
+        // Never over a folder that somebody else made meanwhile.
+        renameat2(AT_FDCWD, &self.temporary, AT_FDCWD, &self.name, RenameFlags::RENAME_NOREPLACE)?;
+        File::open(&self.parent)?.sync_all()?;
+        Ok(std::mem::take(&mut self.name))
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if !self.name.as_os_str().is_empty()
+            && let Err(error) = fs::remove_dir_all(&self.temporary)
+            && error.kind() != ErrorKind::NotFound
+        {
+            log::warn!("{}: cannot be removed: {error}", self.temporary.display());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_folder_has_its_name_when_it_is_whole() {
+        let place = tempfile::tempdir().unwrap();
+        let parent = place.path().join("snapshots");
+        let mut folder = Unfinished::begin(&parent, "a").unwrap();
+        folder.write("x", b"1").unwrap();
+        assert_eq!(names(&parent), [".a.new"]);
+        let at = folder.finish().unwrap();
+        assert_eq!((names(&parent), names(&at)), (vec!["a".into()], vec!["x".into()]));
+        assert_eq!(Unfinished::begin(&parent, "a").unwrap_err().kind(), ErrorKind::AlreadyExists);
+    }
+
+    #[test]
+    fn what_was_not_finished_leaves_nothing_and_is_in_nobody_s_way() {
+        let place = tempfile::tempdir().unwrap();
+        drop(Unfinished::begin(place.path(), "a").unwrap());
+        assert_eq!(names(place.path()), Vec::<String>::new());
+        // A crash.
+        fs::create_dir(place.path().join(".a.new")).unwrap();
+        fs::write(place.path().join(".a.new/memory"), [0; 10]).unwrap();
+        let folder = Unfinished::begin(place.path(), "a").unwrap();
+        let at = folder.finish().unwrap();
+        assert_eq!(names(&at), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_folder_that_somebody_else_made_meanwhile_stays_theirs() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = Unfinished::begin(place.path(), "a").unwrap();
+        fs::create_dir(place.path().join("a")).unwrap();
+        fs::write(place.path().join("a/theirs"), []).unwrap();
+        assert!(folder.finish().is_err());
+        assert_eq!(
+            (names(place.path()), names(&place.path().join("a"))),
+            (vec!["a".into()], vec!["theirs".into()])
+        );
+    }
+}

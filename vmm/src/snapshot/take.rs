@@ -1,0 +1,174 @@
+//! A snapshot, from the rest of its machine to the name of its folder.
+//!
+//! ```text
+//!   machine rests ── copy_in_pause ──▶ Draft ── finish (anywhere, the machine may run) ──▶ NAME/
+//! ```
+//!
+//! Duty: which pages of RAM a snapshot needs, and what goes into which file. Not its duty: bringing a machine to rest,
+//! and asking its parts ([`MachineState`] comes whole).
+//!
+//! Invariant: what takes as long as storage likes, making files durable and summing them up, is in `finish` and not in
+//! the pause.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use hearth_config::vm::{Output, VmConfig};
+use hearth_wire::control::SnapshotKind;
+use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
+
+use super::copy::{Zeroes, copy, sum_of};
+use super::folder::{self, Unfinished};
+use super::state::{Id, MAX_RUNS, MachineState};
+use super::{manifest, seal, state};
+use crate::arch::SavedError;
+use crate::memory::{self, GuestRam, Run};
+
+/// Why there is no snapshot.
+#[derive(Debug, thiserror::Error)]
+pub enum TakeError {
+    /// A name that is in use.
+    #[error("expected a new name, `{0}` is taken")]
+    Taken(String),
+    /// A difference to nothing.
+    #[error("memory is mapped from no snapshot that there could be a difference to")]
+    NoBase,
+    /// vCPUs or interrupt controllers.
+    #[error("the machine's state cannot be read")]
+    State(#[from] SavedError),
+    /// The configuration cannot be written down.
+    #[error(transparent)]
+    Config(#[from] hearth_config::vm::WriteError),
+    /// Files of the snapshot.
+    #[error("{}: cannot be written", path.display())]
+    Files {
+        /// The snapshots' folder.
+        path: PathBuf,
+        /// What the host said.
+        source: io::Error,
+    },
+    /// A disk that was to be told from others.
+    #[error("disk `{id}` cannot be read")]
+    Disk {
+        /// What the configuration calls it.
+        id: String,
+        /// What the host said.
+        source: io::Error,
+    },
+    /// Random numbers for its name.
+    #[error("the host has no random numbers")]
+    Random(#[source] io::Error),
+}
+
+/// What is wanted.
+#[derive(Debug)]
+pub struct Wish<'a> {
+    /// The folder of all snapshots.
+    pub folder: &'a Path,
+    /// The name of this one.
+    pub name: &'a str,
+    /// All of memory, or what differs.
+    pub kind: SnapshotKind,
+    /// What the machine runs with.
+    pub config: &'a VmConfig,
+    /// What its memory is mapped from.
+    pub base: Option<&'a Base>,
+}
+
+/// The file that all of a machine's RAM is mapped from.
+#[derive(Debug)]
+pub struct Base {
+    /// The memory of a full snapshot.
+    pub file: File,
+    /// Its name; none where that snapshot did not come about.
+    pub id: Option<Id>,
+}
+
+/// A snapshot that needs the machine no more, and has no name yet.
+#[derive(Debug)]
+pub struct Draft {
+    folder: Unfinished,
+    parent: PathBuf,
+    memory: File,
+    runs: Vec<Run>,
+    state: MachineState,
+    config: String,
+}
+
+/// Copies what a snapshot needs of a machine that rests.
+pub fn copy_in_pause(wish: &Wish<'_>, ram: &GuestRam, mut state: MachineState) -> Result<Draft, TakeError> {
+    let failed = |source: io::Error| match source.kind() {
+        io::ErrorKind::AlreadyExists => TakeError::Taken(wish.name.to_owned()),
+        _ => TakeError::Files { path: wish.folder.to_owned(), source },
+    };
+    let config = anchored(wish.config).to_toml()?;
+    let base = match (wish.kind, wish.base.and_then(|base| base.id)) {
+        (SnapshotKind::Full, _) => None,
+        (SnapshotKind::Difference, None) => return Err(TakeError::NoBase),
+        (SnapshotKind::Difference, id) => id,
+    };
+    let mut folder = Unfinished::begin(wish.folder, wish.name).map_err(failed)?;
+    let memory = folder.file(folder::MEMORY).map_err(failed)?;
+    let bytes = ram.iter().map(GuestMemoryRegion::len).sum();
+    memory.set_len(bytes).map_err(failed)?;
+    let (runs, zeroes) = match base {
+        None => (memory::not_empty(ram, wish.base.map(|base| &base.file)).map_err(failed)?, Zeroes::LeftOut),
+        Some(_) => (memory::coarsened(memory::written(ram).map_err(failed)?, MAX_RUNS), Zeroes::Written),
+    };
+    copy(ram, &runs, &memory, zeroes).map_err(failed)?;
+    state.about.base = base;
+    state.about.memory_bytes = bytes;
+    state.runs = if base.is_some() { runs.clone() } else { Vec::new() };
+    Ok(Draft { folder, parent: wish.folder.to_owned(), memory, runs, state, config })
+}
+
+impl Draft {
+    /// The file that holds the machine's memory.
+    #[must_use]
+    pub const fn memory(&self) -> &File {
+        &self.memory
+    }
+
+    /// Its name among all snapshots.
+    #[must_use]
+    pub const fn id(&self) -> Id {
+        self.state.about.id
+    }
+
+    /// Makes it durable and gives it its name. Takes as long as storage does.
+    pub fn finish(self) -> Result<PathBuf, TakeError> {
+        let Self { mut folder, parent, memory, runs, mut state, config } = self;
+        let failed = |source| TakeError::Files { path: parent.clone(), source };
+        state.about.memory_sum = sum_of(&memory, &runs).map_err(failed)?;
+        folder.write(folder::STATE, &state::encode(&state)).map_err(failed)?;
+        folder.write(folder::MANIFEST, manifest::text(&state.about).as_bytes()).map_err(failed)?;
+        folder.write(folder::CONFIG, config.as_bytes()).map_err(failed)?;
+        let place = folder.finish().map_err(failed)?;
+        seal::write(&place, &memory, state.about.memory_sum);
+        Ok(place)
+    }
+}
+
+/// The same machine with paths that mean the same wherever they are read. Those that cannot be made so stay.
+fn anchored(config: &VmConfig) -> VmConfig {
+    let mut config = config.clone();
+    let anchor = |path: &mut PathBuf| {
+        if let Ok(absolute) = std::path::absolute(&*path) {
+            *path = absolute;
+        }
+    };
+    anchor(&mut config.boot.kernel);
+    config.boot.initrd.iter_mut().for_each(anchor);
+    config.block.iter_mut().for_each(|disk| anchor(&mut disk.path));
+    let console = config.console.as_mut().map(|console| &mut console.output);
+    for output in config.serial.output.iter_mut().chain(console) {
+        if let Output::File(path) = output {
+            anchor(path);
+        }
+    }
+    config.vsock.iter_mut().for_each(|vsock| anchor(&mut vsock.socket));
+    config.control.iter_mut().for_each(|control| anchor(&mut control.socket));
+    config.snapshot.iter_mut().for_each(|snapshot| anchor(&mut snapshot.folder));
+    config
+}
