@@ -19,7 +19,6 @@ pub use vcpu::{after_pause, configure as configure_vcpu, sleeps_for_good};
 
 use std::sync::Arc;
 
-
 use crate::arch::{Dog, PlatformError};
 use crate::devices::pl031::Rtc;
 use crate::devices::primecell;

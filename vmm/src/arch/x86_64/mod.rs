@@ -28,7 +28,6 @@ pub use vcpu::{after_pause, configure as configure_vcpu, sleeps_for_good};
 
 use std::sync::Arc;
 
-
 use crate::arch::{Dog, PlatformError};
 use crate::devices::power::{self, Power, ResetLine};
 use crate::devices::pvpanic::{self, Pvpanic};
