@@ -17,8 +17,8 @@ use super::Chipset;
 use super::gic::{self, GicState};
 use crate::arch::SavedError;
 
-/// Registers of a vCPU, at most. KVM lists about three hundred without SVE.
-const MAX_REGISTERS: usize = 1000;
+/// Registers of a vCPU, at most: as many as the list of the bindings holds. KVM lists about three hundred without SVE.
+const MAX_REGISTERS: usize = 500;
 /// Bytes of the longest register, which is one of SVE.
 const LONGEST: usize = 256;
 
