@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use hearth_config::vm::{
-    Balloon, Block, Boot, Input, Limit, Mac, Machine, Net, OnReboot, Output, Rate, Rng, Serial, Stop,
-    VmConfig, Vsock,
+    Balloon, Block, Boot, Identity, Input, Limit, Mac, Machine, Net, OnReboot, Output, Rate, Rng, Serial,
+    Stop, VmConfig, Vsock,
 };
 use hearth_config::{Form, Mebibytes, Source, Strictness};
 
@@ -92,6 +92,7 @@ fn every_field_that_both_have_arrives() {
         control: None,
         stop: Stop::default(),
         snapshot: None,
+        identity: Identity::default(),
     };
     assert_eq!(parse(FULL), Ok(expected));
 }

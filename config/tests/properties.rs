@@ -6,8 +6,8 @@ use hearth_config::Mebibytes;
 use hearth_config::device::DeviceConfig;
 use hearth_config::guest::GuestConfig;
 use hearth_config::vm::{
-    Balloon, Block, Boot, Console, Control, Input, Limit, Mac, Machine, Net, OnReboot, Output, Rate, Rng,
-    Serial, Snapshot, Stop, VmConfig, Vsock, Watchdog,
+    Balloon, Block, Boot, Console, Control, Identity, Input, Limit, Mac, Machine, MachineId, Net, OnReboot,
+    Output, Rate, Rng, Serial, Snapshot, Stop, VmConfig, Vsock, Watchdog,
 };
 use hearth_config::workload::{
     Check, MAX_PROBE_ARGUMENTS, MAX_PROBE_COMMAND_BYTES, MAX_PROBE_PATH_BYTES, WorkloadConfig,
@@ -100,6 +100,13 @@ fn machine() -> impl Strategy<Value = VmConfig> {
     let vsock = (3..u32::MAX, path("vsock ")).prop_map(|(cid, socket)| Vsock { cid, socket });
     let snapshot =
         (path("snapshots "), any::<bool>()).prop_map(|(folder, rebase)| Snapshot { folder, rebase });
+    let machine_id = prop_oneof![
+        Just(MachineId::New),
+        Just(MachineId::Keep),
+        (1..=u128::MAX).prop_map(|id| MachineId::Fixed(id.to_be_bytes())),
+    ];
+    let identity = (option::of("[a-z0-9]([a-z0-9.-]{0,62}[a-z0-9])?"), machine_id)
+        .prop_map(|(hostname, machine_id)| Identity { hostname, machine_id });
     let stop = (0..=3600u16, 0..=3600u16).prop_map(|(agent_s, button_s)| Stop { agent_s, button_s });
     (
         (whole(), boot, serial, option::of(console)),
@@ -109,14 +116,14 @@ fn machine() -> impl Strategy<Value = VmConfig> {
             option::of(balloon()),
             any::<bool>(),
             option::of(path("control ")),
-            (stop, option::of(snapshot)),
+            (stop, option::of(snapshot), identity),
         ),
     )
         .prop_map(
             |(
                 (machine, boot, serial, mut console),
                 (block, net, vsock),
-                (rng, balloon, watchdog, control, (stop, snapshot)),
+                (rng, balloon, watchdog, control, (stop, snapshot, identity)),
             )| {
                 // Standard input is for one of both.
                 if let Some(console) = console.as_mut().filter(|_| serial.input == Input::Stdin) {
@@ -136,6 +143,7 @@ fn machine() -> impl Strategy<Value = VmConfig> {
                     control: control.map(|socket| Control { socket }),
                     stop,
                     // Huge pages are no file's.
+                    identity,
                     snapshot: snapshot.map(|s| Snapshot { rebase: s.rebase && !machine.huge_pages, ..s }),
                 }
             },

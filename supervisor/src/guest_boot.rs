@@ -6,7 +6,7 @@ use std::path::Path;
 
 use hearth_config::device::Paths;
 use hearth_config::vm::{
-    Balloon, Block, Boot, Console, Control, Limit, Rng, Serial, Stop, VmConfig, Vsock, Watchdog,
+    Balloon, Block, Boot, Console, Control, Identity, Limit, Rng, Serial, Stop, VmConfig, Vsock, Watchdog,
 };
 use hearth_config::workload::{Check, WorkloadConfig};
 
@@ -44,6 +44,7 @@ pub fn machine_of(workload: &WorkloadConfig, paths: &Paths, folder: &Path) -> Vm
         // The daemon asks the agent itself, and signals the monitor when that did not help.
         stop: Stop { agent_s: 0, button_s: 0 },
         snapshot: None,
+        identity: Identity::default(),
     }
 }
 

@@ -47,6 +47,7 @@ pub(super) fn vm(root: &mut Table<'_>) -> VmConfig {
         control: None,
         stop: Stop::default(),
         snapshot: None,
+        identity: Identity::default(),
     };
     for (key, why) in [
         ("cpu-config", "the guest sees the host's processor, there are no templates"),

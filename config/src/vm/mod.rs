@@ -47,6 +47,8 @@ pub const VSOCK_CIDS: std::ops::RangeInclusive<u32> = 3..=u32::MAX - 1;
 pub const MAX_NETWORK_CARDS: usize = 8;
 /// Bytes of a network interface's name on Linux (IFNAMSIZ, less the final zero).
 pub const MAX_INTERFACE_BYTES: usize = 15;
+/// Bytes of a host's name on Linux (HOST_NAME_MAX).
+pub const MAX_HOSTNAME_BYTES: usize = 64;
 /// Seconds that one step of a stop may take. An hour is more patience than any guest deserves.
 pub const STOP_SECONDS: std::ops::RangeInclusive<u16> = 0..=3600;
 
@@ -65,6 +67,7 @@ pub struct VmConfig {
     pub control: Option<Control>,
     pub stop: Stop,
     pub snapshot: Option<Snapshot>,
+    pub identity: Identity,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -251,6 +254,35 @@ pub struct Snapshot {
     pub folder: PathBuf,
     /// After a full snapshot the machine's memory is mapped from it, so that differences to it can be taken.
     pub rebase: bool,
+}
+
+/// Who a machine is that goes on from a snapshot; its agent is told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// `None`: the one of the snapshot, with some digits of a new machine ID behind it.
+    pub hostname: Option<String>,
+    pub machine_id: MachineId,
+}
+
+/// What `/etc/machine-id` says in the guest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MachineId {
+    /// One that nobody had.
+    #[default]
+    New,
+    /// The same guest goes on.
+    Keep,
+    Fixed([u8; 16]),
+}
+
+impl fmt::Display for MachineId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::New => f.write_str("new"),
+            Self::Keep => f.write_str("keep"),
+            Self::Fixed(id) => id.iter().try_for_each(|byte| write!(f, "{byte:02x}")),
+        }
+    }
 }
 
 /// Why a machine cannot be written down.

@@ -34,6 +34,7 @@ pub(super) fn vm(table: &mut Table<'_>) -> VmConfig {
         }),
         stop: table.section("stop", stop),
         snapshot: table.optional_section("snapshot", snapshot),
+        identity: table.section("identity", identity),
     };
     contradictions::tell(table, &vm, &str::to_owned);
     vm
@@ -223,6 +224,29 @@ fn snapshot(table: &mut Table<'_>) -> Snapshot {
         folder: table.required("folder", A_FOLDER).path().unwrap_or_default(),
         rebase: table.entry("rebase").flag().unwrap_or(false),
     }
+}
+
+fn identity(table: &mut Table<'_>) -> Identity {
+    let name = format!("1 to {MAX_HOSTNAME_BYTES} letters, digits, - or ., the first and the last no - or .");
+    let hostname = table.entry("hostname").text_as(&name, |text| {
+        let inner = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'.';
+        let outer = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_alphanumeric());
+        let mut bytes = text.bytes();
+        let good = text.len() <= MAX_HOSTNAME_BYTES && text.bytes().all(inner);
+        (good && outer(text.bytes().last()) && outer(bytes.next())).then(|| text.to_owned())
+    });
+    let id = "\"new\", \"keep\" or 32 hexadecimal digits, not all of them 0";
+    let machine_id = table.entry("machine_id").text_as(id, |text| match text {
+        "new" => Some(MachineId::New),
+        "keep" => Some(MachineId::Keep),
+        // `u128` would take a sign.
+        digits if digits.len() == 32 && digits.bytes().all(|b| b.is_ascii_hexdigit()) => {
+            let id = u128::from_str_radix(digits, 16).ok().filter(|id| *id != 0)?;
+            Some(MachineId::Fixed(id.to_be_bytes()))
+        }
+        _ => None,
+    });
+    Identity { hostname, machine_id: machine_id.unwrap_or_default() }
 }
 
 fn blocks(table: &mut Table<'_>) -> Vec<Block> {

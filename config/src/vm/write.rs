@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use super::{Input, Limit, Machine, OnReboot, Output, Rate, Stop, VmConfig, WriteError};
+use super::{Identity, Input, Limit, Machine, OnReboot, Output, Rate, Stop, VmConfig, WriteError};
 use crate::writer;
 
 impl VmConfig {
@@ -81,6 +81,13 @@ impl VmConfig {
                 path_string(&snapshot.folder)?,
                 snapshot.rebase
             ));
+        }
+        if self.identity != Identity::default() {
+            say(format!("\n[identity]\nmachine_id = \"{}\"", self.identity.machine_id));
+            self.identity
+                .hostname
+                .iter()
+                .for_each(|name| say(format!("hostname = {}", writer::string(name))));
         }
         say(String::new());
         Ok(lines.join("\n"))

@@ -67,6 +67,7 @@ pub(super) fn event(event: &Event<'_>) -> String {
         Event::GuestPanic => "the guest's kernel crashed".to_owned(),
         Event::DeviceNeedsReset { device } => format!("{device}: its driver broke it and must reset it"),
         Event::BalloonChanged { mib } => format!("the guest has given back {mib} MiB"),
+        Event::Identified => "the guest has an identity of its own".to_owned(),
         Event::Lost { count } => format!("{count} events were lost, they were read too slowly"),
     }
 }

@@ -286,6 +286,8 @@ pub enum Event<'a> {
     Lost {
         count: u32,
     },
+    /// A guest that goes on from a snapshot has taken the identity that the monitor brought it.
+    Identified,
 }
 
 /// A payload that is no request.

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use event_manager::{EventOps, EventSet, Events, MutEventSubscriber, SubscriberId, SubscriberOps};
+use hearth_wire::ToAgent;
 use hearth_wire::control::{self, Answer, Order, Phase, Refusal, Step};
 use vmm_sys_util::eventfd::EventFd;
 
@@ -22,12 +23,13 @@ use super::crew::Crew;
 use super::ending::Ending;
 use super::gate::Gate;
 use super::halt::{HaltWatch, Verdict as HaltVerdict};
+use super::introduction::{Introduction, Progress};
 use super::life::{Action, End, Event, Life, News, Verdict};
 use super::pump::{Doings, Pump};
 use super::signals::StopSignals;
 use super::snapshots::{self, Snapshots};
 use super::suspicion::Suspicion;
-use super::tally::Tally;
+use super::tally::{self, Tally};
 use super::{EventsError, Loop, statistics};
 use crate::Outcome;
 use crate::control::{Server, Ticket};
@@ -88,6 +90,10 @@ pub(super) struct Conductor<'a> {
     pub(super) snapshots: Snapshots,
     pub(super) memory: GuestRam,
     pub(super) agent: Option<Arc<Mutex<AgentCall>>>,
+    /// Until the guest knows who it is.
+    pub(super) introduction: Option<Introduction>,
+    /// When it did, in nanoseconds of the host's monotonic clock.
+    pub(super) identified_ns: Option<u64>,
     pub(super) began: Instant,
 }
 
@@ -105,6 +111,7 @@ impl Conductor<'_> {
             self.events.add_subscriber(Box::new(control.clone()));
         }
         self.tell(control::Event::Started);
+        self.introduce();
         loop {
             if let Some(outcome) = self.ending.outcome() {
                 self.step(Event::Ended(outcome));
@@ -191,6 +198,7 @@ impl Conductor<'_> {
             self.inspected.iter().for_each(|device| device.quiesce());
             self.step(Event::AtRest);
         }
+        self.introduce();
         if self.agent.as_ref().is_some_and(|agent| lock(agent).is_refused()) {
             self.agent = None;
             self.step(Event::NoWay(Step::Agent));
@@ -211,6 +219,25 @@ impl Conductor<'_> {
         if let Some(mut control) = self.control() {
             control.flush();
         }
+    }
+
+    /// Brings a guest from a snapshot who it is now.
+    fn introduce(&mut self) {
+        let Some(introduction) = self.introduction.as_mut().filter(|_| self.life.phase() == Phase::Running)
+        else {
+            return;
+        };
+        match introduction.attend(&mut self.events) {
+            Progress::Waiting => return,
+            Progress::Done => {
+                self.identified_ns = Some(tally::monotonic_ns());
+                self.tell(control::Event::Identified);
+            }
+            Progress::GivenUp(why) => {
+                log::warn!("the guest is not told that it goes on as another machine: {why}");
+            }
+        }
+        self.introduction = None;
     }
 
     /// Whether no vCPU is in the guest and no device waits for the host to finish something. What the rings
@@ -248,7 +275,10 @@ impl Conductor<'_> {
                 }
             }
             Action::AskAgent { grace } => {
-                let call = self.make.vsock.as_deref().map(|socket| AgentCall::place(socket, grace));
+                let call = self.make.vsock.as_deref().map(|socket| {
+                    let grace_ms = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
+                    AgentCall::tell(socket, &ToAgent::Shutdown { grace_ms })
+                });
                 match call {
                     Some(Ok(call)) => {
                         let call = Arc::new(Mutex::new(call));
@@ -309,6 +339,7 @@ impl Conductor<'_> {
                         &self.crew,
                         &self.inspected,
                         in_use,
+                        self.identified_ns,
                     );
                 }
             }

@@ -9,7 +9,7 @@
 //! | `mod.rs`, `board.rs`, `platform.rs`, `bus.rs` | assembly: everything up to the first instruction |
 //! | `vcpu.rs`, `crew.rs`, `kick.rs`, `gate.rs`, `tally.rs` | vCPU threads: what they do, and how they rest |
 //! | `life.rs` | running, paused, stopping, ended: every decision, pure |
-//! | `conductor.rs`, `agent_call.rs`, `pump.rs`, `statistics.rs` | the event loop, which carries decisions out |
+//! | `conductor.rs`, `agent_call.rs`, `introduction.rs`, `pump.rs`, `statistics.rs` | the event loop, which carries decisions out |
 //! | `snapshots.rs`, `restored.rs` | written down while it rests, and put together again |
 //! | `clock.rs`, `pace.rs` | time without the pauses; how often a guest's doings are told |
 //! | `suspicion.rs` | whether this KVM interprets |
@@ -31,6 +31,7 @@ mod ending;
 mod farewell;
 mod gate;
 mod halt;
+mod introduction;
 mod kick;
 mod life;
 mod pace;
@@ -65,6 +66,7 @@ use self::crew::Crew;
 pub use self::ending::Ending;
 use self::farewell::Farewell;
 use self::halt::HaltWatch;
+use self::introduction::Introduction;
 use self::life::{End, Life, Patience};
 use self::pump::Pump;
 use self::reboots::Reboots;
@@ -241,6 +243,8 @@ pub struct Machine {
     inspected: Vec<Arc<dyn board::Inspect>>,
     make: Make,
     patience: Patience,
+    /// For a guest that goes on as somebody else.
+    introduction: Option<Introduction>,
 }
 
 impl std::fmt::Debug for Machine {
@@ -294,6 +298,7 @@ impl Machine {
         board.add_watchdog(config, &clock, &ending)?;
         let power_button = board.power_button()?;
         let generation_id = board.generation_id()?;
+        let introduction = from.as_ref().and_then(|_| Introduction::new(config));
         let base = match from {
             Some(opened) => {
                 restored::processors(&opened, &kvm, &vm, &vcpus, &chipset)?;
@@ -325,6 +330,7 @@ impl Machine {
             power_button,
             pump,
             inspected,
+            introduction,
             make: Make {
                 vcpus: config.machine.vcpus,
                 memory_mib: config.machine.memory.0,
@@ -362,6 +368,8 @@ impl Machine {
             snapshots: self.snapshots,
             memory: self.memory.clone(),
             agent: None,
+            introduction: self.introduction,
+            identified_ns: None,
             began: Instant::now(),
         };
         let end = conductor.run()?;

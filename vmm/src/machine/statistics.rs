@@ -21,6 +21,7 @@ pub(super) fn tell(
     crew: &Crew,
     devices: &[Arc<dyn Inspect>],
     memory_in_use: Option<u64>,
+    identified_ns: Option<u64>,
 ) {
     let mut exits = 0u64;
     for (index, tally) in crew.tallies().enumerate() {
@@ -47,6 +48,9 @@ pub(super) fn tell(
     add(&mut figures, "memory_bytes", u64::from(status.memory_mib) << 20);
     if let Some(bytes) = memory_in_use {
         add(&mut figures, "memory_in_use_bytes", bytes);
+    }
+    if let Some(nanos) = identified_ns {
+        add(&mut figures, "identified_monotonic_ns", nanos);
     }
     control.answer(ticket, Answer::Figures { of: "machine", figures, more: false });
 }

@@ -42,8 +42,7 @@ impl Tally {
     /// This thread is the vCPU's, and enters the guest now.
     pub(super) fn adopt_thread(&self) {
         self.thread.store(nix::unistd::gettid().as_raw(), Ordering::Relaxed);
-        let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |time| Duration::from(time).as_nanos());
-        self.first_entry.store(u64::try_from(now).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.first_entry.store(monotonic_ns(), Ordering::Relaxed);
     }
 
     /// One more exit.
@@ -80,6 +79,12 @@ const fn clock_of(thread: i32) -> ClockId {
     const PER_THREAD: i32 = 4;
     const SCHEDULER: i32 = 2;
     ClockId::from_raw((!thread << 3) | PER_THREAD | SCHEDULER)
+}
+
+/// Nanoseconds of the host's monotonic clock, as other processes of the host see it.
+pub(super) fn monotonic_ns() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |time| Duration::from(time).as_nanos());
+    u64::try_from(now).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
