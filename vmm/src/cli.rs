@@ -5,11 +5,17 @@
 use std::ffi::OsString;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use hearth_config::Strictness;
 use log::LevelFilter;
 
 pub(crate) const HELP: &str = include_str!("help.txt");
+
+/// Seconds that a guest may take until it is warm.
+const WITHIN_SECONDS: std::ops::RangeInclusive<u64> = 1..=86_400;
+/// A workload that loads a model from slow flash takes a minute.
+const DEFAULT_WITHIN: u64 = 300;
 
 /// Where the configuration comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +26,17 @@ pub(crate) enum From {
     Firecracker(PathBuf),
     Descriptor(RawFd),
     Stdin,
+}
+
+/// How a template is to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Making {
+    /// Where it goes.
+    pub(crate) folder: PathBuf,
+    /// How long the guest may take until it is warm.
+    pub(crate) within: Duration,
+    /// Also where there is one already that would do.
+    pub(crate) force: bool,
 }
 
 /// What is to be done with snapshots, without a machine.
@@ -40,6 +57,8 @@ pub(crate) enum Command {
     Run(From, Strictness),
     /// From the snapshot in a folder, with its own configuration or another one.
     Restore(PathBuf, Option<From>, Strictness),
+    /// A snapshot of a guest that has just become warm.
+    Template(From, Making, Strictness),
     Snapshot(Work),
     Check(From, Strictness),
     Doctor {
@@ -57,7 +76,8 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Argumen
     use lexopt::prelude::{Long, Short, Value, ValueExt};
     let mut parser = lexopt::Parser::from_args(arguments);
     let (mut words, mut level) = (Vec::new(), LevelFilter::Warn);
-    let (mut json, mut lenient, mut from) = (false, false, Vec::new());
+    let (mut json, mut lenient, mut force, mut within) = (false, false, false, None);
+    let mut from = Vec::new();
     let message = |error: lexopt::Error| error.to_string();
     while let Some(argument) = parser.next().map_err(message)? {
         match argument {
@@ -65,6 +85,14 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Argumen
             Short('V') | Long("version") => return Ok(Arguments { command: Command::Version, level }),
             Long("json") => json = true,
             Long("lenient") => lenient = true,
+            Long("force") => force = true,
+            Long("within") => {
+                let text = parser.value().and_then(ValueExt::string).map_err(message)?;
+                let seconds = text.parse().ok().filter(|seconds| WITHIN_SECONDS.contains(seconds));
+                let expected =
+                    format!("expected {} to {} seconds", WITHIN_SECONDS.start(), WITHIN_SECONDS.end());
+                within = Some(seconds.ok_or_else(|| format!("--within {text}: {expected}"))?);
+            }
             Long("config") => from.push(From::File(parser.value().map_err(message)?.into())),
             Long("config-file") => from.push(From::Firecracker(parser.value().map_err(message)?.into())),
             Long("fd") => {
@@ -87,9 +115,12 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Argumen
     }
     let mut words = words.into_iter();
     let Some(verb) = words.next() else {
-        return Err("expected a command: run, check, restore, snapshot or doctor".into());
+        return Err("expected a command: run, check, restore, template, snapshot or doctor".into());
     };
     let verb = verb.display().to_string();
+    if verb != "template" && (force || within.is_some()) {
+        return Err(format!("{verb}: --force and --within are for template"));
+    }
     if verb == "restore" || verb == "snapshot" {
         if json {
             return Err(format!("{verb}: --json is for doctor"));
@@ -97,6 +128,13 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Argumen
         let words = words.map(PathBuf::from).collect();
         let strictness = if lenient { Strictness::Lenient } else { Strictness::Strict };
         let command = if verb == "restore" { restore(words, from, strictness)? } else { snapshot(words)? };
+        return Ok(Arguments { command, level });
+    }
+    if verb == "template" {
+        let (from, folder) = template(words.collect(), from)?;
+        let strictness = if lenient { Strictness::Lenient } else { Strictness::Strict };
+        let within = Duration::from_secs(within.unwrap_or(DEFAULT_WITHIN));
+        let command = Command::Template(from, Making { folder, within, force }, strictness);
         return Ok(Arguments { command, level });
     }
     from.extend(words.map(|word| if word == "-" { From::Stdin } else { From::File(word.into()) }));
@@ -123,6 +161,19 @@ fn restore(words: Vec<PathBuf>, mut from: Vec<From>, strictness: Strictness) -> 
         (Ok([folder]), 0 | 1) => Ok(Command::Restore(folder, from.pop(), strictness)),
         (Err(words), _) if words.is_empty() => Err("restore: expected the FOLDER of a snapshot".into()),
         _ => Err("restore: too many arguments".into()),
+    }
+}
+
+fn template(mut words: Vec<OsString>, mut from: Vec<From>) -> Result<(From, PathBuf), String> {
+    const EXPECTED: &str = "template: expected a FILE and the FOLDER of the template";
+    let folder = words.pop().ok_or(EXPECTED)?.into();
+    from.extend(
+        words.into_iter().map(|word| if word == "-" { From::Stdin } else { From::File(word.into()) }),
+    );
+    match (from.pop(), from.is_empty()) {
+        (Some(from), true) => Ok((from, folder)),
+        (Some(_), false) => Err("template: too many arguments".into()),
+        (None, _) => Err(EXPECTED.into()),
     }
 }
 
@@ -182,9 +233,20 @@ mod tests {
     }
 
     #[test]
+    fn a_template_is_made_of_a_file_in_a_folder() {
+        let template = |from, seconds, force| {
+            let making = Making { folder: "t/web".into(), within: Duration::from_secs(seconds), force };
+            Ok(Command::Template(from, making, Strictness::Strict))
+        };
+        assert_eq!(command("template vm.toml t/web"), template(From::File("vm.toml".into()), 300, false));
+        assert_eq!(command("template --fd 3 t/web --force"), template(From::Descriptor(3), 300, true));
+        assert_eq!(command("template - t/web --within 9"), template(From::Stdin, 9, false));
+    }
+
+    #[test]
     fn wrong_words_are_answered_in_one_line() {
         for (line, answer) in [
-            ("", "expected a command: run, check, restore, snapshot or doctor"),
+            ("", "expected a command: run, check, restore, template, snapshot or doctor"),
             ("restore", "restore: expected the FOLDER of a snapshot"),
             ("restore a b", "restore: too many arguments"),
             ("restore a --config b --fd 3", "restore: too many arguments"),
@@ -192,6 +254,11 @@ mod tests {
                 "snapshot merge a b",
                 "snapshot: expected check FOLDER, info FOLDER or merge BASE DIFFERENCE OUT",
             ),
+            ("template", "template: expected a FILE and the FOLDER of the template"),
+            ("template vm.toml", "template: expected a FILE and the FOLDER of the template"),
+            ("template a b c", "template: too many arguments"),
+            ("template a b --within 0", "--within 0: expected 1 to 86400 seconds"),
+            ("run a --force", "run: --force and --within are for template"),
             ("walk", "unknown command `walk`"),
             ("run", "run: expected a FILE"),
             ("check --lenient", "check: expected a FILE"),

@@ -5,17 +5,19 @@ mod stack_bounds;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use hearth_config::vm::{Input, VmConfig};
 use hearth_config::{Fault, Faults, Form, Source, Strictness};
 use hearth_vmm::logger::chain;
-use hearth_vmm::machine::{self, MachineError};
+use hearth_vmm::machine::{self, MachineError, Place};
 use hearth_vmm::outcome::Refusal;
 use hearth_vmm::preflight::Start;
 use hearth_vmm::{Outcome, doctor, inherited, logger, preflight, snapshot};
+use hearth_wire::control::SnapshotName;
 use log::Level;
 
-use self::cli::{Command, From, Work};
+use self::cli::{Command, From, Making, Work};
 
 fn main() -> ExitCode {
     let arguments = match cli::parse(std::env::args_os().skip(1)) {
@@ -31,6 +33,8 @@ fn main() -> ExitCode {
         Command::Run(from, strictness) => read(&from, strictness, Start::Boot)
             .map_or_else(|faults| blame(&faults), |(source, config)| run(&source, &config, None)),
         Command::Restore(folder, from, strictness) => restore(&folder, from, strictness),
+        Command::Template(from, making, strictness) => read(&from, strictness, Start::Boot)
+            .map_or_else(|faults| blame(&faults), |(source, config)| template(&source, &config, &making)),
         Command::Snapshot(work) => with_snapshots(&work),
         Command::Check(from, strictness) => match read(&from, strictness, Start::Boot) {
             Ok((source, _)) => print(&format!("{}: no faults\n", source.name())),
@@ -78,6 +82,41 @@ fn restore(folder: &Path, from: Option<From>, strictness: Strictness) -> ExitCod
     let from = from.unwrap_or_else(|| From::File(opened.config()));
     read(&from, strictness, Start::Snapshot)
         .map_or_else(|faults| blame(&faults), |(source, config)| run(&source, &config, Some(opened)))
+}
+
+/// Makes a template, unless there is one of the same things already.
+fn template(source: &Source, config: &VmConfig, making: &Making) -> ExitCode {
+    let folder = &making.folder;
+    let key = match snapshot::key(config) {
+        Ok(key) => key,
+        Err(error) => return refuse(Refusal::Usage, &chain(&error)),
+    };
+    if !making.force && snapshot::has_key(folder, &key) {
+        match snapshot::open(folder, false) {
+            Ok(_) => return print(&format!("{}: up to date\n", folder.display())),
+            Err(refusal) => log::warn!("{refusal}; the template is made anew"),
+        }
+    }
+    let place = folder.file_name().and_then(|name| name.to_str()).and_then(SnapshotName::new).map(|name| {
+        let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty());
+        Place { parent: parent.unwrap_or(Path::new(".")).to_owned(), name: name.as_str().to_owned(), key }
+    });
+    let Some(place) = place else {
+        let expected =
+            "expected a name of 1 to 32 letters, digits, dots, dashes and underscores, the first no dot";
+        return refuse(Refusal::Usage, &format!("{}: {expected}", folder.display()));
+    };
+    let began = Instant::now();
+    match machine::make_template(config, place, making.within) {
+        Ok(place) => {
+            let seconds = began.elapsed().as_secs_f32();
+            print(&format!("{}: made in {seconds:.1} s\n", place.display()))
+        }
+        Err(error) => {
+            logger::say_last(&located(source, &error));
+            error.refusal().into()
+        }
+    }
 }
 
 fn with_snapshots(work: &Work) -> ExitCode {

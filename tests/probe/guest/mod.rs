@@ -18,6 +18,7 @@ use std::thread;
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
+use nix::unistd::gethostname;
 
 use crate::pattern;
 
@@ -61,6 +62,7 @@ pub(crate) fn run(words: &[&str]) -> Result<(), GuestError> {
         ["print", bytes, seed] => print(number(bytes)?, number(seed)?),
         ["clock"] => clock(),
         ["count"] => count(),
+        ["who"] => who(),
         ["memory", mib] => memory::use_and_free(number(mib)?),
         _ => Err(GuestError::Usage("no such verb of a guest")),
     }
@@ -138,6 +140,25 @@ fn count() -> Result<(), GuestError> {
         thread::sleep(COUNT_PERIOD);
     }
     Ok(())
+}
+
+/// Random numbers of the kernel, name, machine ID, wall clock: who the guest is, over and over.
+fn who() -> Result<(), GuestError> {
+    loop {
+        let mut random = [0u8; 16];
+        getrandom::fill(&mut random).map_err(|error| io("getrandom")(io::Error::other(error)))?;
+        let random = u128::from_ne_bytes(random);
+        let hostname = gethostname().map_err(|errno| io("gethostname")(errno.into()))?;
+        let machine_id = small_file("/etc/machine-id").unwrap_or_else(|_| "-".to_owned());
+        let wall = clock_gettime(ClockId::CLOCK_REALTIME).map_err(|errno| io("clock")(errno.into()))?;
+        say(&format!(
+            "who {random:032x} {} {} {}",
+            hostname.display(),
+            machine_id.trim_end(),
+            Duration::from(wall).as_nanos()
+        ));
+        thread::sleep(CLOCK_PERIOD);
+    }
 }
 
 /// All of a small file, such as those of /proc and /sys.

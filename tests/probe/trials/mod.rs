@@ -4,6 +4,7 @@
 //! Invariant: a trial that fails does not keep the next from running.
 
 pub(crate) mod client;
+mod clones;
 mod data;
 mod ends;
 mod life;
@@ -55,7 +56,9 @@ pub(crate) fn run(filter: &str, clock: Clock) -> ExitCode {
     let (mut held, mut failed) = (0, 0);
     let of_rates = if clock == Clock::Counted { rates::TRIALS } else { &[] };
     for (name, trial) in
-        [ends::TRIALS, data::TRIALS, life::TRIALS, snapshots::TRIALS, of_rates].into_iter().flatten()
+        [ends::TRIALS, data::TRIALS, life::TRIALS, snapshots::TRIALS, clones::TRIALS, of_rates]
+            .into_iter()
+            .flatten()
     {
         if !filter.split(',').any(|word| name.contains(word)) {
             continue;

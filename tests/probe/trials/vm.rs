@@ -139,15 +139,21 @@ impl Plan {
         )
     }
 
-    /// Starts it. Files of its folder that it needs must be there.
-    pub(super) fn start(self) -> Result<Vm, Failure> {
+    /// Its configuration, in its folder.
+    pub(super) fn written(&self) -> Result<PathBuf, Failure> {
         let folder = self.folder();
         if !folder.is_dir() {
             self.fresh_folder()?;
         }
         let file = folder.join("vm.toml");
         fs::write(&file, self.to_toml()).map_err(|error| Failure::host("vm.toml", &error))?;
-        Vm::spawn(folder, &["run".as_ref(), file.as_os_str()])
+        Ok(file)
+    }
+
+    /// Starts it. Files of its folder that it needs must be there.
+    pub(super) fn start(self) -> Result<Vm, Failure> {
+        let file = self.written()?;
+        Vm::spawn(self.folder(), &["run".as_ref(), file.as_os_str()])
     }
 
     /// Starts it with its configuration on standard input. Its control socket is where this program runs.

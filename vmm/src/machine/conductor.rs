@@ -30,6 +30,7 @@ use super::signals::StopSignals;
 use super::snapshots::{self, Snapshots};
 use super::suspicion::Suspicion;
 use super::tally::{self, Tally};
+use super::template::{self, Next, Template};
 use super::{EventsError, Loop, statistics};
 use crate::Outcome;
 use crate::control::{Server, Ticket};
@@ -94,6 +95,8 @@ pub(super) struct Conductor<'a> {
     pub(super) introduction: Option<Introduction>,
     /// When it did, in nanoseconds of the host's monotonic clock.
     pub(super) identified_ns: Option<u64>,
+    /// What the machine is to become, if it is to become one.
+    pub(super) template: Option<&'a mut Template>,
     pub(super) began: Instant,
 }
 
@@ -141,6 +144,7 @@ impl Conductor<'_> {
             self.pump.as_ref().and_then(|pump| pump.deadline(now)),
             self.alarm.due(now),
             self.suspicion.due(),
+            self.template.as_ref().and_then(|template| template.due()),
         ];
         match deadlines.into_iter().flatten().min() {
             None => -1,
@@ -199,6 +203,7 @@ impl Conductor<'_> {
             self.step(Event::AtRest);
         }
         self.introduce();
+        self.become_template();
         if self.agent.as_ref().is_some_and(|agent| lock(agent).is_refused()) {
             self.agent = None;
             self.step(Event::NoWay(Step::Agent));
@@ -238,6 +243,20 @@ impl Conductor<'_> {
             }
         }
         self.introduction = None;
+    }
+
+    /// Takes the next step to a template.
+    fn become_template(&mut self) {
+        let Some(template) = &mut self.template else { return };
+        match template.attend(Instant::now()) {
+            Next::Wait => {}
+            Next::Pause => self.step(Event::Pause(template::TICKET)),
+            Next::Save => {
+                self.snapshots.wish_template(template::TICKET, &template.place);
+                self.step(Event::Snapshot(template::TICKET));
+            }
+            Next::End => self.step(Event::StopNow(template::TICKET)),
+        }
     }
 
     /// Whether no vCPU is in the guest and no device waits for the host to finish something. What the rings
@@ -298,6 +317,11 @@ impl Conductor<'_> {
                 }
             }
             Action::Kill => self.ending.end(Outcome::HostStop),
+            Action::Answer(template::TICKET, verdict) => {
+                if let Some(template) = &mut self.template {
+                    template.answered(verdict);
+                }
+            }
             Action::Answer(ticket, verdict) => {
                 let answer = match verdict {
                     Verdict::Done => Answer::Done,
@@ -392,7 +416,11 @@ impl Conductor<'_> {
     }
 
     /// Answers whoever asked for a snapshot.
-    fn tell_snapshot(&self, (ticket, result): snapshots::Finished) {
+    fn tell_snapshot(&mut self, (ticket, result): snapshots::Finished) {
+        if let Some(template) = self.template.as_mut().filter(|_| ticket == template::TICKET) {
+            template.written(result.map_err(|error| chain(&error)));
+            return;
+        }
         match result {
             Ok(folder) => {
                 log::info!("snapshot: {}", folder.display());

@@ -11,6 +11,7 @@
 //! | `life.rs` | running, paused, stopping, ended: every decision, pure |
 //! | `conductor.rs`, `agent_call.rs`, `introduction.rs`, `pump.rs`, `statistics.rs` | the event loop, which carries decisions out |
 //! | `snapshots.rs`, `restored.rs` | written down while it rests, and put together again |
+//! | `template.rs`, `warm_up.rs` | brought up to be written down once and copied often |
 //! | `clock.rs`, `pace.rs` | time without the pauses; how often a guest's doings are told |
 //! | `suspicion.rs` | whether this KVM interprets |
 //! | `ending.rs`, `halt.rs`, `alarm.rs`, `signals.rs`, `reboots.rs` | what a machine ends by, or starts again after |
@@ -45,14 +46,18 @@ mod snapshots;
 mod statistics;
 mod suspicion;
 mod tally;
+mod template;
 mod vcpu;
+mod warm_up;
 
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberId};
+use event_manager::{
+    EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberId, SubscriberOps,
+};
 use hearth_config::vm::{OnReboot, VmConfig};
 use hearth_wire::control::{self, Event};
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
@@ -75,13 +80,17 @@ use self::sink::Sink;
 pub(crate) use self::sink::examine as examine_output;
 use self::snapshots::Snapshots;
 use self::suspicion::Suspicion;
+pub use self::template::Place;
+use self::template::Template;
 use self::vcpu::Buses;
+use self::warm_up::WarmUp;
 use crate::Outcome;
 use crate::arch::{self, BootError, BootFiles, Chipset, ChipsetError, Fittings};
 use crate::control::{ControlError, Server};
 use crate::devices::generation::Generation;
 use crate::devices::power_button::PowerButton;
 use crate::kvm::{self, KvmError};
+use crate::listener::ListenError;
 use crate::memory::{self, GuestRam, MemoryError, Pages};
 use crate::outcome::Refusal;
 use crate::snapshot::{self, Base, Opened};
@@ -159,6 +168,12 @@ pub enum MachineError {
         /// How many this KVM makes.
         max: usize,
     },
+    /// The socket on which the guest says that it is warm.
+    #[error(transparent)]
+    WarmUp(#[from] ListenError),
+    /// A guest that did not become a template.
+    #[error("no template: {0}")]
+    NoTemplate(String),
     /// A snapshot that this machine cannot go on from.
     #[error(transparent)]
     Snapshot(#[from] snapshot::Refusal),
@@ -186,6 +201,7 @@ impl MachineError {
             Self::Balloon(_) => Some("balloon.target_mib".to_owned()),
             Self::Block { index, .. } => Some(format!("block[{index}].path")),
             Self::Net { index, .. } => Some(format!("net[{index}].tap")),
+            Self::WarmUp(_) => Some("vsock.socket".to_owned()),
             Self::Vsock(HostError::Watch(_)) => None,
             Self::Vsock(_) => Some("vsock.socket".to_owned()),
             Self::Output { key, .. } => Some((*key).to_owned()),
@@ -197,6 +213,7 @@ impl MachineError {
             | Self::Refused(..)
             | Self::Chipset(_)
             | Self::Snapshot(_)
+            | Self::NoTemplate(_)
             | Self::Layout(_)
             | Self::Host(..)
             | Self::Again(_)
@@ -346,7 +363,11 @@ impl Machine {
     /// Runs the guest to its end. The calling thread becomes the event loop.
     ///
     /// What it gives back besides the end watches over how long the end takes, until it is dropped.
-    fn run(mut self, surroundings: &Surroundings) -> Result<(End, Option<Farewell>), MachineError> {
+    fn run(
+        mut self,
+        surroundings: &Surroundings,
+        template: Option<&mut Template>,
+    ) -> Result<(End, Option<Farewell>), MachineError> {
         let vcpus = std::mem::take(&mut self.vcpus).into_iter();
         let crew = Crew::start(vcpus, &self.buses, &self.ending).map_err(host("start the vCPU threads"))?;
         let mut conductor = Conductor {
@@ -369,6 +390,7 @@ impl Machine {
             memory: self.memory.clone(),
             agent: None,
             introduction: self.introduction,
+            template,
             identified_ns: None,
             began: Instant::now(),
         };
@@ -418,7 +440,7 @@ fn live(
                 0 => error,
                 _ => MachineError::Again(Box::new(error)),
             })?;
-        let (end, farewell) = machine.run(surroundings)?;
+        let (end, farewell) = machine.run(surroundings, None)?;
         drop(farewell);
         let again = end.outcome == Outcome::Reboot && config.machine.on_reboot == OnReboot::Restart;
         if again && reboots.allow(Instant::now()) {
@@ -438,6 +460,31 @@ fn live(
         surroundings.tell(&[Event::Ended(conductor::to_wire(end))]);
         return Ok(end.outcome);
     }
+}
+
+/// Boots the machine of `config`, and writes it down at `place` once its agent says, within a time, that it is warm.
+pub fn make_template(config: &VmConfig, place: Place, within: Duration) -> Result<PathBuf, MachineError> {
+    let signals =
+        StopSignals::block().map_err(|errno| MachineError::Host("watch for signals", errno.into()))?;
+    let Some(vsock) = &config.vsock else {
+        return Err(MachineError::NoTemplate(
+            "expected [vsock]: the guest says on it that it is warm".into(),
+        ));
+    };
+    let warm_up = Arc::new(Mutex::new(WarmUp::listen(&vsock.socket)?));
+    let control = config.control.as_ref().map(|control| Server::listen(&control.socket)).transpose()?;
+    let surroundings = Surroundings {
+        signals: Arc::new(Mutex::new(signals)),
+        control: control.map(Mutex::new).map(Arc::new),
+        reboots: 0,
+    };
+    let mut machine = Machine::assemble(config, &mut Attached::default(), None)?;
+    machine.events.add_subscriber(Box::new(warm_up.clone()));
+    let mut template = Template::new(place, warm_up, within);
+    let (end, farewell) = machine.run(&surroundings, Some(&mut template))?;
+    surroundings.tell(&[Event::Ended(conductor::to_wire(end))]);
+    drop(farewell);
+    template.outcome().map_err(MachineError::NoTemplate)
 }
 
 fn host(what: &'static str) -> impl Fn(io::Error) -> MachineError {

@@ -25,11 +25,12 @@ use kvm_ioctls::{Kvm, VmFd};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::crew::Crew;
+use super::template::Place;
 use crate::arch::{self, Chipset, SavedError};
 use crate::control::Ticket;
 use crate::memory::{self, GuestRam};
 use crate::snapshot::state::{ARCHITECTURE, About, DiskState, Id, MachineState};
-use crate::snapshot::{Base, Part, TakeError, Wish, copy_in_pause};
+use crate::snapshot::{Base, Existing, Part, TakeError, Wish, copy_in_pause};
 use crate::virtio::block::Block;
 use crate::virtio::mmio::Transport;
 
@@ -38,6 +39,17 @@ use crate::virtio::mmio::Transport;
 pub(super) struct Order {
     pub(super) name: SnapshotName,
     pub(super) kind: SnapshotKind,
+}
+
+/// What is to be written, and where to.
+struct Wished {
+    folder: PathBuf,
+    name: String,
+    kind: SnapshotKind,
+    /// A template's, which replaces the one before.
+    key: Option<String>,
+    /// Memory is mapped from it afterwards.
+    rebase: bool,
 }
 
 /// A snapshot that is being finished.
@@ -58,7 +70,7 @@ pub(super) struct Snapshots {
     /// What the machine's memory is mapped from.
     pub(super) base: Option<Base>,
     /// Asked for, and the machine does not rest yet.
-    wished: Option<(Ticket, Order)>,
+    wished: Option<(Ticket, Wished)>,
     finishing: Option<Finishing>,
     done: Arc<EventFd>,
 }
@@ -96,14 +108,28 @@ impl Snapshots {
 
     /// Notes what is asked for, or says why it cannot be had.
     pub(super) fn wish(&mut self, ticket: Ticket, order: Order) -> Result<(), (Refusal, &'static str)> {
-        if self.config.snapshot.is_none() {
+        let Some(settings) = &self.config.snapshot else {
             return Err((Refusal::Unsupported, "the machine's configuration has no [snapshot]"));
-        }
+        };
         if self.wished.is_some() || self.finishing.is_some() {
             return Err((Refusal::Busy, "another snapshot is being taken"));
         }
-        self.wished = Some((ticket, order));
+        let wished = Wished {
+            folder: settings.folder.clone(),
+            name: order.name.as_str().to_owned(),
+            kind: order.kind,
+            key: None,
+            rebase: settings.rebase && order.kind == SnapshotKind::Full,
+        };
+        self.wished = Some((ticket, wished));
         Ok(())
+    }
+
+    /// Notes that the machine is to become a template, whatever a client asked for.
+    pub(super) fn wish_template(&mut self, ticket: Ticket, place: &Place) {
+        let Place { parent, name, key } = place.clone();
+        let kind = SnapshotKind::Full;
+        self.wished = Some((ticket, Wished { folder: parent, name, kind, key: Some(key), rebase: false }));
     }
 
     /// What was asked for with this ticket will not be.
@@ -119,21 +145,23 @@ impl Snapshots {
         ran: Duration,
         ram: &GuestRam,
     ) -> Result<(), TakeError> {
-        let (Some((_, order)), Some(settings)) = (self.wished.take(), &self.config.snapshot) else {
+        let Some((_, wished)) = self.wished.take() else {
             return Err(TakeError::State(SavedError::Unlike("nobody asked for it".into())));
         };
         let state = self.state(crew, ran)?;
         let wish = Wish {
-            folder: &settings.folder,
-            name: order.name.as_str(),
-            kind: order.kind,
+            folder: &wished.folder,
+            name: &wished.name,
+            kind: wished.kind,
             config: &self.config,
             base: self.base.as_ref(),
+            existing: if wished.key.is_some() { Existing::Replaced } else { Existing::Kept },
+            key: wished.key.as_deref(),
         };
         let draft = copy_in_pause(&wish, ram, state)?;
         let id = draft.id();
-        if settings.rebase && order.kind == SnapshotKind::Full {
-            let files = |source| TakeError::Files { path: settings.folder.clone(), source };
+        let files = |source| TakeError::Files { path: wished.folder.clone(), source };
+        if wished.rebase {
             let file = draft.memory().try_clone().map_err(files)?;
             memory::map_over(ram, &file).map_err(files)?;
             // It has a name when the folder has.
@@ -146,7 +174,7 @@ impl Snapshots {
             let _ = done.write(1);
             finished
         });
-        let thread = thread.map_err(|source| TakeError::Files { path: settings.folder.clone(), source })?;
+        let thread = thread.map_err(files)?;
         self.finishing = Some(Finishing { ticket, id, thread });
         Ok(())
     }

@@ -20,6 +20,8 @@ pub(super) const MEMORY: &str = "memory";
 pub(super) const MANIFEST: &str = "manifest.toml";
 /// What the machine ran with.
 pub(super) const CONFIG: &str = "vm.toml";
+/// What a template was made of.
+pub(super) const KEY: &str = "key";
 /// What was checked on this host.
 pub(super) const SEAL: &str = "seal";
 
@@ -27,20 +29,30 @@ pub(super) const SEAL: &str = "seal";
 const OURS_ALONE: u32 = 0o700;
 const OURS_ALONE_FILE: u32 = 0o600;
 
+/// What becomes of a folder that has the name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existing {
+    /// It stays, and there is no new one.
+    Kept,
+    /// It goes, when the new one is whole.
+    Replaced,
+}
+
 /// A folder that is being filled.
 #[derive(Debug)]
 pub(super) struct Unfinished {
     parent: PathBuf,
     name: PathBuf,
     temporary: PathBuf,
+    existing: Existing,
     files: Vec<File>,
 }
 
 impl Unfinished {
     /// Begins the folder `name` in `parent`, which is made if it is not there.
-    pub(super) fn begin(parent: &Path, name: &str) -> io::Result<Self> {
+    pub(super) fn begin(parent: &Path, name: &str, existing: Existing) -> io::Result<Self> {
         let named = parent.join(name);
-        if named.symlink_metadata().is_ok() {
+        if existing == Existing::Kept && named.symlink_metadata().is_ok() {
             return Err(ErrorKind::AlreadyExists.into());
         }
         match DirBuilder::new().mode(OURS_ALONE).create(parent) {
@@ -53,7 +65,7 @@ impl Unfinished {
             _ => {}
         }
         DirBuilder::new().mode(OURS_ALONE).create(&temporary)?;
-        Ok(Self { parent: parent.to_owned(), name: named, temporary, files: Vec::new() })
+        Ok(Self { parent: parent.to_owned(), name: named, temporary, existing, files: Vec::new() })
     }
 
     /// A new file in it.
@@ -76,8 +88,15 @@ impl Unfinished {
             file.sync_all()?;
         }
         File::open(&self.temporary)?.sync_all()?;
-        // Never over a folder that somebody else made meanwhile.
-        renameat2(AT_FDCWD, &self.temporary, AT_FDCWD, &self.name, RenameFlags::RENAME_NOREPLACE)?;
+        let rename = |flags| renameat2(AT_FDCWD, &self.temporary, AT_FDCWD, &self.name, flags);
+        if self.existing == Existing::Kept || self.name.symlink_metadata().is_err() {
+            // Never over a folder that somebody else made meanwhile.
+            rename(RenameFlags::RENAME_NOREPLACE)?;
+        } else {
+            rename(RenameFlags::RENAME_EXCHANGE)?;
+            // Machines that run from it have it open. What cannot be removed now, the next one removes.
+            let _ = fs::remove_dir_all(&self.temporary);
+        }
         File::open(&self.parent)?.sync_all()?;
         Ok(std::mem::take(&mut self.name))
     }
@@ -111,23 +130,26 @@ mod tests {
     fn a_folder_has_its_name_when_it_is_whole() {
         let place = tempfile::tempdir().unwrap();
         let parent = place.path().join("snapshots");
-        let mut folder = Unfinished::begin(&parent, "a").unwrap();
+        let mut folder = Unfinished::begin(&parent, "a", Existing::Kept).unwrap();
         folder.write("x", b"1").unwrap();
         assert_eq!(names(&parent), [".a.new"]);
         let at = folder.finish().unwrap();
         assert_eq!((names(&parent), names(&at)), (vec!["a".into()], vec!["x".into()]));
-        assert_eq!(Unfinished::begin(&parent, "a").unwrap_err().kind(), ErrorKind::AlreadyExists);
+        assert_eq!(
+            Unfinished::begin(&parent, "a", Existing::Kept).unwrap_err().kind(),
+            ErrorKind::AlreadyExists
+        );
     }
 
     #[test]
     fn what_was_not_finished_leaves_nothing_and_is_in_nobody_s_way() {
         let place = tempfile::tempdir().unwrap();
-        drop(Unfinished::begin(place.path(), "a").unwrap());
+        drop(Unfinished::begin(place.path(), "a", Existing::Kept).unwrap());
         assert_eq!(names(place.path()), Vec::<String>::new());
         // A crash.
         fs::create_dir(place.path().join(".a.new")).unwrap();
         fs::write(place.path().join(".a.new/memory"), [0; 10]).unwrap();
-        let folder = Unfinished::begin(place.path(), "a").unwrap();
+        let folder = Unfinished::begin(place.path(), "a", Existing::Kept).unwrap();
         let at = folder.finish().unwrap();
         assert_eq!(names(&at), Vec::<String>::new());
     }
@@ -135,7 +157,7 @@ mod tests {
     #[test]
     fn a_folder_that_somebody_else_made_meanwhile_stays_theirs() {
         let place = tempfile::tempdir().unwrap();
-        let folder = Unfinished::begin(place.path(), "a").unwrap();
+        let folder = Unfinished::begin(place.path(), "a", Existing::Kept).unwrap();
         fs::create_dir(place.path().join("a")).unwrap();
         fs::write(place.path().join("a/theirs"), []).unwrap();
         assert!(folder.finish().is_err());
@@ -143,5 +165,19 @@ mod tests {
             (names(place.path()), names(&place.path().join("a"))),
             (vec!["a".into()], vec!["theirs".into()])
         );
+    }
+
+    #[test]
+    fn a_folder_that_is_replaced_is_there_at_every_moment() {
+        let place = tempfile::tempdir().unwrap();
+        for text in ["1", "2"] {
+            let mut folder = Unfinished::begin(place.path(), "a", Existing::Replaced).unwrap();
+            folder.write("x", text.as_bytes()).unwrap();
+            let at = folder.finish().unwrap();
+            assert_eq!(fs::read_to_string(at.join("x")).unwrap(), text);
+            assert_eq!(names(place.path()), ["a"]);
+        }
+        drop(Unfinished::begin(place.path(), "a", Existing::Replaced).unwrap());
+        assert_eq!(fs::read_to_string(place.path().join("a/x")).unwrap(), "2");
     }
 }

@@ -8,7 +8,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::folder::{self, Unfinished};
+use super::folder::{self, Existing, Unfinished};
 use super::state::{self, Id, MachineState};
 use super::{Opened, Refusal, copy, manifest, open, seal};
 use crate::memory::{self, Run};
@@ -67,7 +67,7 @@ pub fn merge(base: &Path, difference: &Path, out: &Path) -> Result<(), MergeErro
 fn write(base: &Opened, difference: &Opened, out: &Path) -> io::Result<()> {
     let name = out.file_name().and_then(|name| name.to_str()).ok_or(io::ErrorKind::InvalidInput)?;
     let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut folder = Unfinished::begin(parent, name)?;
+    let mut folder = Unfinished::begin(parent, name, Existing::Kept)?;
     let memory = folder.file(folder::MEMORY)?;
     memory.set_len(base.state.about.memory_bytes)?;
     copy_runs(&base.memory, &memory::data(&base.memory)?, &memory)?;

@@ -8,6 +8,7 @@
 //! | `manifest.rs` | the file `manifest.toml`: the same facts for people and fleets |
 //! | `copy.rs`, `sum.rs` | RAM into a sparse file, and a sum of it |
 //! | `take.rs` | a snapshot from the machine's rest to the folder's name |
+//! | `key.rs` | what a template was made of |
 //! | `open.rs`, `seal.rs` | a folder that was checked, ready to be a machine again |
 //! | `merge.rs` | a difference and its base as one |
 //!
@@ -18,6 +19,7 @@
 //!         state          vCPUs, interrupt controllers, devices
 //!         memory         RAM, sparse; of a difference, the pages that differ
 //!         vm.toml        what the machine ran with, with absolute paths; to be edited for a clone
+//!         key            of a template: what it was made of
 //!         seal           which file `memory` was when it was last read whole, on this host
 //! ```
 //!
@@ -27,6 +29,7 @@
 
 mod copy;
 mod folder;
+mod key;
 mod manifest;
 mod merge;
 mod open;
@@ -36,6 +39,8 @@ pub mod state;
 pub mod sum;
 mod take;
 
+pub use self::folder::Existing;
+pub use self::key::{KeyError, has_key, key};
 pub use self::merge::{MergeError, merge};
 pub use self::open::{Opened, Refusal, open};
 pub use self::part::{Part, PartState, Unfit};

@@ -19,7 +19,7 @@ use hearth_wire::control::SnapshotKind;
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
 
 use super::copy::{Zeroes, copy, sum_of};
-use super::folder::{self, Unfinished};
+use super::folder::{self, Existing, Unfinished};
 use super::state::{Id, MAX_RUNS, MachineState};
 use super::{manifest, seal, state};
 use crate::arch::SavedError;
@@ -74,6 +74,10 @@ pub struct Wish<'a> {
     pub config: &'a VmConfig,
     /// What its memory is mapped from.
     pub base: Option<&'a Base>,
+    /// What becomes of one that has the name.
+    pub existing: Existing,
+    /// What it was made of, if it is a template.
+    pub key: Option<&'a str>,
 }
 
 /// The file that all of a machine's RAM is mapped from.
@@ -94,6 +98,7 @@ pub struct Draft {
     runs: Vec<Run>,
     state: MachineState,
     config: String,
+    key: Option<String>,
 }
 
 /// Copies what a snapshot needs of a machine that rests.
@@ -108,7 +113,7 @@ pub fn copy_in_pause(wish: &Wish<'_>, ram: &GuestRam, mut state: MachineState) -
         (SnapshotKind::Difference, None) => return Err(TakeError::NoBase),
         (SnapshotKind::Difference, id) => id,
     };
-    let mut folder = Unfinished::begin(wish.folder, wish.name).map_err(failed)?;
+    let mut folder = Unfinished::begin(wish.folder, wish.name, wish.existing).map_err(failed)?;
     let memory = folder.file(folder::MEMORY).map_err(failed)?;
     let bytes = ram.iter().map(GuestMemoryRegion::len).sum();
     memory.set_len(bytes).map_err(failed)?;
@@ -120,7 +125,8 @@ pub fn copy_in_pause(wish: &Wish<'_>, ram: &GuestRam, mut state: MachineState) -
     state.about.base = base;
     state.about.memory_bytes = bytes;
     state.runs = if base.is_some() { runs.clone() } else { Vec::new() };
-    Ok(Draft { folder, parent: wish.folder.to_owned(), memory, runs, state, config })
+    let key = wish.key.map(str::to_owned);
+    Ok(Draft { folder, parent: wish.folder.to_owned(), memory, runs, state, config, key })
 }
 
 impl Draft {
@@ -138,12 +144,15 @@ impl Draft {
 
     /// Makes it durable and gives it its name. Takes as long as storage does.
     pub fn finish(self) -> Result<PathBuf, TakeError> {
-        let Self { mut folder, parent, memory, runs, mut state, config } = self;
+        let Self { mut folder, parent, memory, runs, mut state, config, key } = self;
         let failed = |source| TakeError::Files { path: parent.clone(), source };
         state.about.memory_sum = sum_of(&memory, &runs).map_err(failed)?;
         folder.write(folder::STATE, &state::encode(&state)).map_err(failed)?;
         folder.write(folder::MANIFEST, manifest::text(&state.about).as_bytes()).map_err(failed)?;
         folder.write(folder::CONFIG, config.as_bytes()).map_err(failed)?;
+        if let Some(key) = key {
+            folder.write(folder::KEY, key.as_bytes()).map_err(failed)?;
+        }
         let place = folder.finish().map_err(failed)?;
         seal::write(&place, &memory, state.about.memory_sum);
         Ok(place)
@@ -151,7 +160,7 @@ impl Draft {
 }
 
 /// The same machine with paths that mean the same wherever they are read. Those that cannot be made so stay.
-fn anchored(config: &VmConfig) -> VmConfig {
+pub(super) fn anchored(config: &VmConfig) -> VmConfig {
     let mut config = config.clone();
     let anchor = |path: &mut PathBuf| {
         if let Ok(absolute) = std::path::absolute(&*path) {
