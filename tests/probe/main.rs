@@ -5,6 +5,7 @@
 //! | `boot PLAN` | box | races monitors to a workload that is ready (`race`) |
 //! | `vmm PLAN` | box | the same, then races them at work (`work`) |
 //! | `try [FILTER]` | box | lets guests use every device of our monitor, and checks what came of it (`trials`) |
+//! | `snapshots` | box | what snapshots, restores and clones cost (`snapshots`) |
 //! | `guest ...` | guest | the other half of both (`guest`) |
 //!
 //! Not here: what figures mean, tables, comparisons; `cargo xtask` makes them of the lines that this prints.
@@ -13,6 +14,7 @@
 mod guest;
 mod pattern;
 mod race;
+mod snapshots;
 mod trials;
 mod work;
 
@@ -33,6 +35,8 @@ USAGE
                                  it, with commas between) and prints a line
                                  for each: trial NAME: held | trial NAME: FAILED: why
                                  --counted says that the board's clock counts instructions
+    hearth-probe snapshots       Measures snapshots, restores and clones; a line for each figure:
+                                 figure NAME VALUE
     hearth-probe guest VERB ...  What a guest does in a trial or a benchmark
 ";
 
@@ -52,6 +56,10 @@ fn main() -> ExitCode {
         ["try", "--counted"] => trials::run("", Clock::Counted),
         ["try", "--counted", filter] => trials::run(filter, Clock::Counted),
         ["try", filter] => trials::run(filter, Clock::Wall),
+        ["snapshots"] => match snapshots::run() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => complain(&failure.to_string(), 1),
+        },
         ["guest", words @ ..] => match guest::run(words) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => complain(&error.to_string(), 1),
@@ -60,7 +68,7 @@ fn main() -> ExitCode {
             print!("{HELP}");
             ExitCode::SUCCESS
         }
-        _ => complain("expected `boot PLAN`, `try` or `guest VERB`", 2),
+        _ => complain("expected `boot PLAN`, `vmm PLAN`, `try`, `snapshots` or `guest VERB`", 2),
     }
 }
 

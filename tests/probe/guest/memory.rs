@@ -8,6 +8,21 @@ use super::{GuestError, say, small_file};
 /// Between two looks at what is free.
 const PERIOD: Duration = Duration::from_millis(200);
 
+/// Writes to each page of `mib` MiB, over and over.
+pub(super) fn dirty(mib: u64) -> Result<(), GuestError> {
+    let mut memory = vec![1_u8; usize::try_from(mib << 20).unwrap_or(0)];
+    for round in 0_u8.. {
+        memory.iter_mut().step_by(4096).for_each(|byte| *byte = round);
+        std::hint::black_box(&mut memory);
+        say("dirtied");
+        thread::sleep(PERIOD);
+        if round == u8::MAX {
+            break;
+        }
+    }
+    Ok(())
+}
+
 /// Touches `mib` MiB, frees them, and then tells what is free, over and over.
 pub(super) fn use_and_free(mib: u64) -> Result<(), GuestError> {
     let bytes = usize::try_from(mib << 20).unwrap_or(0);

@@ -62,7 +62,9 @@ pub(crate) fn run(words: &[&str]) -> Result<(), GuestError> {
         ["print", bytes, seed] => print(number(bytes)?, number(seed)?),
         ["clock"] => clock(),
         ["count"] => count(),
-        ["who"] => who(),
+        ["who"] => who(CLOCK_PERIOD),
+        ["who", ms] => who(Duration::from_millis(number(ms)?)),
+        ["dirty", mib] => memory::dirty(number(mib)?),
         ["memory", mib] => memory::use_and_free(number(mib)?),
         _ => Err(GuestError::Usage("no such verb of a guest")),
     }
@@ -143,7 +145,7 @@ fn count() -> Result<(), GuestError> {
 }
 
 /// Random numbers of the kernel, name, machine ID, wall clock: who the guest is, over and over.
-fn who() -> Result<(), GuestError> {
+fn who(period: Duration) -> Result<(), GuestError> {
     loop {
         let mut random = [0u8; 16];
         getrandom::fill(&mut random).map_err(|error| io("getrandom")(io::Error::other(error)))?;
@@ -157,7 +159,7 @@ fn who() -> Result<(), GuestError> {
             machine_id.trim_end(),
             Duration::from(wall).as_nanos()
         ));
-        thread::sleep(CLOCK_PERIOD);
+        thread::sleep(period);
     }
 }
 

@@ -21,8 +21,8 @@ pub(super) const TRIALS: &[Trial] = &[
 /// Machines that run at the same time from one template.
 const CLONES: usize = 50;
 /// What a guest says of itself, over and over. Its root is the initramfs, which has no `/etc` by itself.
-const WHO: &str = "/bin/busybox mkdir -p /etc; exec /bin/hearth-probe guest who";
-const VSOCK: &str = "[vsock]\ncid = 3\nsocket = \"vsock.sock\"";
+pub(crate) const WHO: &str = "/bin/busybox mkdir -p /etc; exec /bin/hearth-probe guest who";
+pub(crate) const VSOCK: &str = "[vsock]\ncid = 3\nsocket = \"vsock.sock\"";
 /// How far a guest's wall clock may be from the host's once it was set.
 const CLOCK: Duration = Duration::from_millis(50);
 /// Looks at the clocks. The time that a line takes to the host counts as well, so the best one does.
@@ -30,7 +30,7 @@ const LOOKS: usize = 40;
 
 /// What a guest said of itself.
 #[derive(Debug)]
-struct Who {
+pub(crate) struct Who {
     random: String,
     hostname: String,
     machine_id: String,
@@ -54,7 +54,7 @@ fn who(vm: &mut Vm) -> Result<Who, Failure> {
 }
 
 /// What it says once it is somebody else than its template.
-fn who_else(vm: &mut Vm) -> Result<Who, Failure> {
+pub(crate) fn who_else(vm: &mut Vm) -> Result<Who, Failure> {
     loop {
         let who = who(vm)?;
         if who.machine_id != "-" {
@@ -64,7 +64,7 @@ fn who_else(vm: &mut Vm) -> Result<Who, Failure> {
 }
 
 /// Makes the template of `plan`, in `template` in its folder.
-fn template(plan: &Plan) -> Result<PathBuf, Failure> {
+pub(crate) fn template(plan: &Plan) -> Result<PathBuf, Failure> {
     let (config, folder) = (plan.written()?, plan.folder().join("template"));
     let words = ["template".as_ref(), config.as_os_str(), folder.as_os_str()];
     Vm::spawn(plan.folder(), &words)?.ends_with(0)?;
@@ -72,7 +72,7 @@ fn template(plan: &Plan) -> Result<PathBuf, Failure> {
 }
 
 /// A clone of a template in a folder of its own, with `more` in its configuration.
-fn clone(plan: &Plan, template: &Path, name: &str, more: &str) -> Result<Vm, Failure> {
+pub(crate) fn clone(plan: &Plan, template: &Path, name: &str, more: &str) -> Result<Vm, Failure> {
     let folder = plan.folder().join(name);
     fs::create_dir_all(&folder).map_err(|error| Failure::host(name, &error))?;
     let config = folder.join("vm.toml");
@@ -83,7 +83,7 @@ fn clone(plan: &Plan, template: &Path, name: &str, more: &str) -> Result<Vm, Fai
 }
 
 /// Memory of a process in KiB, by the kernel's names for its kinds.
-fn memory_kib(vm: &Vm, kinds: &[&str]) -> u64 {
+pub(crate) fn memory_kib(vm: &Vm, kinds: &[&str]) -> u64 {
     let rollup = fs::read_to_string(format!("/proc/{}/smaps_rollup", vm.pid())).unwrap_or_default();
     let lines = rollup.lines().filter(|line| kinds.iter().any(|kind| line.starts_with(kind)));
     lines.filter_map(|line| line.split_ascii_whitespace().nth(1)?.parse::<u64>().ok()).sum()

@@ -4,13 +4,13 @@
 //! Invariant: a trial that fails does not keep the next from running.
 
 pub(crate) mod client;
-mod clones;
+pub(crate) mod clones;
 mod data;
 mod ends;
 mod life;
 mod rates;
 mod snapshots;
-mod vm;
+pub(crate) mod vm;
 
 use std::fmt;
 use std::io;

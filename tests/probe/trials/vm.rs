@@ -28,7 +28,7 @@ const FOLDER: &str = "/run/probe";
 
 /// Which console the guest's kernel and agent speak through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Speaks {
+pub(crate) enum Speaks {
     /// The virtio console.
     Hvc0,
     /// The virtio console, into `console.log` in the machine's folder.
@@ -39,7 +39,7 @@ pub(super) enum Speaks {
 
 /// A machine that is about to be tried.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(crate) struct Plan {
     name: &'static str,
     vcpus: u8,
     memory_mib: u32,
@@ -53,7 +53,7 @@ pub(super) struct Plan {
 
 impl Plan {
     /// A machine with one processor, a virtio console and a control socket.
-    pub(super) fn new(name: &'static str, command: &str) -> Self {
+    pub(crate) fn new(name: &'static str, command: &str) -> Self {
         Self {
             name,
             vcpus: 1,
@@ -68,56 +68,56 @@ impl Plan {
     }
 
     /// A machine whose guest runs one verb of this program.
-    pub(super) fn verb(name: &'static str, verb: &str) -> Self {
+    pub(crate) fn verb(name: &'static str, verb: &str) -> Self {
         Self::new(name, &format!("/bin/hearth-probe guest {verb}"))
     }
 
     /// A machine whose guest runs a line of shell.
-    pub(super) fn shell(name: &'static str, line: &str) -> Self {
+    pub(crate) fn shell(name: &'static str, line: &str) -> Self {
         Self::new(name, &format!("/bin/busybox sh -c \"{line}\""))
     }
 
-    pub(super) fn vcpus(self, vcpus: u8) -> Self {
+    pub(crate) fn vcpus(self, vcpus: u8) -> Self {
         Self { vcpus, ..self }
     }
 
-    pub(super) fn memory(self, memory_mib: u32) -> Self {
+    pub(crate) fn memory(self, memory_mib: u32) -> Self {
         Self { memory_mib, ..self }
     }
 
-    pub(super) fn speaks(self, speaks: Speaks) -> Self {
+    pub(crate) fn speaks(self, speaks: Speaks) -> Self {
         Self { speaks, ..self }
     }
 
     /// Words for the guest's kernel.
-    pub(super) fn cmdline(self, cmdline: &str) -> Self {
+    pub(crate) fn cmdline(self, cmdline: &str) -> Self {
         Self { cmdline: cmdline.to_owned(), ..self }
     }
 
     /// Keys of `[machine]`.
-    pub(super) fn machine(self, machine: &str) -> Self {
+    pub(crate) fn machine(self, machine: &str) -> Self {
         Self { machine: machine.to_owned(), ..self }
     }
 
     /// Further keys of the console that it speaks through.
-    pub(super) fn console(self, console: &str) -> Self {
+    pub(crate) fn console(self, console: &str) -> Self {
         Self { console: console.to_owned(), ..self }
     }
 
     /// Further sections; relative paths lie in the machine's folder.
-    pub(super) fn with(mut self, sections: &str) -> Self {
+    pub(crate) fn with(mut self, sections: &str) -> Self {
         self.sections.push_str(sections);
         self.sections.push('\n');
         self
     }
 
     /// Where its files are.
-    pub(super) fn folder(&self) -> PathBuf {
+    pub(crate) fn folder(&self) -> PathBuf {
         Path::new(FOLDER).join(self.name)
     }
 
     /// Its folder, made anew and empty.
-    pub(super) fn fresh_folder(&self) -> Result<PathBuf, Failure> {
+    pub(crate) fn fresh_folder(&self) -> Result<PathBuf, Failure> {
         let folder = self.folder();
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).map_err(|error| Failure::host(&folder.display().to_string(), &error))?;
@@ -140,7 +140,7 @@ impl Plan {
     }
 
     /// Its configuration, in its folder.
-    pub(super) fn written(&self) -> Result<PathBuf, Failure> {
+    pub(crate) fn written(&self) -> Result<PathBuf, Failure> {
         let folder = self.folder();
         if !folder.is_dir() {
             self.fresh_folder()?;
@@ -151,13 +151,13 @@ impl Plan {
     }
 
     /// Starts it. Files of its folder that it needs must be there.
-    pub(super) fn start(self) -> Result<Vm, Failure> {
+    pub(crate) fn start(self) -> Result<Vm, Failure> {
         let file = self.written()?;
         Vm::spawn(self.folder(), &["run".as_ref(), file.as_os_str()])
     }
 
     /// Starts it with its configuration on standard input. Its control socket is where this program runs.
-    pub(super) fn start_from_standard_input(self) -> Result<Vm, Failure> {
+    pub(crate) fn start_from_standard_input(self) -> Result<Vm, Failure> {
         let folder = self.fresh_folder()?;
         let socket = folder.join("control.sock").display().to_string();
         let text = self.to_toml().replace("control.sock", &socket);
@@ -171,7 +171,7 @@ impl Plan {
 
 /// A running monitor.
 #[derive(Debug)]
-pub(super) struct Vm {
+pub(crate) struct Vm {
     child: Child,
     lines: Receiver<String>,
     said: Vec<String>,
@@ -180,7 +180,7 @@ pub(super) struct Vm {
 
 impl Vm {
     /// Starts the monitor with these words.
-    pub(super) fn spawn(folder: PathBuf, words: &[&std::ffi::OsStr]) -> Result<Self, Failure> {
+    pub(crate) fn spawn(folder: PathBuf, words: &[&std::ffi::OsStr]) -> Result<Self, Failure> {
         Self::spawn_with(folder, words, Stdio::null())
     }
 
@@ -195,16 +195,16 @@ impl Vm {
     }
 
     /// Its folder.
-    pub(super) fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
 
-    pub(super) fn pid(&self) -> Pid {
+    pub(crate) fn pid(&self) -> Pid {
         Pid::from_raw(i32::try_from(self.child.id()).unwrap_or(-1))
     }
 
     /// The next line that starts with `text`, from here on.
-    pub(super) fn next(&mut self, text: &str) -> Result<String, Failure> {
+    pub(crate) fn next(&mut self, text: &str) -> Result<String, Failure> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
@@ -228,26 +228,26 @@ impl Vm {
     }
 
     /// Takes the lines that have come by now; how many.
-    pub(super) fn swallow(&mut self) -> usize {
+    pub(crate) fn swallow(&mut self) -> usize {
         let before = self.said.len();
         self.said.extend(self.lines.try_iter());
         self.said.len() - before
     }
 
     /// The words behind `guest: KEY` of the next such line.
-    pub(super) fn told(&mut self, key: &str) -> Result<Vec<String>, Failure> {
+    pub(crate) fn told(&mut self, key: &str) -> Result<Vec<String>, Failure> {
         let prefix = format!("guest: {key}");
         let line = self.next(&prefix)?;
         let rest = line.get(prefix.len()..).unwrap_or_default();
         Ok(rest.split_ascii_whitespace().map(str::to_owned).collect())
     }
 
-    pub(super) fn signal(&self, signal: Signal) -> Result<(), Failure> {
+    pub(crate) fn signal(&self, signal: Signal) -> Result<(), Failure> {
         kill(self.pid(), signal).map_err(|errno| Failure::host("kill", &errno.into()))
     }
 
     /// Waits for its end; the exit status.
-    pub(super) fn end(&mut self) -> Result<i32, Failure> {
+    pub(crate) fn end(&mut self) -> Result<i32, Failure> {
         let deadline = Instant::now() + PATIENCE;
         // Both pipes close when the process is gone.
         loop {
@@ -264,7 +264,7 @@ impl Vm {
     }
 
     /// Waits for its end, which must be this one; and nothing must be left behind.
-    pub(super) fn ends_with(&mut self, expected: i32) -> Result<(), Failure> {
+    pub(crate) fn ends_with(&mut self, expected: i32) -> Result<(), Failure> {
         let status = self.end()?;
         if status != expected {
             return Err(self.failure(&format!("ended with status {status}, expected {expected}")));
@@ -279,7 +279,7 @@ impl Vm {
     }
 
     /// A failure with the last lines of the console.
-    pub(super) fn failure(&self, why: &str) -> Failure {
+    pub(crate) fn failure(&self, why: &str) -> Failure {
         Failure::Wrong(self.explain(why))
     }
 
@@ -293,7 +293,7 @@ impl Vm {
     }
 
     /// Every line so far.
-    pub(super) fn said(&self) -> &[String] {
+    pub(crate) fn said(&self) -> &[String] {
         &self.said
     }
 }

@@ -8,7 +8,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use event_manager::{EventOps, EventSet, Events, MutEventSubscriber, SubscriberId, SubscriberOps};
 use hearth_wire::ToAgent;
@@ -71,6 +71,13 @@ pub(super) struct Make {
     pub(super) vsock: Option<PathBuf>,
 }
 
+/// The machine's rests.
+#[derive(Debug, Default)]
+pub(super) struct Rested {
+    since: Option<Instant>,
+    last: Option<Duration>,
+}
+
 /// One machine that runs.
 pub(super) struct Conductor<'a> {
     pub(super) surroundings: &'a Surroundings,
@@ -91,6 +98,8 @@ pub(super) struct Conductor<'a> {
     pub(super) snapshots: Snapshots,
     pub(super) memory: GuestRam,
     pub(super) agent: Option<Arc<Mutex<AgentCall>>>,
+    /// When the machine was brought to rest, and for how long it was when it last went on.
+    pub(super) rested: Rested,
     /// Until the guest knows who it is.
     pub(super) introduction: Option<Introduction>,
     /// When it did, in nanoseconds of the host's monotonic clock.
@@ -277,6 +286,7 @@ impl Conductor<'_> {
     fn carry_out(&mut self, action: Action) {
         match action {
             Action::Rest => {
+                self.rested.since = Some(Instant::now());
                 self.crew.hold();
                 self.clock.stop(Instant::now());
             }
@@ -286,6 +296,7 @@ impl Conductor<'_> {
                 let back = self.resting.drain(..).map(|subscriber| self.events.add_subscriber(subscriber));
                 self.on_duty.extend(back);
                 self.crew.release();
+                self.rested.last = self.rested.since.take().map(|since| since.elapsed());
             }
             Action::Save(ticket) => {
                 let ran = self.clock.at(Instant::now());
@@ -355,16 +366,13 @@ impl Conductor<'_> {
             Order::Stop { now: true } => self.step(Event::StopNow(ticket)),
             Order::Statistics => {
                 if let Some(mut control) = self.control() {
-                    let in_use = self.snapshots.memory_in_use(&self.memory).ok();
-                    statistics::tell(
-                        &mut control,
-                        ticket,
-                        &self.status(),
-                        &self.crew,
-                        &self.inspected,
-                        in_use,
-                        self.identified_ns,
-                    );
+                    let machine = statistics::Whole {
+                        status: self.status(),
+                        memory_in_use: self.snapshots.memory_in_use(&self.memory).ok(),
+                        identified_ns: self.identified_ns,
+                        last_pause: self.rested.last,
+                    };
+                    statistics::tell(&mut control, ticket, &machine, &self.crew, &self.inspected);
                 }
             }
             Order::SetLogLevel(level) => {

@@ -66,7 +66,7 @@ use self::alarm::Alarm;
 use self::board::Board;
 pub use self::bus::{Bus, BusDevice, Overlap};
 pub use self::clock::MachineClock;
-use self::conductor::{Conductor, Make, Surroundings, lock};
+use self::conductor::{Conductor, Make, Rested, Surroundings, lock};
 use self::crew::Crew;
 pub use self::ending::Ending;
 use self::farewell::Farewell;
@@ -392,6 +392,7 @@ impl Machine {
             introduction: self.introduction,
             template,
             identified_ns: None,
+            rested: Rested::default(),
             began: Instant::now(),
         };
         let end = conductor.run()?;

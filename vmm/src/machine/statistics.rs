@@ -3,7 +3,7 @@
 //! Duty: gather them when somebody asks, and not before. Names are part of the interface.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hearth_wire::control::{Answer, Figure, Figures, LogLevel, Status};
 use log::LevelFilter;
@@ -13,15 +13,22 @@ use super::crew::Crew;
 use super::pump::Pump;
 use crate::control::{Server, Ticket};
 
+/// The machine's own numbers.
+pub(super) struct Whole {
+    pub(super) status: Status,
+    pub(super) memory_in_use: Option<u64>,
+    /// When its guest was somebody else than the one of its snapshot, by the host's monotonic clock.
+    pub(super) identified_ns: Option<u64>,
+    pub(super) last_pause: Option<Duration>,
+}
+
 /// Answers with the numbers of each vCPU, each device and, last, the machine.
 pub(super) fn tell(
     control: &mut Server,
     ticket: Ticket,
-    status: &Status,
+    machine: &Whole,
     crew: &Crew,
     devices: &[Arc<dyn Inspect>],
-    memory_in_use: Option<u64>,
-    identified_ns: Option<u64>,
 ) {
     let mut exits = 0u64;
     for (index, tally) in crew.tallies().enumerate() {
@@ -42,15 +49,18 @@ pub(super) fn tell(
         control.answer_in_part(ticket, Answer::Figures { of: device.name(), figures, more: true });
     }
     let mut figures = Figures::new();
+    let Whole { status, memory_in_use, identified_ns, last_pause } = machine;
     add(&mut figures, "uptime_ms", status.uptime_ms);
     add(&mut figures, "reboots", status.reboots.into());
     add(&mut figures, "exits", exits);
     add(&mut figures, "memory_bytes", u64::from(status.memory_mib) << 20);
-    if let Some(bytes) = memory_in_use {
-        add(&mut figures, "memory_in_use_bytes", bytes);
-    }
-    if let Some(nanos) = identified_ns {
-        add(&mut figures, "identified_monotonic_ns", nanos);
+    let pause_ns = last_pause.map(|pause| u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX));
+    for (name, known) in [
+        ("memory_in_use_bytes", *memory_in_use),
+        ("identified_monotonic_ns", *identified_ns),
+        ("last_pause_ns", pause_ns),
+    ] {
+        known.iter().for_each(|value| add(&mut figures, name, *value));
     }
     control.answer(ticket, Answer::Figures { of: "machine", figures, more: false });
 }
