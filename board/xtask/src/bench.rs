@@ -1,6 +1,7 @@
-//! Races between monitors, on a board whose clock counts instructions.
+//! What is measured on a board whose clock counts instructions, and the tables of it.
 
 pub(crate) mod contenders;
 pub(crate) mod promises;
 pub(crate) mod results;
+pub(crate) mod snapshots;
 pub(crate) mod work;

@@ -206,6 +206,15 @@ pub(crate) enum Bench {
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
     },
+    /// What snapshots cost: pauses, restores, clones from one template, and memory.
+    ///
+    /// On a board whose clock counts instructions. Prints each figure beside a cold boot of the same guest, each
+    /// promise with its figure, and says where one is not kept.
+    Snapshot {
+        /// Write the figures as JSON here as well.
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
     /// The predictor: forecasts, anomalies, sizes, pools, causes and cures, each beside simple rivals.
     ///
     /// Prints each figure beside its target, whatever it says. Needs --data DIR, a folder of public data; --help

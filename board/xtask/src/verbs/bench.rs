@@ -24,11 +24,13 @@ use crate::{
         },
         promises::{Promise, Promises},
         results::Results,
+        snapshots::SnapshotFigures,
         work::Work,
     },
     boards::{
         Board, Kvm,
         guest_files::GuestKernelChoice,
+        image::BoardImage,
         image::Extra,
         image_file::{self, Format, ImageFileError},
         probe::{self, ProbeError},
@@ -72,10 +74,14 @@ pub(crate) enum BenchError {
     Session(#[from] SessionError),
     #[error("cannot {what} {}", path.display())]
     File { what: &'static str, path: PathBuf, source: io::Error },
-    #[error("a race needs an x86_64 machine for QEMU's microvm, and this is {0}")]
+    #[error(
+        "measuring needs an x86_64 machine, and this is {0}: the board that counts instructions has its kind"
+    )]
     WrongArch(Arch),
     #[error("the race stands still: waited {} min for run {run} of {contender}", RUN_PATIENCE.as_secs() / 60)]
     Stalled { run: usize, contender: String },
+    #[error("the board stands still: no figure for {} min", RUN_PATIENCE.as_secs() / 60)]
+    StandsStill,
     #[error("the race did not end; what the board's console says above is why")]
     Incomplete,
 }
@@ -84,6 +90,7 @@ pub(crate) fn run(shop: &Workshop, verb: &Bench) -> Result<ExitCode, BenchError>
     match verb {
         Bench::Boot { peers, json } => boot(shop, monitor(shop)?, peers, json.as_deref()),
         Bench::Vmm { json } => vmm(shop, &monitor(shop)?, json.as_deref()),
+        Bench::Snapshot { json } => snapshot(shop, json.as_deref()),
         Bench::Predict { words } => Ok(predict::run(shop, words)?),
     }
 }
@@ -126,6 +133,28 @@ fn vmm(shop: &Workshop, ours: &Path, json: Option<&Path>) -> Result<ExitCode, Be
     let (boot, work) = (figures.boot.to_json(), figures.work.to_json());
     let boot = boot.trim_end().trim_end_matches('}');
     write_json(json, &format!("{boot},\"work\":{work}}}\n"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What snapshots cost, on the board and with the guests that trials have.
+fn snapshot(shop: &Workshop, json: Option<&Path>) -> Result<ExitCode, BenchError> {
+    let board = Board::QemuX86_64;
+    if Arch::HOST != board.arch() {
+        return Err(BenchError::WrongArch(Arch::HOST));
+    }
+    packages::require(shop, &[Need::Board(board.arch())])?;
+    let image = probe::image(shop, board.arch(), GuestKernelChoice::Own)?;
+    let mut figures = SnapshotFigures::default();
+    shop.progress.say("measuring on a board that counts instructions");
+    let program = [probe::PROGRAM.into(), "snapshots".into()];
+    match measure(board, &image, &program, |line| figures.read(line))? {
+        Finish::Ended if figures.complete() => {}
+        Finish::Ended => return Err(BenchError::Incomplete),
+        Finish::StandsStill => return Err(BenchError::StandsStill),
+    }
+    println!("\n128 MiB, 1 vCPU, virtio console, vsock; a millisecond is a million instructions\n");
+    print!("{figures}");
+    write_json(json, &figures.to_json())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -230,23 +259,41 @@ fn race(shop: &Workshop, field: &Field) -> Result<Figures, BenchError> {
     };
     let verb = if field.workers.is_empty() { "boot" } else { "vmm" };
     let program = [probe::PROGRAM.into(), verb.into(), PLAN.into()];
+    shop.progress.say("racing on a board that counts instructions");
+    match measure(board, &image, &program, |line| figures.read(line))? {
+        Finish::Ended if figures.boot.complete(ROUNDS) && figures.work.complete() => Ok(figures),
+        Finish::Ended => Err(BenchError::Incomplete),
+        Finish::StandsStill => Err(stalled(&figures)),
+    }
+}
+
+/// How a measurement came to its end.
+enum Finish {
+    Ended,
+    StandsStill,
+}
+
+/// Runs `program` in the daemon's place on a board that counts instructions. `take` is given each line, and says
+/// whether it was a figure: a board that gives none for long stands still.
+fn measure(
+    board: Board,
+    image: &BoardImage,
+    program: &[String],
+    mut take: impl FnMut(&str) -> bool,
+) -> Result<Finish, BenchError> {
     let accelerator = Accelerator::for_board(board, Kvm::Absent, false, Pace::Counted);
-    let machine = Machine { board, image: &image, accelerator, pace: Pace::Counted, program: &program };
+    let machine = Machine { board, image, accelerator, pace: Pace::Counted, program };
     let qmp = board::qmp_socket();
     let mut session = Session::start(machine.command(&qmp), PowerOff::Button(qmp))?;
-    shop.progress.say("racing on a board that counts instructions");
     let mut deadline = Instant::now() + RUN_PATIENCE;
     loop {
         match session.next(Some(deadline))? {
-            Event::Line(line) if figures.read(&line) => deadline = Instant::now() + RUN_PATIENCE,
+            Event::Line(line) if take(&line) => deadline = Instant::now() + RUN_PATIENCE,
             // A board that repeats itself for ever stands still, too.
             Event::Line(_) if Instant::now() < deadline => {}
             // The board is killed with its session: it has nothing to lose.
-            Event::Deadline | Event::Line(_) => return Err(stalled(&figures)),
-            Event::Ended(_) if figures.boot.complete(ROUNDS) && figures.work.complete() => {
-                return Ok(figures);
-            }
-            Event::Ended(_) => return Err(BenchError::Incomplete),
+            Event::Deadline | Event::Line(_) => return Ok(Finish::StandsStill),
+            Event::Ended(_) => return Ok(Finish::Ended),
         }
     }
 }
