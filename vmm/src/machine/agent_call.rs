@@ -13,6 +13,7 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
 use hearth_wire::control::AGENT_CALL_PORT;
@@ -27,7 +28,7 @@ const READ_LEN: usize = 64;
 enum State {
     Calling,
     Taken,
-    Answered(Box<FromAgent>),
+    Answered(Box<FromAgent>, Instant),
     Refused,
 }
 
@@ -69,8 +70,16 @@ impl AgentCall {
     /// What was answered.
     pub(super) fn answer(&self) -> Option<&FromAgent> {
         match &self.state {
-            State::Answered(message) => Some(message),
+            State::Answered(message, _) => Some(message),
             State::Calling | State::Taken | State::Refused => None,
+        }
+    }
+
+    /// From `began` to the answer; as long as can be without one.
+    pub(super) fn answered_within(&self, began: Instant) -> Duration {
+        match &self.state {
+            State::Answered(_, at) => at.saturating_duration_since(began),
+            State::Calling | State::Taken | State::Refused => Duration::MAX,
         }
     }
 
@@ -79,7 +88,7 @@ impl AgentCall {
         match self.state {
             State::Calling => false,
             State::Taken => self.decoder.is_none(),
-            State::Answered(_) | State::Refused => true,
+            State::Answered(..) | State::Refused => true,
         }
     }
 
@@ -112,7 +121,7 @@ impl AgentCall {
             bytes = decoder.push(bytes);
             match decoder.pop() {
                 Ok(None) => {}
-                Ok(Some(message)) => self.state = State::Answered(Box::new(message)),
+                Ok(Some(message)) => self.state = State::Answered(Box::new(message), Instant::now()),
                 Err(_) => self.state = State::Refused,
             }
             if self.state != State::Taken {

@@ -241,12 +241,14 @@ impl Conductor<'_> {
         else {
             return;
         };
-        match introduction.attend(&mut self.events) {
+        match introduction.attend(Instant::now(), &mut self.events) {
             Progress::Waiting => return,
-            Progress::Done => {
+            Progress::Identified => {
                 self.identified_ns = Some(tally::monotonic_ns());
                 self.tell(control::Event::Identified);
+                return self.introduce();
             }
+            Progress::Over => {}
             Progress::GivenUp(why) => {
                 log::warn!("the guest is not told that it goes on as another machine: {why}");
             }

@@ -315,7 +315,12 @@ impl Machine {
         board.add_watchdog(config, &clock, &ending)?;
         let power_button = board.power_button()?;
         let generation_id = board.generation_id()?;
-        let introduction = from.as_ref().and_then(|_| Introduction::new(config));
+        let introduction = match &from {
+            Some(_) => {
+                Introduction::new(config).map_err(|e| MachineError::Host("draw an identity", e.into()))?
+            }
+            None => None,
+        };
         let base = match from {
             Some(opened) => {
                 restored::processors(&opened, &kvm, &vm, &vcpus, &chipset)?;
