@@ -102,7 +102,9 @@ fn every_end_of_a_guest_is_told_from_the_others(board: &str) {
 }
 
 fn the_monitor_s_trials_hold(board: &str) {
-    all_hold(Rig::try_out(board, &[]));
+    // Of a thing that another board repeats hundreds of times, once is enough where only the GIC is another one.
+    let filter: &[&str] = if board == "qemu-aarch64-gicv2" { &["-snapshot_cycles,-clones"] } else { &[] };
+    all_hold(Rig::try_out(board, filter));
 }
 
 fn a_stock_kernel_uses_every_device(board: &str) {

@@ -31,9 +31,9 @@ USAGE
     hearth-probe vmm PLAN        The same, and then the work race of the workers in PLAN:
                                  result NAME WORK operations bytes ns, memory NAME private_kib threads
     hearth-probe try [--counted] [FILTER]
-                                 Runs the trials of the monitor whose names contain FILTER (or a word of
-                                 it, with commas between) and prints a line
-                                 for each: trial NAME: held | trial NAME: FAILED: why
+                                 Runs the trials of the monitor whose names contain FILTER, or a word of
+                                 it, with commas between; a dash before a word leaves them out. A line for
+                                 each: trial NAME: held | trial NAME: FAILED: why
                                  --counted says that the board's clock counts instructions
     hearth-probe snapshots       Measures snapshots, restores and clones; a line for each figure:
                                  figure NAME VALUE

@@ -141,8 +141,9 @@ pub(crate) enum BoardVerb {
         /// Let the board's clock count instructions: slower, and times are exact.
         #[arg(long)]
         counted: bool,
-        /// Only trials with this in their name; or with one of several words, commas between them.
-        #[arg(value_name = "FILTER")]
+        /// Only trials with this in their name; or with one of several words, commas between them. A dash before a
+        /// word leaves those with it out.
+        #[arg(value_name = "FILTER", allow_hyphen_values = true)]
         filter: Option<String>,
     },
 }

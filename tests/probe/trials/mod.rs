@@ -51,7 +51,16 @@ pub(crate) enum Clock {
     Counted,
 }
 
-/// Runs the trials whose names contain one of the words in `filter`, which have commas between them.
+/// Which trials are run: those whose names contain a word of `filter`, or all where it has none; and of them not
+/// those that contain a word with a dash before it. Commas are between words.
+fn chosen(filter: &str, name: &str) -> bool {
+    let words = || filter.split(',').filter(|word| !word.is_empty());
+    let left_out = words().filter_map(|word| word.strip_prefix('-')).any(|word| name.contains(word));
+    let mut wanted = words().filter(|word| !word.starts_with('-')).peekable();
+    !left_out && (wanted.peek().is_none() || wanted.any(|word| name.contains(word)))
+}
+
+/// Runs the trials that `filter` leaves.
 pub(crate) fn run(filter: &str, clock: Clock) -> ExitCode {
     let (mut held, mut failed) = (0, 0);
     let of_rates = if clock == Clock::Counted { rates::TRIALS } else { &[] };
@@ -60,7 +69,7 @@ pub(crate) fn run(filter: &str, clock: Clock) -> ExitCode {
             .into_iter()
             .flatten()
     {
-        if !filter.split(',').any(|word| name.contains(word)) {
+        if !chosen(filter, name) {
             continue;
         }
         let began = Instant::now();
@@ -93,5 +102,20 @@ fn same<T: PartialEq + fmt::Debug>(what: &str, found: &T, expected: &T) -> Resul
         Ok(())
     } else {
         Err(Failure::Wrong(format!("{what}: found {found:?}, expected {expected:?}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::chosen;
+
+    #[test]
+    fn words_choose_and_words_with_a_dash_leave_out() {
+        let left = |filter| ["disk", "disk_discard", "vsock"].map(|name| chosen(filter, name));
+        assert_eq!(left(""), [true; 3]);
+        assert_eq!(left("disk"), [true, true, false]);
+        assert_eq!(left("vsock,discard"), [false, true, true]);
+        assert_eq!(left("-disk"), [false, false, true]);
+        assert_eq!(left("disk,-discard"), [true, false, false]);
     }
 }
