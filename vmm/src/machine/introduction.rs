@@ -60,7 +60,7 @@ pub(super) struct Introduction {
 
 impl Introduction {
     /// `None` where the machine has no vsock device, and so no way to an agent.
-    pub(super) fn new(config: &VmConfig) -> Result<Option<Self>, getrandom::Error> {
+    pub(super) fn new(config: &VmConfig) -> io::Result<Option<Self>> {
         let Some(vsock) = &config.vsock else { return Ok(None) };
         let card = |net: &Net| net.mac.unwrap_or_else(|| derived_mac(&net.tap, &net.id)).0;
         let machine_id = match config.identity.machine_id {
@@ -102,7 +102,7 @@ impl Introduction {
             (TRIES.., false) => return Progress::GivenUp("its agent does not answer".into()),
             _ => self.tries += 1,
         }
-        let call = self.message().map_err(io::Error::from).and_then(|m| AgentCall::ask(&self.socket, &m));
+        let call = self.message().and_then(|m| AgentCall::ask(&self.socket, &m));
         match call {
             Ok(call) => {
                 let call = Arc::new(Mutex::new(call));
@@ -114,7 +114,7 @@ impl Introduction {
         }
     }
 
-    fn message(&self) -> Result<ToAgent, getrandom::Error> {
+    fn message(&self) -> io::Result<ToAgent> {
         let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Ok(ToAgent::Identify(Identity {
             seed: Seed(drawn()?),
@@ -127,9 +127,10 @@ impl Introduction {
     }
 }
 
-fn drawn<const N: usize>() -> Result<[u8; N], getrandom::Error> {
+fn drawn<const N: usize>() -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map(|()| bytes)
+    getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
+    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -316,9 +316,7 @@ impl Machine {
         let power_button = board.power_button()?;
         let generation_id = board.generation_id()?;
         let introduction = match &from {
-            Some(_) => {
-                Introduction::new(config).map_err(|e| MachineError::Host("draw an identity", e.into()))?
-            }
+            Some(_) => Introduction::new(config).map_err(host("draw an identity"))?,
             None => None,
         };
         let base = match from {
