@@ -7,6 +7,7 @@
 //! caller that says nothing keeps nobody out.
 
 use hearth_wire::{Decoder, FromAgent, MAX_FRAME, ToAgent, control::AGENT_CALL_PORT, encode};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::{
     io::{self, ErrorKind, Read, Write},
@@ -66,6 +67,9 @@ impl CallPort {
     fn accept(&mut self) {
         let Some(listener) = &self.listener else { return };
         for _ in 0..ACCEPTS_PER_TURN {
+            if !someone_calls(listener) {
+                return;
+            }
             match listener.accept() {
                 Ok((stream, from)) => {
                     let is_host = from.as_vsock_address().is_some_and(|(cid, _)| cid == HOST_CID);
@@ -83,6 +87,13 @@ impl CallPort {
             }
         }
     }
+}
+
+/// Whether there is somebody to accept. Linux would sleep until its next tick before it says that there is nobody,
+/// non-blocking or not (`vsock_accept`): ten milliseconds, and many more in a guest that has just been restored.
+fn someone_calls(listener: &Socket) -> bool {
+    poll(&mut [PollFd::new(listener.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO)
+        .is_ok_and(|ready| ready > 0)
 }
 
 fn listen() -> io::Result<Socket> {
