@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use async_signal::{Signal as Caught, Signals};
-use hearth_core::{Action, Event, Moment, Order, ReplicaId, Said, State, Version, Vm, WorkloadId};
+use hearth_core::{Action, Build, Event, Moment, Order, ReplicaId, Said, State, Vm, VmEnd, WorkloadId};
 use nix::sys::signal::Signal;
 use nix::time::{ClockId, clock_gettime};
 use smol::channel::{Receiver, Sender, bounded};
@@ -27,6 +27,7 @@ use crate::reload::{self, News, Terminal};
 use crate::setup::Setup;
 use crate::state_dir::{StateDir, StateError};
 use crate::store::{Left, Store};
+use crate::survivors::{self, Survivor};
 use crate::wording;
 
 /// Reports that wait for the loop; who has more to tell waits.
@@ -45,11 +46,12 @@ pub enum DaemonError {
 /// Runs the box until somebody stops it.
 pub fn run(setup: Setup, console: &Console) -> Result<(), DaemonError> {
     let state_dir = StateDir::open(&setup.device.paths.state)?;
+    let survivors = survivors::find(&setup.device.paths.state)?;
     let signals = Signals::new([Caught::Term, Caught::Int, Caught::Hup]).map_err(DaemonError::Signals)?;
     let executor = Rc::new(LocalExecutor::new());
     let (sender, reports) = bounded(MAX_REPORTS);
     let (mut daemon, left) = Daemon::new(setup, console.clone(), Rc::clone(&executor), sender);
-    smol::block_on(executor.run(daemon.turn_until_stopped(left, reports, signals)));
+    smol::block_on(executor.run(daemon.turn_until_stopped(left, survivors, reports, signals)));
     drop(daemon);
     state_dir.close();
     console.flush(LAST_WORDS);
@@ -117,19 +119,44 @@ impl Daemon {
         (daemon, left)
     }
 
-    /// The machines of an earlier daemon are gone ([`StateDir::open`]): there is nothing to take over.
-    fn begin(&mut self, left: Left) {
+    fn begin(&mut self, left: Left, survivors: Vec<Survivor>) {
         let Left { boot, device, records } = left;
         self.apply(Event::Begin { boot, device, records });
         self.apply(Event::Configured(Box::new(self.setup.wanted.clone())));
+        for survivor in survivors {
+            self.adopt(survivor);
+        }
         self.apply(Event::Surveyed);
     }
 
-    async fn turn_until_stopped(&mut self, left: Left, reports: Receiver<Report>, mut signals: Signals) {
+    /// The core first gives it its place.
+    fn adopt(&mut self, Survivor { found, process }: Survivor) {
+        let (name, slot, run) = (found.name.clone(), found.slot, found.run);
+        self.apply(Event::Found(Box::new(found)));
+        let Some(vm) = self.core.id_of(&name).map(|id| id.replica(slot).run(run)) else { return };
+        let state = &self.setup.device.paths.state;
+        match Machine::adopt(&self.executor, state, process, self.reporter(vm, &name)) {
+            Ok(machine) => {
+                self.machines.insert(vm.replica, machine);
+            }
+            Err(error) => {
+                self.console.say(&format!("{name}: cannot be taken over: {}", wording::one_line(&error)));
+                self.apply(Event::Vm { vm, said: Said::Ended(VmEnd::MonitorFailed) });
+            }
+        }
+    }
+
+    async fn turn_until_stopped(
+        &mut self,
+        left: Left,
+        survivors: Vec<Survivor>,
+        reports: Receiver<Report>,
+        mut signals: Signals,
+    ) {
         self.console.say(&format!("starting {} workloads", self.setup.workloads.len()));
         self.say_what_kvm_is();
         let changes = self.watch_files();
-        self.begin(left);
+        self.begin(left, survivors);
         while !self.finished {
             let report = async {
                 match reports.recv().await {
@@ -244,7 +271,10 @@ impl Daemon {
     fn take(&mut self, Report { vm, what }: Report) {
         let said = match what {
             What::AgentConnected { uptime } => {
-                self.guest_ready.insert(vm.replica, uptime);
+                // What connects to a daemon anew got ready long ago.
+                if self.machine(vm).is_some_and(|machine| !machine.adopted) {
+                    self.guest_ready.insert(vm.replica, uptime);
+                }
                 Said::AgentConnected
             }
             What::WorkloadStarted => Said::WorkloadStarted,
@@ -312,7 +342,7 @@ impl Daemon {
     fn order(&mut self, vm: Vm, order: &Order) -> Option<Event> {
         match order {
             Order::Start { build, .. } => {
-                return self.start(vm, build.version).err().map(|said| Event::Vm { vm, said });
+                return self.start(vm, *build).err().map(|said| Event::Vm { vm, said });
             }
             Order::AskAgent { grace } => {
                 if let Some(machine) = self.machine(vm) {
@@ -331,31 +361,37 @@ impl Daemon {
         None
     }
 
-    fn start(&mut self, vm: Vm, version: Version) -> Result<(), Said> {
+    fn start(&mut self, vm: Vm, build: Build) -> Result<(), Said> {
         self.guest_ready.remove(&vm.replica);
         let name = self.core.name(vm.replica.workload).unwrap_or_default();
-        let kept = self.builds.get(name, version);
+        let kept = self.builds.get(name, build.version);
         let Some(workload) = kept.clone().or_else(|| self.setup.workload(name).cloned().map(Rc::new)) else {
             return Err(Said::NotSpawned("its file is gone".to_owned()));
         };
         if kept.is_none() {
             // Its file was changed while no daemon ran. What is there serves better than nothing.
-            let line =
-                format!("{name}: its version {version} is not known any more, that of its file is started");
+            let line = format!(
+                "{name}: its version {} is not known any more, that of its file is started",
+                build.version
+            );
             self.console.say(&line);
         }
-        let reporter = Reporter {
-            vm,
-            name: wording::replica(name, vm.replica.slot).into(),
-            console: self.console.clone(),
-            reports: self.reports.clone(),
-        };
-        match Machine::start(&self.executor, &self.setup, &workload, reporter) {
+        let reporter = self.reporter(vm, name);
+        match Machine::start(&self.executor, &self.setup, &workload, build, reporter) {
             Ok(machine) => {
                 self.machines.insert(vm.replica, machine);
                 Ok(())
             }
             Err(error) => Err(Said::NotSpawned(wording::one_line(&error))),
+        }
+    }
+
+    fn reporter(&self, vm: Vm, name: &str) -> Reporter {
+        Reporter {
+            vm,
+            name: wording::replica(name, vm.replica.slot).into(),
+            console: self.console.clone(),
+            reports: self.reports.clone(),
         }
     }
 

@@ -1,10 +1,11 @@
 //! One running `hearth-vmm`.
 //!
-//! Duty: make its folder and file, spawn it, relay what it prints, watch its end, pass requests to it.
-//! Not here: when that is to happen.
-//! Invariant: [`What::VmEnded`] is the last report of a run, and comes after all that the guest still had to say.
+//! Duty: make its folder and file, spawn it or take it over from an earlier daemon, relay what it prints, watch its end,
+//! pass requests to it. Not here: when that is to happen.
+//! Invariants: [`What::VmEnded`] is the last report of a run, and comes after all that the guest still had to say.
+//! Nothing that the monitor holds is the daemon's, so a daemon that is gone does not end or hold up a machine.
 
-use std::cell::Cell;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -13,23 +14,24 @@ use std::time::Duration;
 
 use hearth_config::vm::WriteError;
 use hearth_config::workload::WorkloadConfig;
-use hearth_core::{Vm, VmEnd, WorkloadEnd};
+use hearth_core::{Build, Found, Vm, VmEnd, WorkloadEnd};
 use hearth_wire::{AGENT_PORT, ToAgent};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use smol::channel::{Receiver, Sender, bounded};
 use smol::future::{or, zip};
 use smol::io::{AsyncRead, AsyncReadExt};
 use smol::net::unix::UnixListener;
-use smol::process::{Child, Command};
-use smol::{LocalExecutor, Task, Timer};
+use smol::{Async, LocalExecutor, Task, Timer};
 use thiserror::Error;
 
 use crate::console::Console;
+use crate::last_word::last_word;
 use crate::lines::LineSplitter;
-use crate::setup::{Setup, vm_folder, vsock_socket};
-use crate::state_dir::{StateDir, note_pid};
-use crate::{agent, ended, guest_boot};
+use crate::process::Process;
+use crate::setup::{Setup, control_socket, vm_folder, vsock_socket};
+use crate::state_dir::StateDir;
+use crate::survivors::{note_identity, note_pid};
+use crate::{agent, ended, guest_boot, outlet};
 
 /// What a dead monitor's pipes and sockets still hold is read for so long: they end by themselves, unless somebody
 /// else holds them open.
@@ -95,46 +97,98 @@ impl Reporter {
 #[derive(Debug)]
 pub(crate) struct Machine {
     pub(crate) vm: Vm,
-    pid: Pid,
-    reaped: Rc<Cell<bool>>,
+    /// An earlier daemon started it.
+    pub(crate) adopted: bool,
+    process: Rc<Process>,
     requests: Sender<ToAgent>,
     /// Dropping it stops the watch.
     _watch: Task<()>,
 }
+
+/// What one monitor is heard through.
+struct Ears {
+    console: Option<Async<File>>,
+    monitor: Option<Async<File>>,
+    listener: UnixListener,
+}
+
+/// What guest and monitor print.
+const CONSOLE: &str = "console";
+const MONITOR: &str = "monitor";
 
 impl Machine {
     pub(crate) fn start(
         executor: &LocalExecutor<'_>,
         setup: &Setup,
         workload: &WorkloadConfig,
+        build: Build,
         reporter: Reporter,
     ) -> Result<Machine, StartError> {
         let folder = vm_folder(&setup.device.paths.state, &reporter.name);
-        let at = |path: &Path| {
-            let path = path.to_owned();
-            move |error| StartError::File(path, error)
-        };
         StateDir::fresh_folder(&folder).map_err(at(&folder))?;
         let file = folder.join("vm.toml");
         let machine = guest_boot::machine_of(workload, &setup.device.paths, &folder);
         std::fs::write(&file, machine.to_toml()?).map_err(at(&file))?;
-        let mut socket = vsock_socket(&folder).into_os_string();
-        socket.push(format!("_{AGENT_PORT}"));
-        let socket = PathBuf::from(socket);
-        let listener = UnixListener::bind(&socket).map_err(at(&socket))?;
+        let vm = reporter.vm;
+        let name = workload.name.as_str().to_owned();
+        // Before there is anything to find: a daemon may die between any two lines.
+        let identity = Found { name, slot: vm.replica.slot, run: vm.run, build };
+        note_identity(&folder, &identity).map_err(at(&folder))?;
+        let pipe = |name| outlet::make(&folder.join(name)).map_err(at(&folder.join(name)));
+        let (console, stdout) = pipe(CONSOLE)?;
+        let (monitor, stderr) = pipe(MONITOR)?;
+        let listener = listen(&folder)?;
 
         let vmm = &setup.device.paths.vmm;
-        let child = spawn(vmm, &file).map_err(|error| StartError::Spawn(vmm.clone(), error))?;
-        let vm = reporter.vm;
-        // A process number above i32 does not exist on Linux.
-        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or_default());
-        if let Err(error) = note_pid(&folder, child.id()) {
+        let spawned = spawn(vmm, &file, stdout, stderr);
+        let (pid, process) = spawned.map_err(|error| StartError::Spawn(vmm.clone(), error))?;
+        if let Err(error) = note_pid(&folder, pid) {
             reporter.complain(&format!("its process cannot be noted: {error}"));
         }
-        let reaped = Rc::new(Cell::new(false));
+        let ears = Ears { console: Some(console), monitor: Some(monitor), listener };
+        Ok(Machine::watched(executor, process, ears, reporter, folder, false))
+    }
+
+    /// One that an earlier daemon started.
+    pub(crate) fn adopt(
+        executor: &LocalExecutor<'_>,
+        state: &Path,
+        process: Process,
+        reporter: Reporter,
+    ) -> Result<Machine, StartError> {
+        let folder = vm_folder(state, &reporter.name);
+        // Its guest's agent connects anew when there is somebody.
+        let listener = match listen_anew(&folder) {
+            Ok(listener) => listener,
+            Err(error) => {
+                // A machine that nobody can talk to would run beside its successor.
+                process.signal(Signal::SIGKILL);
+                return Err(error);
+            }
+        };
+        let pipe = |name| {
+            let opened = outlet::open(&folder.join(name));
+            opened
+                .inspect_err(|error| reporter.complain(&format!("its {name} cannot be heard: {error}")))
+                .ok()
+        };
+        let ears = Ears { console: pipe(CONSOLE), monitor: pipe(MONITOR), listener };
+        Ok(Machine::watched(executor, process, ears, reporter, folder, true))
+    }
+
+    fn watched(
+        executor: &LocalExecutor<'_>,
+        process: Process,
+        ears: Ears,
+        reporter: Reporter,
+        folder: PathBuf,
+        adopted: bool,
+    ) -> Machine {
+        let process = Rc::new(process);
         let (requests, to_agent) = bounded(MAX_REQUESTS);
-        let watch = executor.spawn(watch(child, listener, to_agent, Rc::clone(&reaped), reporter, folder));
-        Ok(Machine { vm, pid, reaped, requests, _watch: watch })
+        let vm = reporter.vm;
+        let watch = executor.spawn(watch(Rc::clone(&process), ears, to_agent, reporter, folder, adopted));
+        Machine { vm, adopted, process, requests, _watch: watch }
     }
 
     pub(crate) fn ask_to_stop(&self, grace: Duration) {
@@ -144,41 +198,71 @@ impl Machine {
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        if !self.reaped.get() && self.pid.as_raw() > 0 {
-            // It can be gone already; its end is then on the way.
-            let _ = kill(self.pid, signal);
+        self.process.signal(signal);
+    }
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> StartError {
+    let path = path.to_owned();
+    move |error| StartError::File(path, error)
+}
+
+/// Where the guest's agent connects to.
+fn agent_socket(folder: &Path) -> PathBuf {
+    let mut socket = vsock_socket(folder).into_os_string();
+    socket.push(format!("_{AGENT_PORT}"));
+    PathBuf::from(socket)
+}
+
+fn listen(folder: &Path) -> Result<UnixListener, StartError> {
+    let socket = agent_socket(folder);
+    UnixListener::bind(&socket).map_err(at(&socket))
+}
+
+fn listen_anew(folder: &Path) -> Result<UnixListener, StartError> {
+    let socket = agent_socket(folder);
+    match std::fs::remove_file(&socket) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(&socket)(error)),
+        _ => listen(folder),
+    }
+}
+
+fn spawn(vmm: &Path, file: &Path, stdout: File, stderr: File) -> io::Result<(u32, Process)> {
+    let mut command = std::process::Command::new(vmm);
+    command.arg("run").arg(file).stdin(Stdio::null()).stdout(stdout).stderr(stderr);
+    // Ctrl-C on a terminal is for the daemon, which then stops the machines in order.
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    let mut child = command.spawn()?;
+    match Process::open(child.id()) {
+        Ok(process) => Ok((child.id(), process)),
+        Err(error) => {
+            // Nobody could watch it.
+            let _ = child.kill();
+            let _ = child.wait();
+            Err(error)
         }
     }
 }
 
-fn spawn(vmm: &Path, file: &Path) -> io::Result<Child> {
-    let mut command = std::process::Command::new(vmm);
-    command.arg("run").arg(file);
-    // Ctrl-C on a terminal is for the daemon, which then stops the machines in order.
-    std::os::unix::process::CommandExt::process_group(&mut command, 0);
-    Command::from(command).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()
-}
-
 async fn watch(
-    mut child: Child,
-    listener: UnixListener,
+    process: Rc<Process>,
+    ears: Ears,
     to_agent: Receiver<ToAgent>,
-    reaped: Rc<Cell<bool>>,
     reporter: Reporter,
     folder: PathBuf,
+    adopted: bool,
 ) {
     let (gone, is_gone) = bounded::<()>(1);
-    let printed = zip(relay(child.stdout.take(), &reporter), relay(child.stderr.take(), &reporter));
-    let said = zip(printed, agent::serve(listener, is_gone.clone(), to_agent, reporter.clone()));
+    let printed = zip(relay(ears.console, &reporter), relay(ears.monitor, &reporter));
+    let said = zip(printed, agent::serve(ears.listener, is_gone.clone(), to_agent, reporter.clone()));
     let patience = async {
         let _ = is_gone.recv().await;
         Timer::after(DRAIN).await;
     };
     let ended = async {
-        let status = child.status().await;
-        reaped.set(true);
+        let end = if adopted { adopted_end(&process, &folder).await } else { end_of_child(&process).await };
         drop(gone);
-        status
+        end
     };
     let words = or(
         async {
@@ -186,18 +270,38 @@ async fn watch(
         },
         patience,
     );
-    let (status, ()) = zip(ended, words).await;
-    let end = match status {
-        Ok(status) => ended::vm_end(status),
-        Err(error) => {
-            reporter.complain(&format!("its end cannot be seen: {error}"));
-            VmEnd::MonitorFailed
-        }
-    };
+    let (end, ()) = zip(ended, words).await;
+    let end = end.unwrap_or_else(|error| {
+        reporter.complain(&format!("its end cannot be seen: {error}"));
+        VmEnd::MonitorFailed
+    });
     if let Err(error) = StateDir::remove_folder(&folder) {
         reporter.complain(&format!("{}: cannot be removed: {error}", folder.display()));
     }
     reporter.report(What::VmEnded(end)).await;
+}
+
+async fn end_of_child(process: &Process) -> io::Result<VmEnd> {
+    process.gone().await?;
+    Ok(process.status().map_or(VmEnd::MonitorFailed, ended::vm_end))
+}
+
+/// Its status goes to another parent, so its last word on its control socket counts; after an exec of the daemon it
+/// is its child as before.
+async fn adopted_end(process: &Process, folder: &Path) -> io::Result<VmEnd> {
+    let socket = control_socket(folder);
+    let patience = async {
+        let _ = process.gone().await;
+        Timer::after(DRAIN).await;
+        None
+    };
+    let (gone, word) = zip(process.gone(), or(last_word(&socket), patience)).await;
+    gone?;
+    Ok(match (process.status(), word) {
+        (Some(status), _) => ended::vm_end(status),
+        (None, Some(status)) => ended::from_code(i32::from(status)),
+        (None, None) => VmEnd::MonitorFailed,
+    })
 }
 
 async fn relay(pipe: Option<impl AsyncRead + Unpin>, reporter: &Reporter) {

@@ -5,6 +5,7 @@ mod reload;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -15,9 +16,17 @@ use std::time::{Duration, Instant};
 use hearth_config::vm::VmConfig;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use rustix::process::PidfdFlags;
 
 /// For anything to happen: only a hang takes that long.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Becomes readable when the process ends.
+fn process(pid: &str) -> smol::Async<OwnedFd> {
+    let pid = rustix::process::Pid::from_raw(pid.parse().expect("a number")).expect("not 0");
+    let descriptor = rustix::process::pidfd_open(pid, PidfdFlags::empty()).expect("it runs");
+    smol::Async::new_nonblocking(descriptor).expect("it can be watched")
+}
 
 /// A box in a folder of its own.
 struct Site {
@@ -66,6 +75,11 @@ impl Site {
 
     fn state(&self) -> PathBuf {
         self.folder.path().join("state")
+    }
+
+    /// The process of a machine's monitor.
+    fn monitor(&self, replica: &str) -> String {
+        fs::read_to_string(self.state().join("vm").join(replica).join("vm.pid")).expect("it is noted")
     }
 
     /// What is in the state folder.
@@ -143,6 +157,11 @@ impl Daemon {
         while self.next(until).is_some() {}
         assert!(Instant::now() < until, "hearthd does not end: {:#?}", self.seen);
         self.child.wait().expect("it can be waited for")
+    }
+
+    fn kill(&mut self) {
+        self.signal(Signal::SIGKILL);
+        let _ = self.child.wait();
     }
 
     fn stop(&mut self) {
@@ -397,20 +416,99 @@ fn a_second_daemon_on_the_same_state_is_refused_and_the_first_lives() {
 }
 
 #[test]
-fn what_a_killed_daemon_left_is_cleared_by_the_next() {
-    let site = Site::with_fake().workload("stubborn", "service", "stubborn", "").stop_times(1, 1);
+fn a_killed_daemons_machines_are_taken_over_and_not_one_restarts() {
+    let site = Site::with_fake()
+        .workload("clock", "service", "serve", "")
+        .workload("deaf", "service", "deaf", "after = [\"clock\"]")
+        .workload("hello", "job", "exit 0", "")
+        .stop_times(1, 3600);
     let mut first = site.start();
-    first.wait_for("hearthd  | ready: 1 of 1 workloads");
-    let monitor = fs::read_to_string(site.state().join("vm/stubborn/vm.pid")).unwrap();
-    first.signal(Signal::SIGKILL);
-    let _ = first.child.wait();
+    first.wait_for("hearthd | ready: 3 of 3 workloads");
+    let monitors = [site.monitor("clock"), site.monitor("deaf")];
+    for _ in 0..3 {
+        first.kill();
+        let mut next = site.start();
+        next.wait_for("hearthd | ready: 3 of 3 workloads");
+        next.place("hearthd | 2 running machines taken over");
+        assert_eq!([site.monitor("clock"), site.monitor("deaf")], monitors);
+        for line in ["clock   | guest kernel speaking", "hello   | guest kernel speaking"] {
+            assert!(!next.said(line), "something started: {:#?}", next.seen);
+        }
+        first = next;
+    }
+    first.stop();
+    // Both ways to stop a machine reach one that somebody else started.
+    first.place("clock   | asked to stop");
+    first.place("hearthd | deaf: does not stop, SIGTERM follows");
+    assert_eq!(site.left(), ["lock"]);
+}
+
+#[test]
+fn what_is_wanted_no_more_when_the_next_daemon_begins_is_stopped_and_the_others_stay() {
+    let site =
+        Site::with_fake().workload("clock", "service", "serve", "").workload("old", "service", "serve", "");
+    let mut first = site.start();
+    first.wait_for("hearthd | ready: 2 of 2 workloads");
+    let clock = site.monitor("clock");
+    let old = process(&site.monitor("old"));
+    first.kill();
+    fs::remove_file(site.folder.path().join("workloads/old.toml")).unwrap();
     let mut second = site.start();
-    second.wait_for("hearthd  | ready: 1 of 1 workloads");
-    assert_ne!(fs::read_to_string(site.state().join("vm/stubborn/vm.pid")).unwrap(), monitor);
-    let command = fs::read(format!("/proc/{monitor}/cmdline")).unwrap_or_default();
-    assert!(command.is_empty(), "the first monitor is gone");
-    second.signal(Signal::SIGTERM);
-    assert!(second.ended().success());
+    second.wait_for("hearthd | ready: 1 of 1 workloads");
+    smol::block_on(old.readable()).expect("it ends");
+    assert_eq!(site.monitor("clock"), clock);
+    second.stop();
+}
+
+#[test]
+fn a_machine_that_ended_while_nobody_looked_is_started_again() {
+    let site = Site::with_fake().workload("clock", "service", "serve", "");
+    let mut first = site.start();
+    first.wait_for("hearthd | ready: 1 of 1 workloads");
+    let monitor = site.monitor("clock");
+    first.kill();
+    kill(Pid::from_raw(monitor.parse().unwrap()), Signal::SIGKILL).unwrap();
+    let mut second = site.start();
+    second.wait_for("hearthd | ready: 1 of 1 workloads");
+    assert_ne!(site.monitor("clock"), monitor);
+    second.stop();
+}
+
+#[test]
+fn an_adopted_machine_that_crashes_is_replaced() {
+    let site = Site::with_fake().workload("clock", "service", "serve", "");
+    let mut first = site.start();
+    first.wait_for("hearthd | ready: 1 of 1 workloads");
+    first.kill();
+    let mut second = site.start();
+    second.wait_for("hearthd | ready: 1 of 1 workloads");
+    kill(Pid::from_raw(site.monitor("clock").parse().unwrap()), Signal::SIGKILL).unwrap();
+    second.wait_for("clock   | guest kernel speaking");
+    second.wait_for("hearthd | clock: running, guest ready in 312 ms");
+    second.stop();
+}
+
+#[test]
+fn after_a_stop_in_order_the_next_daemon_does_its_jobs_anew() {
+    let site = Site::with_fake().workload("hello", "job", "exit 0", "");
+    for _ in 0..2 {
+        let mut daemon = site.start();
+        daemon.wait_for("hearthd | ready: 1 of 1 workloads");
+        daemon.place("hello   | guest kernel speaking");
+        daemon.stop();
+    }
+}
+
+#[test]
+fn a_store_that_cannot_be_used_is_told_and_the_box_runs() {
+    let site = Site::with_fake().workload("clock", "service", "serve", "");
+    fs::write(site.folder.path().join("store"), "a file, not a folder").unwrap();
+    let mut daemon = site.start();
+    daemon.wait_for("hearthd | ready: 1 of 1 workloads");
+    let told =
+        format!("hearthd | ALARM: store: {}: opening fails: ", site.folder.path().join("store").display());
+    assert!(daemon.seen.iter().any(|line| line.starts_with(&told)), "{:#?}", daemon.seen);
+    daemon.stop();
 }
 
 #[test]

@@ -12,7 +12,7 @@
 use crc::{CRC_32_ISCSI, Crc};
 
 /// Names a format and its version.
-pub(super) type Magic = [u8; 8];
+pub(crate) type Magic = [u8; 8];
 
 const HEADER: usize = 8;
 const CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);

@@ -25,12 +25,33 @@ use std::path::{Path, PathBuf};
 use hearth_config::device::Store as StoreConfig;
 use hearth_core::{Boot, BootReason, DeviceRecord, Event, Moment, Record, State};
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
 use crate::wording::one_line;
 use disk::{Disk, Folder};
 use journal::Journal;
 use ledger::{BootNote, Damage, Ledger, LedgerError};
 
+pub(crate) use frame::Magic;
 pub use journal::{Head, Tape, TapeError};
+
+/// Bytes of one sealed thing.
+const MAX_SEALED: usize = 4 << 10;
+
+/// A file with one small thing in it, which [`unseal`] takes back whole or not at all.
+pub(crate) fn seal(magic: &Magic, what: &impl Serialize) -> Option<Vec<u8>> {
+    let payload = postcard::to_allocvec(what).ok()?;
+    let mut bytes = magic.to_vec();
+    frame::push(&mut bytes, &payload, MAX_SEALED).then_some(bytes)
+}
+
+pub(crate) fn unseal<T: DeserializeOwned>(magic: &Magic, bytes: &[u8]) -> Option<T> {
+    match frame::until_damage(magic, bytes, MAX_SEALED)? {
+        (payloads, 0) => postcard::from_bytes(payloads.first()?).ok(),
+        _ => None,
+    }
+}
 
 /// The store of one daemon.
 #[derive(Debug)]

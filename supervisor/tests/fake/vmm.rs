@@ -4,7 +4,7 @@
 
 #![forbid(unsafe_code)]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::exit;
 use std::time::Duration;
 
@@ -20,6 +20,8 @@ use smol::net::unix::UnixStream;
 use smol::stream::StreamExt;
 
 const STOPPED_BY_HOST: i32 = 16;
+/// How often to look for a new daemon.
+const RECONNECT: Duration = Duration::from_millis(20);
 
 enum Turn {
     Signal,
@@ -33,11 +35,11 @@ fn main() {
     let words: Vec<&str> = vm.boot.cmdline.split(" -- ").nth(1).unwrap_or_default().split(' ').collect();
     let mut socket = vm.vsock.expect("a vsock device").socket.into_os_string();
     socket.push(format!("_{AGENT_PORT}"));
-    let code = smol::block_on(run(&words, PathBuf::from(socket)));
+    let code = smol::block_on(run(&words, Path::new(&socket)));
     exit(code);
 }
 
-async fn run(words: &[&str], socket: PathBuf) -> i32 {
+async fn run(words: &[&str], socket: &Path) -> i32 {
     let mut signals = Signals::new([Signal::Term]).expect("signals");
     // Not before: who reads this may send a signal.
     println!("guest kernel speaking");
@@ -62,9 +64,7 @@ async fn run(words: &[&str], socket: PathBuf) -> i32 {
         signals.next().await;
         return STOPPED_BY_HOST;
     }
-    let version = Version::try_from("fake").expect("short");
-    send(&mut stream, &FromAgent::Hello { protocol: 1, agent_version: version, uptime_ms: 312 }).await;
-    send(&mut stream, &FromAgent::Started { pid: 2 }).await;
+    greet(&mut stream).await;
     match words {
         ["exit", code] => {
             say(&mut stream, b"half a li").await;
@@ -89,7 +89,7 @@ async fn run(words: &[&str], socket: PathBuf) -> i32 {
             for number in 0..20_000 {
                 say(&mut stream, format!("{number:0>900}\n").as_bytes()).await;
             }
-            serve(&mut stream, signals, Obedience::Good).await
+            serve(stream, socket, signals, Obedience::Good).await
         }
         ["endless"] => {
             let flood = async {
@@ -105,9 +105,9 @@ async fn run(words: &[&str], socket: PathBuf) -> i32 {
             or(signal, flood).await;
             STOPPED_BY_HOST
         }
-        ["deaf"] => serve(&mut stream, signals, Obedience::OnlySignals).await,
-        ["stubborn"] => serve(&mut stream, signals, Obedience::None).await,
-        _ => serve(&mut stream, signals, Obedience::Good).await,
+        ["deaf"] => serve(stream, socket, signals, Obedience::OnlySignals).await,
+        ["stubborn"] => serve(stream, socket, signals, Obedience::None).await,
+        _ => serve(stream, socket, signals, Obedience::Good).await,
     }
 }
 
@@ -118,8 +118,8 @@ enum Obedience {
     None,
 }
 
-async fn serve(stream: &mut UnixStream, mut signals: Signals, obedience: Obedience) -> i32 {
-    say(stream, b"serving\n").await;
+async fn serve(mut stream: UnixStream, socket: &Path, mut signals: Signals, obedience: Obedience) -> i32 {
+    say(&mut stream, b"serving\n").await;
     let mut decoder = Decoder::new();
     let mut buffer = [0; 512];
     let mut seq = 0;
@@ -133,27 +133,51 @@ async fn serve(stream: &mut UnixStream, mut signals: Signals, obedience: Obedien
             Timer::after(Duration::from_secs(1)).await;
             Turn::Beat
         };
-        let read = async { Turn::Read(reader.read(&mut buffer).await.expect("the daemon is there")) };
+        let read = async { Turn::Read(reader.read(&mut buffer).await.unwrap_or_default()) };
         match or(signal, or(beat, read)).await {
             Turn::Signal if obedience == Obedience::None => {}
             Turn::Signal => return STOPPED_BY_HOST,
             Turn::Beat => {
                 seq += 1;
-                send(stream, &FromAgent::Heartbeat { seq, uptime_ms: 312 }).await;
+                send(&mut stream, &FromAgent::Heartbeat { seq, uptime_ms: 312 }).await;
             }
-            Turn::Read(0) => return 1,
+            Turn::Read(0) => match connect_anew(socket).await {
+                Some(anew) => {
+                    stream = anew;
+                    decoder = Decoder::new();
+                }
+                None => return 1,
+            },
             Turn::Read(length) => {
                 assert!(decoder.push(&buffer[..length]).is_empty(), "requests are small");
                 while let Some(message) = decoder.pop::<ToAgent>().expect("good frames") {
                     if matches!(message, ToAgent::Shutdown { .. }) && obedience == Obedience::Good {
-                        say(stream, b"asked to stop\n").await;
-                        send(stream, &FromAgent::Exited { status: ExitStatus::Signal(15) }).await;
+                        say(&mut stream, b"asked to stop\n").await;
+                        send(&mut stream, &FromAgent::Exited { status: ExitStatus::Signal(15) }).await;
                         return 0;
                     }
                 }
             }
         }
     }
+}
+
+/// As an agent does when its daemon is gone. `None`: so is the whole site.
+async fn connect_anew(socket: &Path) -> Option<UnixStream> {
+    while socket.parent().is_some_and(Path::exists) {
+        if let Ok(mut stream) = UnixStream::connect(socket).await {
+            greet(&mut stream).await;
+            return Some(stream);
+        }
+        Timer::after(RECONNECT).await;
+    }
+    None
+}
+
+async fn greet(stream: &mut UnixStream) {
+    let version = Version::try_from("fake").expect("short");
+    send(stream, &FromAgent::Hello { protocol: 1, agent_version: version, uptime_ms: 312 }).await;
+    send(stream, &FromAgent::Started { pid: 2 }).await;
 }
 
 async fn say(stream: &mut UnixStream, text: &[u8]) {
@@ -164,5 +188,6 @@ async fn say(stream: &mut UnixStream, text: &[u8]) {
 async fn send(stream: &mut UnixStream, message: &FromAgent) {
     let mut buffer = [0; MAX_FRAME];
     let frame = encode(message, &mut buffer).expect("fits");
-    stream.write_all(frame).await.expect("the daemon reads");
+    // A daemon that is gone is noticed where it is listened to.
+    let _ = stream.write_all(frame).await;
 }
