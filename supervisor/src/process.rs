@@ -52,6 +52,7 @@ mod tests {
     use std::process::{Command, Stdio};
 
     #[test]
+    #[expect(clippy::zombie_processes, reason = "`status` waits for it")]
     fn a_childs_end_is_seen_with_its_status_or_signal() {
         let end = |script: &str, signal: Option<Signal>| {
             let child = Command::new("sh").args(["-c", script]).stdin(Stdio::piped()).spawn().unwrap();
