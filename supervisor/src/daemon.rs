@@ -14,17 +14,20 @@ use hearth_core::{Action, Build, Event, Moment, Order, ReplicaId, Said, State, V
 use nix::sys::signal::Signal;
 use nix::time::{ClockId, clock_gettime};
 use smol::channel::{Receiver, Sender, bounded};
-use smol::future::or;
+use smol::future::{or, race};
 use smol::stream::StreamExt;
-use smol::{LocalExecutor, Timer};
+use smol::{LocalExecutor, Task, Timer};
 use thiserror::Error;
 
+use crate::api::events::Events;
+use crate::api::server::{self, Door, Socket};
+use crate::api::{Ask, MAX_QUESTIONS};
 use crate::builds::Builds;
 use crate::console::Console;
 use crate::kvm;
 use crate::machine::{Machine, Report, Reporter, What};
 use crate::reload::{self, News, Terminal};
-use crate::setup::Setup;
+use crate::setup::{Setup, api_socket};
 use crate::state_dir::{StateDir, StateError};
 use crate::store::{Left, Store};
 use crate::survivors::{self, Survivor};
@@ -51,7 +54,15 @@ pub fn run(setup: Setup, console: &Console) -> Result<(), DaemonError> {
     let executor = Rc::new(LocalExecutor::new());
     let (sender, reports) = bounded(MAX_REPORTS);
     let (mut daemon, left) = Daemon::new(setup, console.clone(), Rc::clone(&executor), sender);
-    smol::block_on(executor.run(daemon.turn_until_stopped(left, survivors, reports, signals)));
+    let (asks, questions) = bounded(MAX_QUESTIONS);
+    let serving = daemon.open_the_door(asks);
+    smol::block_on(executor.run(async {
+        daemon.turn_until_stopped(left, survivors, reports, questions, signals).await;
+        if let Some(serving) = serving {
+            // It holds the executor, so it would outlive both.
+            serving.cancel().await;
+        }
+    }));
     drop(daemon);
     state_dir.close();
     console.flush(LAST_WORDS);
@@ -60,6 +71,7 @@ pub fn run(setup: Setup, console: &Console) -> Result<(), DaemonError> {
 
 enum Input {
     Report(Report),
+    Ask(Ask),
     /// Somebody wants the box to stop. A terminal that closes may say so twice, by the kernel and by the shell, and
     /// means no hurry.
     Signal {
@@ -85,6 +97,7 @@ struct Daemon {
     machines: BTreeMap<ReplicaId, Machine>,
     /// How long the guest's own way up took, told by its agent.
     guest_ready: BTreeMap<ReplicaId, Duration>,
+    events: Rc<Events>,
     asked_to_stop: bool,
     finished: bool,
 }
@@ -113,6 +126,7 @@ impl Daemon {
             store,
             machines: BTreeMap::new(),
             guest_ready: BTreeMap::new(),
+            events: Rc::default(),
             asked_to_stop: false,
             finished: false,
         };
@@ -146,11 +160,24 @@ impl Daemon {
         }
     }
 
+    /// A box without an API does its work as well.
+    fn open_the_door(&self, asks: Sender<Ask>) -> Option<Task<()>> {
+        let door = Door { asks, events: Rc::clone(&self.events), places: Rc::default() };
+        match Socket::bind(&api_socket(&self.setup.device.paths.state)) {
+            Ok(socket) => Some(self.executor.spawn(server::serve(socket, door, Rc::clone(&self.executor)))),
+            Err(error) => {
+                self.console.say(&format!("no API: {}", wording::one_line(&error)));
+                None
+            }
+        }
+    }
+
     async fn turn_until_stopped(
         &mut self,
         left: Left,
         survivors: Vec<Survivor>,
         reports: Receiver<Report>,
+        questions: Receiver<Ask>,
         mut signals: Signals,
     ) {
         self.console.say(&format!("starting {} workloads", self.setup.workloads.len()));
@@ -187,8 +214,15 @@ impl Daemon {
                     Err(_) => smol::future::pending().await,
                 }
             };
-            // Signals first: no flood of reports delays a shutdown.
-            let input = or(signal, or(timer, or(change, report))).await;
+            let ask = async {
+                match questions.recv().await {
+                    Ok(ask) => Input::Ask(ask),
+                    Err(_) => smol::future::pending().await,
+                }
+            };
+            // Signals first: no flood of reports delays a shutdown. Nor does one of questions delay reports, or the
+            // other way round.
+            let input = or(signal, or(timer, or(change, race(report, ask)))).await;
             let input = match input {
                 Input::Signal { hurry_if_again: false } if !self.terminal.is_gone() => {
                     Input::Reload { asked: true }
@@ -203,6 +237,7 @@ impl Daemon {
             }
             match input {
                 Input::Report(report) => self.take(report),
+                Input::Ask(ask) => self.answer(&ask),
                 Input::Signal { hurry_if_again } if self.asked_to_stop => {
                     if hurry_if_again {
                         self.apply(Event::StopNow);
@@ -291,6 +326,13 @@ impl Daemon {
         self.apply(Event::Vm { vm, said });
     }
 
+    fn answer(&mut self, ask: &Ask) {
+        if let Some(request) = ask.question.request(&self.core) {
+            self.apply(Event::Ask(request));
+        }
+        ask.answer(&self.core, self.now());
+    }
+
     /// One step of the core, and those that follow at once from carrying it out.
     fn apply(&mut self, event: Event) {
         let mut events = VecDeque::from([event]);
@@ -312,7 +354,9 @@ impl Daemon {
             Action::Announce(announcement) => {
                 let name = |id: WorkloadId| self.core.name(id).unwrap_or_default().to_owned();
                 let ready = |id: ReplicaId| self.guest_ready.get(&id).copied();
-                self.console.say(&wording::announce(&announcement, name, ready));
+                let text = wording::announce(&announcement, name, ready);
+                self.console.say(&text);
+                self.events.tell(&announcement, self.now(), &text, name);
             }
             Action::Finish => {
                 self.store.leave(None);

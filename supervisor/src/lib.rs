@@ -8,8 +8,10 @@
 #![forbid(unsafe_code)]
 
 pub mod agent;
+pub mod api;
 mod builds;
 pub mod console;
+pub mod ctl;
 pub mod daemon;
 pub mod ended;
 pub mod guest_boot;

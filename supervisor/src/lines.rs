@@ -103,7 +103,7 @@ mod tests {
             let bytes: Vec<&[u8]> = pieces.iter().map(String::as_bytes).collect();
             let lines = lines(&bytes);
             let letters = |text: &str| text.matches('a').count();
-            prop_assert_eq!(lines.iter().map(|l| letters(l)).sum::<usize>(), pieces.iter().map(|p| letters(p)).sum());
+            prop_assert_eq!(lines.iter().map(|l| letters(l)).sum::<usize>(), pieces.iter().map(|p| letters(p)).sum::<usize>());
             prop_assert!(lines.iter().all(|line| line.len() <= MAX_LINE_BYTES));
         }
     }

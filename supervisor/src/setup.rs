@@ -74,6 +74,11 @@ pub fn vm_folder(state: &Path, name: &str) -> PathBuf {
     state.join("vm").join(name)
 }
 
+/// Where `hearthd` answers, given its state folder.
+pub fn api_socket(state: &Path) -> PathBuf {
+    state.join("api.sock")
+}
+
 /// The Unix socket of the machine's vsock device.
 pub fn vsock_socket(folder: &Path) -> PathBuf {
     folder.join("vsock.sock")

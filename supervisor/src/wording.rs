@@ -151,7 +151,7 @@ fn unless_plain(choice: Choice) -> String {
     }
 }
 
-fn means(rung: Rung) -> &'static str {
+pub(crate) fn means(rung: Rung) -> &'static str {
     match rung {
         Rung::Retry => "another try",
         Rung::RestartProcess => "a restart in the guest",

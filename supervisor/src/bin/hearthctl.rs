@@ -1,6 +1,6 @@
 //! `hearthctl`: the person's tool.
 //!
-//! Duty: today, what works without a running daemon. Not here: state.
+//! Duty: the command line, and what works without a running daemon. Not here: state, what a daemon is asked (`ctl`).
 
 #![forbid(unsafe_code)]
 
@@ -12,26 +12,27 @@ use hearth_config::Faults;
 use hearth_config::guest::GuestConfig;
 use hearth_config::vm::VmConfig;
 use hearth_config::workload::WorkloadConfig;
+use hearth_supervisor::ctl::{self, Door, EXIT_STATUS, Verb};
 use hearth_supervisor::setup::Setup;
-use hearth_supervisor::vm::{self, Verb};
+use hearth_supervisor::vm;
 
 const FAILED: u8 = 1;
 const FAULT: u8 = 2;
 
 /// Looks after a Hearth box.
 #[derive(Debug, Parser)]
-#[command(
-    version,
-    after_help = "Commands that ask a running hearthd (status, logs, exec and the like) do not exist yet: \
-                  it has no local API so far."
-)]
+#[command(version, after_help = EXIT_STATUS)]
 struct Args {
+    #[command(flatten)]
+    door: Door,
     #[command(subcommand)]
     command: Order,
 }
 
 #[derive(Debug, Subcommand)]
 enum Order {
+    #[command(flatten)]
+    Box(Verb),
     /// Checks configuration files and starts nothing
     Check {
         /// What the files are; by default told from their names and folders
@@ -42,9 +43,6 @@ enum Order {
     },
     /// Measures what this host offers to virtual machines
     Doctor {
-        /// One JSON object instead of text
-        #[arg(long)]
-        json: bool,
         /// The monitor to ask; by default the one beside this program, or else on the path
         #[arg(long)]
         vmm: Option<PathBuf>,
@@ -58,7 +56,7 @@ enum Order {
         /// The control socket of the monitor
         socket: PathBuf,
         #[command(subcommand)]
-        verb: Verb,
+        verb: vm::Verb,
     },
 }
 
@@ -75,9 +73,11 @@ enum FileKind {
 }
 
 fn main() -> ExitCode {
-    match Args::parse().command {
+    let Args { door, command } = Args::parse();
+    match command {
+        Order::Box(verb) => ctl::run(&door, &verb),
         Order::Check { kind, files } => check(kind, &files),
-        Order::Doctor { json, vmm } => doctor(json, vmm),
+        Order::Doctor { vmm } => doctor(door.json(), vmm),
         Order::Vm { socket, verb } => vm::run(&socket, &verb),
     }
 }

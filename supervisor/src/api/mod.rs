@@ -1,0 +1,94 @@
+//! The local API: what people and programs on the box may ask of a running `hearthd`, as JSON over HTTP/1.1.
+//!
+//! | file | what |
+//! |---|---|
+//! | `types.rs` | what is answered, for both sides |
+//! | `words.rs`, `view.rs` | the core's state as these types |
+//! | `http.rs` | requests out of bytes, answers into bytes |
+//! | `routes.rs` | which request is which question |
+//! | `events.rs` | what was announced lately, and who waits for more |
+//! | `server.rs` | connections |
+//! | `client.rs` | the other side, for `hearthctl` |
+//!
+//! Duty: questions and requests in, answers out. Not here: decisions (`hearth-core`), tables for people (`ctl`).
+//! Invariant: connections, bytes of a request, questions that wait and remembered events are bounded; who reads slowly
+//! is told what it missed, or disconnected, and holds nobody up.
+
+pub mod client;
+pub(crate) mod events;
+mod http;
+mod routes;
+pub(crate) mod server;
+pub mod types;
+mod view;
+mod words;
+
+use hearth_core::{Moment, Request, State};
+use smol::channel::Sender;
+
+pub(crate) use self::view::answer;
+
+/// Questions that wait for the daemon's loop; who asks more waits.
+pub(crate) const MAX_QUESTIONS: usize = 16;
+
+/// What a connection wants of the daemon's loop.
+#[derive(Debug)]
+pub(crate) struct Ask {
+    pub(crate) question: Question,
+    pub(crate) answer: Sender<Reply>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Question {
+    Status,
+    Explain { workload: String },
+    Do { workload: String, deed: Deed },
+    LeaveSafeMode,
+}
+
+/// What may be done to one workload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Deed {
+    Restart,
+    Stop,
+    Start,
+    Retry,
+    Undo,
+    Scale(Option<u16>),
+}
+
+/// A status of HTTP and a body of JSON.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Question {
+    /// What the core is to be asked before the answer is drawn; `None` for questions that change nothing, and for
+    /// workloads that there are not.
+    pub(crate) fn request(&self, core: &State) -> Option<Request> {
+        match self {
+            Question::Status | Question::Explain { .. } => None,
+            Question::LeaveSafeMode => Some(Request::LeaveSafeMode),
+            Question::Do { workload, deed } => {
+                let workload = core.id_of(workload)?;
+                Some(match *deed {
+                    Deed::Restart => Request::Restart(workload),
+                    Deed::Stop => Request::Stop(workload),
+                    Deed::Start => Request::Start(workload),
+                    Deed::Retry => Request::Retry(workload),
+                    Deed::Undo => Request::UndoRollout(workload),
+                    Deed::Scale(replicas) => Request::Scale { workload, replicas },
+                })
+            }
+        }
+    }
+}
+
+impl Ask {
+    /// Who asked may have hung up.
+    pub(crate) fn answer(&self, core: &State, now: Moment) {
+        let _ = self.answer.try_send(answer(core, now, &self.question));
+    }
+}

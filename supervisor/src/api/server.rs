@@ -1,0 +1,403 @@
+//! The API's connections.
+//!
+//! ```text
+//! accepted --no place--> 503, closed
+//!    |
+//!    +--> waiting for a head --> body --> answered --keep--> waiting for a head
+//!             |  too slow                    |
+//!             +--> closed                    +--events--> streaming --reader gone or stuck--> closed
+//! ```
+//!
+//! Duty: bytes between sockets and `http`, questions to the daemon's loop. Not here: what the answers are.
+//! Invariant: at most [`MAX_CONNECTIONS`] connections, [`MAX_STREAMS`] of them streams; each holds one request's bytes,
+//! and no wait for a client is without end but that of a stream for something to tell.
+
+use std::cell::Cell;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use smol::channel::{Sender, bounded};
+use smol::future::or;
+use smol::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use smol::net::unix::UnixListener;
+use smol::{LocalExecutor, Timer};
+use thiserror::Error;
+
+use super::events::Events;
+use super::http::{self, Head, HttpFault, MAX_BODY_BYTES, MAX_HEAD_BYTES};
+use super::routes::{Call, EventsWanted, route};
+use super::{Ask, Question, Reply};
+
+/// Connections at a time: some people, a scraper and a dashboard.
+const MAX_CONNECTIONS: usize = 16;
+/// Those of them that are streams: somebody who only asks always finds a place.
+const MAX_STREAMS: usize = 8;
+/// For a whole request to come, the wait for a further one included.
+const REQUEST_PATIENCE: Duration = Duration::from_secs(30);
+/// For a client to take some bytes.
+const WRITE_PATIENCE: Duration = Duration::from_secs(10);
+/// After a failed accept (out of descriptors, say): not a busy loop.
+const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
+/// Events per piece of a stream, some 10 KiB.
+const EVENTS_AT_ONCE: usize = 32;
+/// Bytes per read.
+const READ_BYTES: usize = 1024;
+
+const JSON: &str = "application/json";
+const LINES_OF_JSON: &str = "application/x-ndjson";
+const OPENAPI: &str = include_str!("../../api/openapi.json");
+
+#[derive(Debug, Error)]
+#[error("{}: the API cannot listen there", .0.display())]
+pub(crate) struct ListenError(PathBuf, #[source] io::Error);
+
+/// The API's socket; its path goes when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    pub(crate) listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Socket {
+    /// In a folder that belongs to the one daemon: what lies at `path` is an earlier one's.
+    pub(crate) fn bind(path: &Path) -> Result<Socket, ListenError> {
+        let at = |error| ListenError(path.to_owned(), error);
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(error)),
+            _ => {}
+        }
+        let listener = UnixListener::bind(path).map_err(at)?;
+        Ok(Socket { listener, path: path.to_owned() })
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        // A leftover is no harm: the next daemon removes it.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// What every connection needs.
+#[derive(Clone, Debug)]
+pub(crate) struct Door {
+    pub(crate) asks: Sender<Ask>,
+    pub(crate) events: Rc<Events>,
+    pub(crate) places: Rc<Places>,
+}
+
+/// Who is inside.
+#[derive(Debug, Default)]
+pub(crate) struct Places {
+    connections: Cell<usize>,
+    streams: Cell<usize>,
+}
+
+/// A place that was taken; dropping it gives it back.
+struct Place<'p>(&'p Cell<usize>);
+
+impl<'p> Place<'p> {
+    fn take(taken: &'p Cell<usize>, most: usize) -> Option<Place<'p>> {
+        (taken.get() < most).then(|| {
+            taken.set(taken.get() + 1);
+            Place(taken)
+        })
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+/// Serves who connects, for ever.
+pub(crate) async fn serve(socket: Socket, door: Door, executor: Rc<LocalExecutor<'static>>) {
+    loop {
+        match socket.listener.accept().await {
+            Ok((stream, _)) => {
+                let door = door.clone();
+                executor.spawn(async move { attend(stream, &door).await }).detach();
+            }
+            Err(_) => {
+                Timer::after(ACCEPT_AGAIN).await;
+            }
+        }
+    }
+}
+
+/// One connection, from first to last. That a client goes away is no news.
+async fn attend(stream: impl AsyncRead + AsyncWrite + Unpin, door: &Door) {
+    let mut client = Client { stream, held: Vec::new() };
+    let Some(_place) = Place::take(&door.places.connections, MAX_CONNECTIONS) else {
+        let reply = busy(format!("expected at most {MAX_CONNECTIONS} connections"));
+        let _ = client.write(&http::whole(&reply, JSON, "", false)).await;
+        return;
+    };
+    while client.turn(door).await == Some(Next::Request) {}
+}
+
+fn busy(message: String) -> Reply {
+    Reply::refused(503, "busy", message)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    Request,
+    Close,
+}
+
+struct Client<S> {
+    stream: S,
+    /// Read, and not yet understood.
+    held: Vec<u8>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
+    /// One request; `None` once the client is gone.
+    async fn turn(&mut self, door: &Door) -> Option<Next> {
+        let request = self.request();
+        let late = async {
+            Timer::after(REQUEST_PATIENCE).await;
+            None
+        };
+        let (head, body) = match or(request, late).await? {
+            Ok(request) => request,
+            Err(fault) => {
+                self.write(&http::whole(&fault.reply(), JSON, "", false)).await?;
+                return Some(Next::Close);
+            }
+        };
+        let reply = match route(head.method, &head.path, &head.query, &body) {
+            Err(refusal) => refusal,
+            Ok(Call::Ask(question)) => ask(door, question).await,
+            Ok(Call::OpenApi) => Reply { status: 200, body: OPENAPI.as_bytes().to_vec() },
+            Ok(Call::Events(wanted)) => match Place::take(&door.places.streams, MAX_STREAMS) {
+                Some(_place) => {
+                    self.events(&door.events, wanted).await?;
+                    return Some(Next::Close);
+                }
+                None => busy(format!("expected at most {MAX_STREAMS} streams")),
+            },
+        };
+        self.write(&http::whole(&reply, JSON, "", head.keep)).await?;
+        Some(if head.keep { Next::Request } else { Next::Close })
+    }
+
+    /// `None` if the client goes away before it has said all.
+    async fn request(&mut self) -> Option<Result<(Head, Vec<u8>), HttpFault>> {
+        let (head, length) = loop {
+            match http::parse(&self.held) {
+                Ok(Some(parsed)) => break parsed,
+                Ok(None) => self.read(MAX_HEAD_BYTES).await?,
+                Err(fault) => return Some(Err(fault)),
+            }
+        };
+        self.held.drain(..length);
+        while self.held.len() < head.body_bytes {
+            self.read(MAX_BODY_BYTES).await?;
+        }
+        let rest = self.held.split_off(head.body_bytes);
+        let body = std::mem::replace(&mut self.held, rest);
+        Some(Ok((head, body)))
+    }
+
+    /// More bytes, but no more than `most` of them in all: a further request waits in the socket.
+    async fn read(&mut self, most: usize) -> Option<()> {
+        // A read of what is there already does not wait, and there may be much of it.
+        smol::future::yield_now().await;
+        let mut buffer = [0; READ_BYTES];
+        let room = most.saturating_sub(self.held.len()).clamp(1, READ_BYTES);
+        match self.stream.read(&mut buffer[..room]).await {
+            Ok(0) | Err(_) => None,
+            Ok(length) => {
+                self.held.extend_from_slice(&buffer[..length]);
+                Some(())
+            }
+        }
+    }
+
+    async fn write(&mut self, bytes: &[u8]) -> Option<()> {
+        let write = async { self.stream.write_all(bytes).await.ok() };
+        let late = async {
+            Timer::after(WRITE_PATIENCE).await;
+            None
+        };
+        or(write, late).await
+    }
+
+    /// Until the client is gone, or, if it does not follow, until all is told.
+    async fn events(&mut self, events: &Events, wanted: EventsWanted) -> Option<()> {
+        // Before the first look: what is told between a look and a wait rings.
+        let bell = events.bell();
+        self.write(&http::stream_head(LINES_OF_JSON)).await?;
+        let mut after = wanted.after;
+        loop {
+            while let Some((lines, last)) = events.behind(after, EVENTS_AT_ONCE) {
+                after = last;
+                let mut text = Vec::new();
+                for line in lines {
+                    text.extend(serde_json::to_vec(&line).unwrap_or_default());
+                    text.push(b'\n');
+                }
+                self.write(&http::chunk(&text)).await?;
+            }
+            if !wanted.follow {
+                return self.write(&http::chunk(b"")).await;
+            }
+            let rung = async { bell.recv().await.ok() };
+            or(rung, self.gone()).await?;
+        }
+    }
+
+    /// Ends when the client hangs up. Who follows has nothing more to say: what it says is read and forgotten.
+    async fn gone(&mut self) -> Option<()> {
+        loop {
+            let mut buffer = [0; READ_BYTES];
+            if matches!(self.stream.read(&mut buffer).await, Ok(0) | Err(_)) {
+                return None;
+            }
+            smol::future::yield_now().await;
+        }
+    }
+}
+
+async fn ask(door: &Door, question: Question) -> Reply {
+    let (answer, answered) = bounded(1);
+    let leaving = || Reply::refused(503, "leaving", "hearthd is about to end".to_owned());
+    if door.asks.send(Ask { question, answer }).await.is_err() {
+        return leaving();
+    }
+    answered.recv().await.unwrap_or_else(|_| leaving())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::types::EventTold;
+    use hearth_core::{Announcement, Moment, State};
+    use smol::channel::Receiver;
+    use smol::future::zip;
+    use smol::net::unix::UnixStream;
+
+    fn door() -> (Door, Receiver<Ask>) {
+        let (asks, asked) = bounded(super::super::MAX_QUESTIONS);
+        (Door { asks, events: Rc::default(), places: Rc::default() }, asked)
+    }
+
+    fn tell(door: &Door) {
+        door.events.tell(&Announcement::Stopping, Moment::START, "stopping", |_| String::new());
+    }
+
+    /// All that comes back for `bytes` until the server closes.
+    async fn exchange(door: &Door, bytes: &[u8]) -> String {
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        let client = async {
+            ours.write_all(bytes).await.unwrap();
+            let mut text = Vec::new();
+            ours.read_to_end(&mut text).await.unwrap();
+            String::from_utf8(text).unwrap()
+        };
+        zip(attend(theirs, door), client).await.1
+    }
+
+    const STATUS: &str = "GET /v1/status HTTP/1.1\r\n\r\n";
+    const LAST: &str = "GET /v1/status HTTP/1.1\r\nConnection: close\r\n\r\n";
+
+    #[test]
+    fn requests_on_one_connection_are_answered_one_after_the_other() {
+        smol::block_on(async {
+            let (door, asked) = door();
+            let core = State::new(0);
+            let answers = async {
+                for _ in 0..2 {
+                    asked.recv().await.unwrap().answer(&core, Moment::START);
+                }
+            };
+            let bytes = format!("{STATUS}{LAST}");
+            let (text, ()) = zip(exchange(&door, bytes.as_bytes()), answers).await;
+            assert_eq!(text.matches("HTTP/1.1 200 OK").count(), 2, "{text}");
+            assert_eq!(text.matches("\"phase\":\"opening\"").count(), 2, "{text}");
+            assert_eq!(door.places.connections.get(), 0);
+        });
+    }
+
+    #[test]
+    fn what_is_no_request_is_answered_once_and_the_connection_ends() {
+        smol::block_on(async {
+            let (door, _asked) = door();
+            let text = exchange(&door, format!("nonsense\r\n\r\n{STATUS}").as_bytes()).await;
+            assert!(text.starts_with("HTTP/1.1 400 Bad Request"), "{text}");
+            assert_eq!(text.matches("HTTP/1.1").count(), 2, "one answer, and what it expected: {text}");
+        });
+    }
+
+    #[test]
+    fn past_the_last_place_a_client_is_told_so_and_places_are_given_back() {
+        smol::block_on(async {
+            let (door, _asked) = door();
+            let places = Rc::clone(&door.places);
+            let taken: Vec<_> =
+                (0..MAX_CONNECTIONS).map(|_| Place::take(&places.connections, MAX_CONNECTIONS)).collect();
+            let text = exchange(&door, b"").await;
+            assert!(text.starts_with("HTTP/1.1 503 Service Unavailable"), "{text}");
+            drop(taken);
+            assert_eq!(places.connections.get(), 0);
+        });
+    }
+
+    #[test]
+    fn streams_leave_places_to_those_who_ask() {
+        smol::block_on(async {
+            let (door, _asked) = door();
+            let places = Rc::clone(&door.places);
+            let _taken: Vec<_> =
+                (0..MAX_STREAMS).map(|_| Place::take(&places.streams, MAX_STREAMS)).collect();
+            let bytes = b"GET /v1/events HTTP/1.1\r\nConnection: close\r\n\r\n";
+            let text = exchange(&door, bytes).await;
+            assert!(text.contains("expected at most 8 streams"), "{text}");
+        });
+    }
+
+    #[test]
+    fn a_daemon_that_leaves_says_so() {
+        smol::block_on(async {
+            let (door, asked) = door();
+            drop(asked);
+            let text = exchange(&door, LAST.as_bytes()).await;
+            assert!(text.contains("\"leaving\""), "{text}");
+        });
+    }
+
+    #[test]
+    fn who_follows_hears_what_was_and_what_comes_and_gives_its_place_back_when_it_hangs_up() {
+        smol::block_on(async {
+            let (door, _asked) = door();
+            tell(&door);
+            let (mut ours, theirs) = UnixStream::pair().unwrap();
+            let client = async {
+                ours.write_all(b"GET /v1/events?follow=true HTTP/1.1\r\n\r\n").await.unwrap();
+                let mut heard = String::new();
+                let mut buffer = [0; 4096];
+                for number in 1..=3 {
+                    while !heard.contains(&format!("\"number\":{number},")) {
+                        let length = ours.read(&mut buffer).await.unwrap();
+                        assert_ne!(length, 0, "{heard}");
+                        heard.push_str(std::str::from_utf8(&buffer[..length]).unwrap());
+                    }
+                    tell(&door);
+                }
+                assert_eq!(door.places.streams.get(), 1);
+                drop(ours);
+                heard
+            };
+            let ((), heard) = zip(attend(theirs, &door), client).await;
+            assert!(heard.contains("Transfer-Encoding: chunked"), "{heard}");
+            let line = heard.lines().find(|line| line.starts_with('{')).unwrap();
+            assert_eq!(serde_json::from_str::<EventTold>(line).unwrap().text, "stopping");
+            assert_eq!(door.places.streams.get(), 0);
+        });
+    }
+}

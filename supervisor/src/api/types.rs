@@ -1,0 +1,163 @@
+//! What the API answers.
+//!
+//! Duty: the JSON of `/v1`, once for the daemon that writes it and for the tool that reads it.
+//! Not here: how it is come by (`view`), how it is shown (`ctl`).
+//! Invariant: within `/v1` fields are added and never change their meaning; words are text, so that an older reader
+//! gets over a newer one. Moments are milliseconds on the daemon's monotonic clock: `now_ms` tells how long ago.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+/// A word of a small, documented set.
+pub type Word = Cow<'static, str>;
+
+/// `GET /v1/status`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BoxStatus {
+    /// Of the daemon.
+    pub version: String,
+    /// `opening`, `up`, `safe-mode`, `stopping`, `down`
+    pub phase: Word,
+    pub now_ms: u64,
+    /// Workloads that are what they are meant to be, of all that are wanted.
+    pub ready: usize,
+    pub of: usize,
+    pub workloads: Vec<WorkloadStatus>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkloadStatus {
+    pub name: String,
+    /// `service`, `job`, `function`
+    pub kind: Word,
+    /// `ready`, `partly-ready`, `done`, `idle`, `stopped`, `quarantined`, `removed`, or the place of the replica that
+    /// is furthest from where it should be.
+    pub state: Word,
+    /// Whether that is what somebody wants of it.
+    pub good: bool,
+    pub replicas_wanted: usize,
+    pub replicas_ready: usize,
+    /// A person's number of replicas, in place of its file's.
+    pub scale: Option<u16>,
+    pub version: String,
+    /// `steady`, `canary`, `spreading`, `reverting`
+    pub rollout: Word,
+    pub restarts_in_window: u16,
+    pub restarts_allowed: u16,
+    pub replicas: Vec<ReplicaStatus>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicaStatus {
+    pub name: String,
+    pub slot: u16,
+    /// Which machine of its workload this is, counted from 1; 0 is none so far.
+    pub run: u32,
+    pub version: String,
+    pub state: Word,
+    /// When it last moved; absent where that was too long ago to be remembered.
+    pub since_ms: Option<u64>,
+    /// When something is due if nothing else happens.
+    pub next_ms: Option<u64>,
+    /// Why it does not start.
+    pub waits_for: Option<String>,
+    /// The trouble that it is in, or lately was.
+    pub fault: Option<String>,
+}
+
+/// `GET /v1/workloads/NAME`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explained {
+    pub now_ms: u64,
+    pub status: WorkloadStatus,
+    /// In sentences: what is wanted, what is in the way, what comes next.
+    pub why: Vec<String>,
+    pub previous_version: Option<String>,
+    pub rejected_version: Option<String>,
+    pub probes: Vec<ProbeTold>,
+    pub incidents: Vec<IncidentTold>,
+    /// Oldest first.
+    pub transitions: Vec<TransitionTold>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeTold {
+    pub replica: String,
+    /// `startup`, `liveness`, `readiness`
+    pub role: Word,
+    pub check: String,
+    /// `unknown`, `good`, `bad`
+    pub finding: Word,
+    pub bad_in_a_row: u8,
+    /// Bad answers in a row that decide.
+    pub failures: u8,
+    pub period_ms: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IncidentTold {
+    pub replica: String,
+    pub opened_ms: u64,
+    pub fault: String,
+    pub source: Word,
+    pub severity: Word,
+    /// What was done last, and why that.
+    pub means: Option<String>,
+    /// Closed at this moment if it stays ready; absent while it is being healed.
+    pub verified_ms: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransitionTold {
+    pub at_ms: u64,
+    pub replica: String,
+    pub run: u32,
+    pub from: Word,
+    pub to: Word,
+    pub why: String,
+}
+
+/// One line of `GET /v1/events`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum EventLine {
+    Told(EventTold),
+    /// Events that are not remembered any more.
+    Lost {
+        lost: u64,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventTold {
+    /// Counts from 1 with the daemon's start.
+    pub number: u64,
+    pub at_ms: u64,
+    /// A label for people: the wall clock may have been wrong.
+    pub unix_ms: u64,
+    pub kind: Word,
+    /// Somebody should look.
+    pub alarm: bool,
+    pub workload: Option<String>,
+    pub replica: Option<String>,
+    pub text: String,
+}
+
+/// Body of `POST /v1/workloads/NAME/scale`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scale {
+    /// `null`: what its file says.
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub replicas: Option<u16>,
+}
+
+/// Body of every answer from 400 on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// For programs: `bad-request`, `no-such-workload`, ...
+    pub error: Word,
+    /// For people.
+    pub message: String,
+}

@@ -1,0 +1,231 @@
+//! The verbs of `hearthctl` that ask a running `hearthd`.
+//!
+//! | file | what |
+//! |---|---|
+//! | `status.rs` | the box as a table |
+//! | `explain.rs` | one workload in full |
+//! | `text.rs` | tables and times |
+//!
+//! Duty: arguments into requests, answers into text or JSON, and an exit status. Not here: the API itself (`api`).
+//! Invariant: what goes to standard output is the answer and nothing else; with `--json` it is what the API said.
+
+mod explain;
+mod status;
+mod text;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+use crate::api::client::{Client, ClientError, read};
+use crate::api::types::{BoxStatus, EventLine, Explained, Scale, WorkloadStatus};
+use crate::wording::one_line;
+
+/// Where the socket is if nobody says otherwise: the default state folder's.
+const DEFAULT_SOCKET: &str = "/run/hearth/api.sock";
+/// Says otherwise for all calls.
+const SOCKET_VARIABLE: &str = "HEARTH_SOCKET";
+
+/// What `--help` says of them.
+pub const EXIT_STATUS: &str = "\
+Exit status:
+  0  done
+  1  it failed, or hearthd refused it
+  2  wrong usage, or a fault in a configuration file
+  3  hearthd cannot be reached
+  4  there is no such workload
+  5  asked with --check: not all is as it should be";
+
+const FAILED: u8 = 1;
+const UNREACHABLE: u8 = 3;
+const NO_SUCH_WORKLOAD: u8 = 4;
+const NOT_GOOD: u8 = 5;
+
+#[derive(Clone, Debug, Args)]
+pub struct Door {
+    /// hearthd's socket; by default $HEARTH_SOCKET, or else /run/hearth/api.sock
+    #[arg(long, global = true, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// What the API answers, as it is, instead of text
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+impl Door {
+    fn socket(&self) -> PathBuf {
+        let said = self.socket.clone().or_else(|| std::env::var_os(SOCKET_VARIABLE).map(PathBuf::from));
+        said.unwrap_or_else(|| DEFAULT_SOCKET.into())
+    }
+
+    pub fn json(&self) -> bool {
+        self.json
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Tells how the box and its workloads stand
+    Status {
+        /// Only this workload
+        workload: Option<String>,
+        /// End with status 5 unless all is as it should be
+        #[arg(long)]
+        check: bool,
+    },
+    /// Tells why a workload is in the state that it is in: what is wanted, probes, faults, last moves, what comes next
+    Explain { workload: String },
+    /// Prints what hearthd announced, and with -f what it announces
+    Events {
+        /// Go on with what happens next
+        #[arg(short, long)]
+        follow: bool,
+        /// Only events with a higher number than this
+        #[arg(long, default_value_t = 0)]
+        after: u64,
+    },
+    /// Gives a workload new machines, one replica after the other
+    Restart { workload: String },
+    /// Stops a workload until somebody starts it, even over reboots
+    Stop { workload: String },
+    /// Lifts a stop
+    Start { workload: String },
+    /// Runs another number of replicas than the workload's file says
+    Scale {
+        workload: String,
+        /// A number, or "file" for what the file says
+        #[arg(value_parser = replicas)]
+        replicas: Replicas,
+    },
+    /// Lifts a quarantine, and lets a rejected version try again
+    Retry { workload: String },
+    /// Follows or takes back a workload's new version
+    Rollout {
+        #[command(subcommand)]
+        verb: RolloutVerb,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum RolloutVerb {
+    /// Tells which versions there are and how far the new one got
+    Status { workload: String },
+    /// Goes back to the last good version
+    Undo { workload: String },
+}
+
+/// How many; none is: what the file says.
+#[derive(Clone, Copy, Debug)]
+pub struct Replicas(Option<u16>);
+
+fn replicas(text: &str) -> Result<Replicas, String> {
+    if text == "file" {
+        return Ok(Replicas(None));
+    }
+    let expected = |_| format!("expected a number from 0 to {} or \"file\"", hearth_core::MAX_REPLICAS);
+    text.parse().map(|number| Replicas(Some(number))).map_err(expected)
+}
+
+#[must_use]
+pub fn run(door: &Door, verb: &Verb) -> ExitCode {
+    let done = carry_out(door, verb);
+    ExitCode::from(done.unwrap_or_else(|error| {
+        eprintln!("hearthctl: {}", one_line(&error));
+        match error {
+            ClientError::Unreachable(..) => UNREACHABLE,
+            ClientError::Refused(refused) if refused.error == "no-such-workload" => NO_SUCH_WORKLOAD,
+            _ => FAILED,
+        }
+    }))
+}
+
+fn carry_out(door: &Door, verb: &Verb) -> Result<u8, ClientError> {
+    let mut client = Client::connect(&door.socket())?;
+    match verb {
+        Verb::Status { workload: None, check } => {
+            let body = client.get("/v1/status")?;
+            let status: BoxStatus = read(&body)?;
+            print(door, &body, || status::of_box(&status));
+            return Ok(if *check && status.ready < status.of { NOT_GOOD } else { 0 });
+        }
+        Verb::Status { workload: Some(name), check } => {
+            let body = client.get(&path(name, ""))?;
+            let explained: Explained = read(&body)?;
+            let own = serde_json::to_vec(&explained.status)?;
+            print(door, &own, || status::of_workload(&explained.status, explained.now_ms));
+            return Ok(if *check && !explained.status.good { NOT_GOOD } else { 0 });
+        }
+        Verb::Explain { workload } => {
+            let body = client.get(&path(workload, ""))?;
+            let explained: Explained = read(&body)?;
+            print(door, &body, || explain::of(&explained));
+        }
+        Verb::Rollout { verb: RolloutVerb::Status { workload } } => {
+            let body = client.get(&path(workload, ""))?;
+            let explained: Explained = read(&body)?;
+            print(door, &body, || explain::of_rollout(&explained));
+        }
+        Verb::Events { follow, after } => {
+            let path = format!("/v1/events?after={after}&follow={follow}");
+            client.lines(&path, |line| {
+                let text = if door.json { line.to_owned() } else { event(line) };
+                say(&format!("{text}\n"))
+            })?;
+        }
+        Verb::Restart { workload } => ask(door, client, workload, "/restart", b"")?,
+        Verb::Stop { workload } => ask(door, client, workload, "/stop", b"")?,
+        Verb::Start { workload } => ask(door, client, workload, "/start", b"")?,
+        Verb::Retry { workload } => ask(door, client, workload, "/retry", b"")?,
+        Verb::Rollout { verb: RolloutVerb::Undo { workload } } => ask(door, client, workload, "/undo", b"")?,
+        Verb::Scale { workload, replicas: Replicas(replicas) } => {
+            let body = serde_json::to_vec(&Scale { replicas: *replicas })?;
+            ask(door, client, workload, "/scale", &body)?;
+        }
+    }
+    Ok(0)
+}
+
+/// A name that a path cannot hold is nobody's.
+fn path(workload: &str, deed: &str) -> String {
+    let plain = workload.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    let name = if plain && !workload.is_empty() { workload } else { "%3F" };
+    format!("/v1/workloads/{name}{deed}")
+}
+
+fn ask(door: &Door, mut client: Client, workload: &str, deed: &str, body: &[u8]) -> Result<(), ClientError> {
+    let body = client.post(&path(workload, deed), body)?;
+    let status: WorkloadStatus = read(&body)?;
+    print(door, &body, || {
+        format!(
+            "{}: {}, {} of {} ready\n",
+            status.name, status.state, status.replicas_ready, status.replicas_wanted
+        )
+    });
+    Ok(())
+}
+
+fn event(line: &str) -> String {
+    match serde_json::from_str(line) {
+        Ok(EventLine::Told(told)) => {
+            format!("{} {:>5} {}", text::clock(told.unix_ms), told.number, told.text)
+        }
+        Ok(EventLine::Lost { lost }) => format!("({lost} events before this are not remembered any more)"),
+        // A newer daemon's.
+        Err(_) => line.to_owned(),
+    }
+}
+
+fn print(door: &Door, body: &[u8], text: impl FnOnce() -> String) {
+    if door.json {
+        say(&format!("{}\n", String::from_utf8_lossy(body)));
+    } else {
+        say(&text());
+    }
+}
+
+/// Says whether somebody still reads.
+fn say(text: &str) -> bool {
+    let mut out = io::stdout();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_ok()
+}

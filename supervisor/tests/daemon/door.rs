@@ -1,0 +1,155 @@
+//! The box's API as people meet it: `hearthctl` beside a running `hearthd`.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Output, Stdio};
+
+use super::Site;
+
+fn ctl(site: &Site, words: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_hearthctl"))
+        .arg("--socket")
+        .arg(site.state().join("api.sock"))
+        .args(words)
+        .output()
+        .expect("hearthctl starts")
+}
+
+/// What it prints if it ends well.
+fn told(site: &Site, words: &[&str]) -> String {
+    let output = ctl(site, words);
+    assert!(output.status.success(), "{words:?}: {output:?}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+#[test]
+fn the_box_is_shown_with_every_workload_and_the_check_fails_until_all_is_well() {
+    let site =
+        Site::with_fake().workload("bad", "job", "exit 3", "").workload("clock", "service", "serve", "");
+    let mut daemon = site.start();
+    daemon.wait_for("hearthd | not ready: 1 of 2 workloads");
+    let text = told(&site, &["status"]);
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(
+        lines[0].starts_with("hearthd ")
+            && lines[0].ends_with(", up: 1 of 2 workloads are as they should be")
+    );
+    assert!(lines[2].starts_with("bad    job      failed  0/1"), "{text}");
+    assert!(lines[3].starts_with("clock  service  ready   1/1"), "{text}");
+    assert_eq!(ctl(&site, &["status", "--check"]).status.code(), Some(5));
+    assert_eq!(ctl(&site, &["status", "clock", "--check"]).status.code(), Some(0));
+    let json: serde_json::Value = serde_json::from_str(&told(&site, &["status", "--json"])).unwrap();
+    assert_eq!(json["workloads"][0]["state"], "failed");
+    assert_eq!(json["workloads"][0]["replicas"][0]["fault"], "exit 3");
+    daemon.stop();
+}
+
+#[test]
+fn a_workload_is_stopped_started_and_restarted_by_hand_and_explains_itself() {
+    let site = Site::with_fake().workload("clock", "service", "serve", "");
+    let mut daemon = site.start();
+    daemon.wait_for("hearthd | ready: 1 of 1 workloads");
+    assert_eq!(told(&site, &["stop", "clock"]), "clock: stopping, 0 of 0 ready\n");
+    daemon.wait_for("clock   | asked to stop");
+    let explained = told(&site, &["explain", "clock"]);
+    assert!(explained.contains("\n  somebody stopped it; `start` lifts that\n"), "{explained}");
+    assert!(explained.contains("ready -> stopping"), "{explained}");
+    told(&site, &["start", "clock"]);
+    daemon.wait_for("hearthd | ready: 1 of 1 workloads");
+    told(&site, &["restart", "clock"]);
+    daemon.wait_for("hearthd | clock: running, guest ready in 312 ms");
+    let json: serde_json::Value =
+        serde_json::from_str(&told(&site, &["explain", "clock", "--json"])).unwrap();
+    assert_eq!(json["status"]["replicas"][0]["run"], 3);
+    daemon.stop();
+}
+
+#[test]
+fn a_failed_job_is_tried_again_when_somebody_says_so() {
+    let site = Site::with_fake().workload("bad", "job", "exit 3", "");
+    let mut daemon = site.start();
+    daemon.wait_for("hearthd | not ready: 0 of 1 workloads");
+    told(&site, &["retry", "bad"]);
+    daemon.wait_for("hearthd | bad: is tried again");
+    daemon.wait_for("hearthd | bad: failed: exit 3");
+    daemon.stop();
+}
+
+#[test]
+fn a_scale_is_kept_until_the_file_shall_count_again() {
+    let site = Site::with_fake().workload("clock", "service", "serve", "");
+    let mut daemon = site.start();
+    daemon.wait_for("hearthd | ready: 1 of 1 workloads");
+    assert_eq!(told(&site, &["scale", "clock", "0"]), "clock: stopping, 0 of 0 ready\n");
+    daemon.wait_for("clock   | asked to stop");
+    told(&site, &["scale", "clock", "file"]);
+    daemon.wait_for("hearthd | clock: running, guest ready in 312 ms");
+    assert_eq!(ctl(&site, &["scale", "clock", "many"]).status.code(), Some(2));
+    assert_eq!(ctl(&site, &["scale", "clock", "65"]).status.code(), Some(1));
+    daemon.stop();
+}
+
+#[test]
+fn events_are_those_of_the_console_and_go_on_until_the_daemon_ends() {
+    let site = Site::with_fake().workload("clock", "service", "serve", "");
+    let mut daemon = site.start();
+    daemon.wait_for("hearthd | ready: 1 of 1 workloads");
+    let text = told(&site, &["events"]);
+    let events: Vec<&str> = text.lines().collect();
+    let shown = events.iter().find(|line| line.ends_with(" clock: running, guest ready in 312 ms"));
+    assert!(shown.is_some(), "{text}");
+    let last = events.len().to_string();
+    assert!(text.ends_with(&format!(" {last} ready: 1 of 1 workloads\n")), "{text}");
+    let mut follower = Command::new(env!("CARGO_BIN_EXE_hearthctl"))
+        .arg("--socket")
+        .arg(site.state().join("api.sock"))
+        .args(["events", "-f", "--after", &last, "--json"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    told(&site, &["restart", "clock"]);
+    let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines();
+    let first: serde_json::Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+    assert_eq!((&first["number"], &first["kind"]), (&(events.len() + 1).into(), &"running".into()));
+    assert_eq!(first["replica"], "clock");
+    daemon.stop();
+    assert!(lines.all(|line| line.is_ok()));
+    assert!(follower.wait().unwrap().success());
+    assert_eq!(site.left(), ["lock"]);
+}
+
+#[test]
+fn who_asks_for_what_there_is_not_is_told_so_with_a_status_of_its_own() {
+    let site = Site::with_fake().workload("clock", "service", "serve", "");
+    assert_eq!(ctl(&site, &["status"]).status.code(), Some(3));
+    let mut daemon = site.start();
+    daemon.wait_for("hearthd | ready: 1 of 1 workloads");
+    for verb in ["explain", "restart", "stop", "start", "retry"] {
+        let refused = ctl(&site, &[verb, "web"]);
+        assert_eq!(refused.status.code(), Some(4), "{verb}");
+        let line = "hearthctl: expected a workload of this box, found \"web\"\n";
+        assert_eq!(String::from_utf8_lossy(&refused.stderr), line);
+    }
+    assert_eq!(ctl(&site, &["stop", "../status"]).status.code(), Some(4));
+    daemon.stop();
+}
+
+#[test]
+fn clients_that_hang_flood_or_speak_nonsense_keep_nobody_out_for_good() {
+    let site = Site::with_fake().workload("clock", "service", "serve", "");
+    let mut daemon = site.start();
+    daemon.wait_for("hearthd | ready: 1 of 1 workloads");
+    let connect = || UnixStream::connect(site.state().join("api.sock")).unwrap();
+    let hanging: Vec<UnixStream> = (0..16).map(|_| connect()).collect();
+    let mut late = String::new();
+    connect().read_to_string(&mut late).unwrap();
+    assert!(late.starts_with("HTTP/1.1 503 "), "{late}");
+    for mut client in hanging {
+        // It may have been refused half way.
+        let _ = client.write_all(&[b'x'; 100_000]);
+    }
+    // Each hears what was wrong, hangs up, and leaves its place to others.
+    let status = std::iter::repeat_with(|| ctl(&site, &["status"]).status.code());
+    assert!(status.take(100).any(|code| code == Some(0)));
+    daemon.stop();
+}
