@@ -10,9 +10,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use async_signal::{Signal as Caught, Signals};
-use hearth_core::{Action, Build, Event, Moment, Order, ReplicaId, Said, State, Vm, VmEnd, WorkloadId};
+use hearth_core::{
+    Action, Build, Event, Moment, Order, ReplicaId, Request, Said, State, Vm, VmEnd, WorkloadId,
+};
 use nix::sys::signal::Signal;
-use nix::time::{ClockId, clock_gettime};
 use smol::channel::{Receiver, Sender, bounded};
 use smol::future::{or, race};
 use smol::stream::StreamExt;
@@ -23,6 +24,7 @@ use crate::api::events::Events;
 use crate::api::server::{self, Door, Socket};
 use crate::api::{Ask, MAX_QUESTIONS};
 use crate::builds::Builds;
+use crate::clock;
 use crate::console::Console;
 use crate::kvm;
 use crate::machine::{Machine, Report, Reporter, What};
@@ -31,6 +33,8 @@ use crate::setup::{Setup, api_socket};
 use crate::state_dir::{StateDir, StateError};
 use crate::store::{Left, Store};
 use crate::survivors::{self, Survivor};
+use crate::vitals::Vitals;
+use crate::watchdog::Watchdog;
 use crate::wording;
 
 /// Reports that wait for the loop; who has more to tell waits.
@@ -47,10 +51,11 @@ pub enum DaemonError {
 }
 
 /// Runs the box until somebody stops it.
-pub fn run(setup: Setup, console: &Console) -> Result<(), DaemonError> {
+pub fn run(setup: Setup, console: &Console) -> Result<Outcome, DaemonError> {
     let state_dir = StateDir::open(&setup.device.paths.state)?;
     let survivors = survivors::find(&setup.device.paths.state)?;
-    let signals = Signals::new([Caught::Term, Caught::Int, Caught::Hup]).map_err(DaemonError::Signals)?;
+    let signals =
+        Signals::new([Caught::Term, Caught::Int, Caught::Hup, Caught::Usr2]).map_err(DaemonError::Signals)?;
     let executor = Rc::new(LocalExecutor::new());
     let (sender, reports) = bounded(MAX_REPORTS);
     let (mut daemon, left) = Daemon::new(setup, console.clone(), Rc::clone(&executor), sender);
@@ -63,10 +68,22 @@ pub fn run(setup: Setup, console: &Console) -> Result<(), DaemonError> {
             serving.cancel().await;
         }
     }));
+    let outcome = daemon.outcome;
     drop(daemon);
     state_dir.close();
     console.flush(LAST_WORDS);
-    Ok(())
+    Ok(outcome)
+}
+
+/// What follows when the loop has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// All is down.
+    Stopped,
+    /// Likewise, and the box is to boot again.
+    Reboot,
+    /// Machines run on: the daemon is to begin again in place.
+    ReExec,
 }
 
 enum Input {
@@ -77,6 +94,8 @@ enum Input {
     Signal {
         hurry_if_again: bool,
     },
+    /// The daemon is to begin again in place.
+    ReExec,
     Deadline,
     /// The files of the configuration may have changed, or `asked`: somebody says so.
     Reload {
@@ -100,6 +119,11 @@ struct Daemon {
     events: Rc<Events>,
     asked_to_stop: bool,
     finished: bool,
+    outcome: Outcome,
+    watchdog: Option<Watchdog>,
+    /// That the hardware takes no pets was told.
+    told_watchdog: bool,
+    vitals: Vitals,
 }
 
 impl Daemon {
@@ -114,6 +138,7 @@ impl Daemon {
         let (store, left) = Store::open(&setup.device.store, seed);
         let mut builds = Builds::default();
         builds.learn(&setup.workloads);
+        let vitals = Vitals::new(&executor, setup.device.watchdog.is_some());
         let daemon = Daemon {
             setup,
             builds,
@@ -129,6 +154,10 @@ impl Daemon {
             events: Rc::default(),
             asked_to_stop: false,
             finished: false,
+            outcome: Outcome::Stopped,
+            watchdog: None,
+            told_watchdog: false,
+            vitals,
         };
         (daemon, left)
     }
@@ -183,6 +212,7 @@ impl Daemon {
         self.console.say(&format!("starting {} workloads", self.setup.workloads.len()));
         self.say_what_kvm_is();
         let changes = self.watch_files();
+        self.open_watchdog();
         self.begin(left, survivors);
         while !self.finished {
             let report = async {
@@ -194,6 +224,7 @@ impl Daemon {
             };
             let signal = async {
                 match signals.next().await {
+                    Some(Ok(Caught::Usr2)) => Input::ReExec,
                     Some(caught) => Input::Signal { hurry_if_again: !matches!(caught, Ok(Caught::Hup)) },
                     None => smol::future::pending().await,
                 }
@@ -247,10 +278,42 @@ impl Daemon {
                     self.asked_to_stop = true;
                     self.apply(Event::Stop);
                 }
+                // A stop goes on in this daemon: the next one would know nothing of it.
+                Input::ReExec if self.asked_to_stop => {}
+                Input::ReExec => self.apply(Event::Ask(Request::ReExec)),
                 Input::Deadline => self.apply(Event::Tick),
                 Input::Reload { asked } => self.reload(asked),
             }
+            for subsystem in self.vitals.signs(self.now()) {
+                self.apply(Event::Alive(subsystem));
+            }
         }
+    }
+
+    fn open_watchdog(&mut self) {
+        let Some(config) = &self.setup.device.watchdog else { return };
+        match Watchdog::open(config) {
+            Ok((watchdog, words)) => {
+                words.iter().for_each(|words| self.console.say(words));
+                self.watchdog = Some(watchdog);
+            }
+            Err(error) => self.console.say(&format!("ALARM: watchdog: {}", wording::one_line(&error))),
+        }
+    }
+
+    fn pet(&mut self) {
+        let Some(watchdog) = &self.watchdog else { return };
+        watchdog.grant(self.now());
+        if watchdog.fails() && !self.told_watchdog {
+            self.console.say("ALARM: watchdog: its hardware takes no pets");
+        }
+        self.told_watchdog = watchdog.fails();
+    }
+
+    /// The loop ends, and with it all that this daemon does. A watchdog counts on until the next daemon or the reboot.
+    fn end(&mut self, outcome: Outcome) {
+        self.outcome = outcome;
+        self.finished = true;
     }
 
     /// Words that the configuration's files may have changed.
@@ -292,15 +355,17 @@ impl Daemon {
         self.executor.spawn(asking).detach();
     }
 
-    /// Since the box came up: what earlier daemons of this boot kept counts from there, too.
     fn now(&self) -> Moment {
-        // It cannot fail: Linux has this clock, and the pointer is good.
-        Moment::since_start(clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from))
+        clock::now()
     }
 
     fn time_to_deadline(&self) -> Option<Duration> {
         // A millisecond more: the core's time is cut, and a timer that fires early would only fire again.
-        self.core.next_deadline().map(|at| at.since(self.now()) + Duration::from_millis(1))
+        [self.core.next_deadline(), self.vitals.due()]
+            .into_iter()
+            .flatten()
+            .min()
+            .map(|at| at.since(self.now()) + Duration::from_millis(1))
     }
 
     fn take(&mut self, Report { vm, what }: Report) {
@@ -360,8 +425,21 @@ impl Daemon {
             }
             Action::Finish => {
                 self.store.leave(None);
-                self.finished = true;
+                if let Some(watchdog) = &mut self.watchdog {
+                    watchdog.disarm();
+                }
+                self.end(Outcome::Stopped);
             }
+            Action::Reboot { reason } => {
+                self.store.leave(Some(reason));
+                self.end(Outcome::Reboot);
+            }
+            Action::ReExec => {
+                self.store.pause();
+                self.console.say("begins again in place, its machines stay");
+                self.end(Outcome::ReExec);
+            }
+            Action::Pet => self.pet(),
             Action::Remember(record) => {
                 self.builds.prune(&record, &self.setup.workloads);
                 self.store.remember(&record);
@@ -373,12 +451,7 @@ impl Daemon {
             }
             Action::BootSettled => self.store.boot_settled(),
             // No watchdog, limit or measure is configured yet.
-            Action::Pet
-            | Action::TrimLogs
-            | Action::CollectImages { .. }
-            | Action::LimitLogs { .. }
-            | Action::ReExec
-            | Action::Reboot { .. } => {}
+            Action::TrimLogs | Action::CollectImages { .. } | Action::LimitLogs { .. } => {}
         }
         None
     }

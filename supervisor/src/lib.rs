@@ -10,6 +10,7 @@
 pub mod agent;
 pub mod api;
 mod builds;
+mod clock;
 pub mod console;
 pub mod ctl;
 pub mod daemon;
@@ -26,6 +27,8 @@ pub mod setup;
 pub mod state_dir;
 pub mod store;
 mod survivors;
+mod vitals;
 pub mod vm;
 pub mod wanted;
+mod watchdog;
 pub mod wording;

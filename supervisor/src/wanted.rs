@@ -5,15 +5,25 @@
 //! Invariant: the probes of a workload have the same places in both, and two files that lead to the same machine have
 //! the same version.
 
-use hearth_config::device::{Capacity, DeviceConfig};
+use std::time::Duration;
+
+use hearth_config::device::{Capacity, DeviceConfig, Watchdog};
 use hearth_config::workload::{self, Check, Probe, Role, WorkloadConfig};
 use hearth_core::{
     Allowed, Build, Config, DeviceSpec, Kind, Needs, ProbeSpec, RestartPolicy, RestartSpec, RolloutSpec,
-    Spec, StopTimes, Version, WatchdogSpec,
+    Spec, StopTimes, Subsystem, Version, WatchdogSpec,
 };
 
 /// Petting three times as often as needed forgives two pets that come too late.
 const PETS_IN_A_TIMEOUT: u32 = 3;
+
+/// The parts of the daemon without which the box is not cared for, and how long each may be silent: the store for
+/// longest, since a worn disk may take its time over one write.
+const CRITICAL: [(Subsystem, Duration); 3] = [
+    (Subsystem::Loop, Duration::from_secs(10)),
+    (Subsystem::Machines, Duration::from_secs(20)),
+    (Subsystem::Store, Duration::from_secs(30)),
+];
 
 pub fn config(device: &DeviceConfig, workloads: &[WorkloadConfig]) -> Config {
     Config {
@@ -36,10 +46,15 @@ fn capacity(capacity: &Capacity) -> hearth_core::Capacity {
     }
 }
 
+/// How often the hardware is to be petted.
+pub(crate) fn pet_period(watchdog: &Watchdog) -> Duration {
+    watchdog.timeout / PETS_IN_A_TIMEOUT
+}
+
 fn watchdog(device: &DeviceConfig) -> WatchdogSpec {
     device.watchdog.as_ref().map_or_else(WatchdogSpec::default, |watchdog| WatchdogSpec {
-        period: Some(watchdog.timeout / PETS_IN_A_TIMEOUT),
-        critical: Vec::new(),
+        period: Some(pet_period(watchdog)),
+        critical: CRITICAL.to_vec(),
         patience: watchdog.patience,
         reboot: watchdog.reboot,
     })

@@ -492,6 +492,47 @@ fn an_adopted_machine_that_crashes_is_replaced() {
 }
 
 #[test]
+fn a_daemon_begins_again_in_place_and_no_machine_notices() {
+    let site = Site::with_fake().workload("clock", "service", "serve", "");
+    let mut daemon = site.start();
+    daemon.wait_for("hearthd | ready: 1 of 1 workloads");
+    let monitor = site.monitor("clock");
+    for _ in 0..2 {
+        daemon.signal(Signal::SIGUSR2);
+        daemon.wait_for("hearthd | begins again in place, its machines stay");
+        daemon.wait_for("hearthd | 1 running machines taken over");
+        daemon.wait_for("hearthd | ready: 1 of 1 workloads");
+        assert_eq!(site.monitor("clock"), monitor);
+    }
+    // It is still a child: how it ends is known.
+    kill(Pid::from_raw(monitor.parse().unwrap()), Signal::SIGKILL).unwrap();
+    daemon.wait_for("hearthd | clock: failed: the monitor was killed by signal 9");
+    daemon.stop();
+    assert_eq!(daemon.seen.iter().filter(|line| *line == "clock   | guest kernel speaking").count(), 1);
+}
+
+#[test]
+fn a_watchdog_is_petted_and_only_a_daemon_that_leaves_in_order_disarms_it() {
+    let site = Site::with_fake().workload("clock", "service", "serve", "");
+    let device = site.folder.path().join("watchdog");
+    fs::write(&device, "").unwrap();
+    let text = fs::read_to_string(site.config()).unwrap();
+    fs::write(site.config(), format!("{text}[watchdog]\ndevice = {device:?}\n")).unwrap();
+    let said = format!("hearthd | watchdog: {} is petted, and does not say when it resets", device.display());
+    let mut first = site.start();
+    first.wait_for(&said);
+    first.wait_for("hearthd | ready: 1 of 1 workloads");
+    first.kill();
+    assert!(!fs::read(&device).unwrap().contains(&b'V'), "it counts on when its daemon is killed");
+    fs::write(&device, "").unwrap();
+    let mut second = site.start();
+    second.wait_for("hearthd | ready: 1 of 1 workloads");
+    second.stop();
+    let written = fs::read(&device).unwrap();
+    assert!(written.len() > 1 && written.ends_with(b"V"), "{written:?}");
+}
+
+#[test]
 fn after_a_stop_in_order_the_next_daemon_does_its_jobs_anew() {
     let site = Site::with_fake().workload("hello", "job", "exit 0", "");
     for _ in 0..2 {

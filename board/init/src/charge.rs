@@ -5,7 +5,7 @@
 //!          v                        |
 //! start -> Running --daemon died--> Waiting
 //!          |  \                     |
-//!          |   +--program ended-----|-----------> Off
+//!          |   +--program ended, or the daemon wants a reboot--> Off
 //!          | power off              | power off     ^
 //!          v                        +---------------+
 //!        Stopping --it ended------------------------+
@@ -28,6 +28,8 @@ pub(crate) const STOP: Duration = Duration::from_secs(180);
 pub(crate) const STOP_IN_A_HURRY: Duration = Duration::from_secs(15);
 /// After SIGKILL; only a process stuck in the kernel takes that long.
 pub(crate) const KILL: Duration = Duration::from_secs(5);
+/// The status of a daemon that has stopped everything and wants the box to boot again.
+pub(crate) const REBOOT: i32 = 3;
 /// A box without its daemon looks after nothing, so no wait for it is longer.
 pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
@@ -74,6 +76,8 @@ pub(crate) enum Action {
     Say(String),
     /// Sync and switch off. The last.
     SwitchOff,
+    /// Sync and boot again. The last.
+    BootAgain,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,6 +152,10 @@ impl Charge {
             actions.extend(self.off());
             return actions;
         }
+        if ended == Ended::Code(REBOOT) {
+            self.phase = Phase::Off;
+            return vec![Action::Say("hearthd wants the box to boot again".into()), Action::BootAgain];
+        }
         self.attempts = if now.since(since) >= STEADY { 1 } else { self.attempts.saturating_add(1) };
         let wait = delay(self.attempts, 0).min(LONGEST_WAIT);
         self.phase = Phase::Waiting { until: now.after(wait) };
@@ -211,6 +219,21 @@ mod tests {
         let told = charge.step(at(9), Event::Ended(Ended::Code(7)));
         assert_eq!(told, [say("program ended: exit 7"), Action::SwitchOff]);
         assert_eq!(charge.next_deadline(), None);
+    }
+
+    #[test]
+    fn a_daemon_that_wants_a_reboot_gets_it_unless_somebody_wants_the_box_off() {
+        let mut charge = daemon();
+        let told = charge.step(at(1), Event::Ended(Ended::Code(REBOOT)));
+        assert_eq!(told, [say("hearthd wants the box to boot again"), Action::BootAgain]);
+        assert_eq!(charge.next_deadline(), None);
+        let mut charge = daemon();
+        let _ = charge.step(at(1), Event::PowerOff);
+        assert_eq!(charge.step(at(2), Event::Ended(Ended::Code(REBOOT))), [Action::SwitchOff]);
+        let mut program = Charge::new(&Command::Program(vec![]));
+        let _ = program.step(at(0), Event::Tick);
+        let told = program.step(at(9), Event::Ended(Ended::Code(REBOOT)));
+        assert_eq!(told[1], Action::SwitchOff, "a program's status is its own");
     }
 
     #[test]

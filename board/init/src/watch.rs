@@ -145,7 +145,8 @@ impl Watch {
                 Action::Terminate => self.signal(Signal::SIGTERM),
                 Action::Kill => self.signal(Signal::SIGKILL),
                 Action::Say(text) => say(&text),
-                Action::SwitchOff => switch_off(),
+                Action::SwitchOff => leave(RebootMode::RB_POWER_OFF),
+                Action::BootAgain => leave(RebootMode::RB_AUTOBOOT),
             }
         }
     }
@@ -196,12 +197,12 @@ fn shown(duration: Duration) -> String {
     if millis < 1000 { format!("{millis} ms") } else { format!("{:.1} s", duration.as_secs_f64()) }
 }
 
-fn switch_off() {
+fn leave(how: RebootMode) {
     // Whoever is left loses its life before its files are written out for the last time.
     let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
     sync();
-    let Err(error) = reboot(RebootMode::RB_POWER_OFF);
-    say(&format!("cannot switch off: {}", error.desc()));
+    let Err(error) = reboot(how);
+    say(&format!("cannot leave: {}", error.desc()));
     // Nothing to do any more, but process 1 must not end.
     loop {
         thread::park();

@@ -2,11 +2,13 @@
 
 #![forbid(unsafe_code)]
 
+use std::io;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use hearth_supervisor::console::Console;
-use hearth_supervisor::daemon;
+use hearth_supervisor::daemon::{self, Outcome};
 use hearth_supervisor::setup::Setup;
 use hearth_supervisor::wording::one_line;
 
@@ -27,15 +29,18 @@ SIGNALS
     SIGTERM, SIGINT   Stops all workloads in reverse order; a second one kills them
     SIGHUP            Reads the configuration again, which is also done whenever its files change. When hearthd's
                       terminal has closed: stops all workloads likewise, but kills nothing if it comes again
+    SIGUSR2           Begins again in place, with the program that lies there by now; no workload is touched
 
 EXIT STATUS
     0   stopped as asked, or the check found no fault
     1   the daemon failed
     2   usage or configuration fault
+    3   stopped, and the box is to boot again
 ";
 
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
+const REBOOT: u8 = 3;
 
 enum Order {
     Run { config: PathBuf, check: bool },
@@ -76,6 +81,8 @@ fn order() -> Result<Order, lexopt::Error> {
 }
 
 fn run(config: &std::path::Path, check: bool) -> ExitCode {
+    // Now: when an update has replaced the file, the kernel calls this one deleted.
+    let program = std::env::current_exe();
     let setup = match Setup::load(config) {
         Ok(setup) => setup,
         Err(faults) => {
@@ -92,9 +99,21 @@ fn run(config: &std::path::Path, check: bool) -> ExitCode {
         Err(error) => return fail(FAILED, &format!("cannot print: {error}")),
     };
     match daemon::run(setup, &console) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(Outcome::Stopped) => ExitCode::SUCCESS,
+        Ok(Outcome::Reboot) => ExitCode::from(REBOOT),
+        Ok(Outcome::ReExec) => fail(FAILED, &begin_again(program)),
         Err(error) => fail(FAILED, &one_line(&error)),
     }
+}
+
+/// The program that lies there by now, with the words of this start, in the same process: machines stay its children.
+/// Returns only if that does not work, and says why.
+fn begin_again(program: io::Result<PathBuf>) -> String {
+    let error = match program {
+        Ok(program) => Command::new(program).args(std::env::args_os().skip(1)).exec(),
+        Err(error) => error,
+    };
+    format!("cannot begin again in place: {error}")
 }
 
 fn fail(status: u8, message: &str) -> ExitCode {
