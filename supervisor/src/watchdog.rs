@@ -247,31 +247,31 @@ mod tests {
         }
     }
 
-    fn cared(leased_until: u64, looks: &[u64], broken: bool) -> (Receiver<Deed>, Shared) {
+    fn cared(leased_until: u64, looks: Vec<u64>, broken: bool) -> (Receiver<Deed>, Shared) {
         let shared = Shared { leased_until: AtomicU64::new(leased_until), ..Shared::default() };
         let (deeds, done) = channel();
-        let pace = Turned { now: Moment::START, moments: looks.to_vec().into_iter(), shared: &shared };
+        let pace = Turned { now: Moment::START, moments: looks.into_iter(), shared: &shared };
         care(Fake { deeds, broken }, pace, &shared, Duration::from_secs(5));
         (done, shared)
     }
 
     #[test]
     fn it_is_petted_while_the_lease_lasts_and_not_a_moment_longer() {
-        let (done, _) = cared(20_000, &[5000, 19_999, 20_000, 25_000], false);
+        let (done, _) = cared(20_000, vec![5000, 19_999, 20_000, 25_000], false);
         let before_leaving: Vec<Deed> = done.try_iter().collect();
         assert_eq!(before_leaving, [Deed::Pet, Deed::Pet, Deed::Pet, Deed::Pet, Deed::Disarm]);
     }
 
     #[test]
     fn without_a_lease_only_leaving_in_order_pets_it() {
-        let (done, _) = cared(0, &[5000, 10_000], false);
+        let (done, _) = cared(0, vec![5000, 10_000], false);
         assert_eq!(done.try_iter().collect::<Vec<_>>(), [Deed::Pet, Deed::Disarm]);
     }
 
     #[test]
     fn hardware_that_takes_no_pets_is_known_to_fail() {
-        assert!(cared(20_000, &[5000], true).1.failing.load(Ordering::Acquire));
-        assert!(!cared(20_000, &[5000], false).1.failing.load(Ordering::Acquire));
+        assert!(cared(20_000, vec![5000], true).1.failing.load(Ordering::Acquire));
+        assert!(!cared(20_000, vec![5000], false).1.failing.load(Ordering::Acquire));
     }
 
     #[test]
