@@ -23,6 +23,7 @@ pub mod machine;
 mod outlet;
 mod process;
 mod reload;
+pub mod replay;
 pub mod setup;
 pub mod state_dir;
 pub mod store;

@@ -194,7 +194,7 @@ fn why(grounds: &Grounds) -> String {
     }
 }
 
-fn part(subsystem: Subsystem) -> &'static str {
+pub(crate) fn part(subsystem: Subsystem) -> &'static str {
     match subsystem {
         Subsystem::Loop => "the daemon's loop",
         Subsystem::Store => "the store",

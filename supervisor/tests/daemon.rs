@@ -533,6 +533,29 @@ fn a_watchdog_is_petted_and_only_a_daemon_that_leaves_in_order_disarms_it() {
 }
 
 #[test]
+fn the_journal_of_a_killed_daemon_replays_its_decisions() {
+    let site = Site::with_fake().workload("crash", "service", "crash 12", "");
+    let mut daemon = site.start();
+    daemon.wait_for("hearthd | crash: failed: the guest panicked");
+    daemon.wait_for("hearthd | crash: failed: the guest panicked");
+    daemon.kill();
+    let said: Vec<&str> =
+        daemon.seen.iter().filter_map(|line| line.strip_prefix("hearthd | crash: ")).collect();
+    let journal = site.folder.path().join("store/journal");
+    let replay = Command::new(env!("CARGO_BIN_EXE_hearthctl")).arg("replay").arg(&journal).output().unwrap();
+    assert!(replay.status.success(), "{replay:?}");
+    let told = String::from_utf8_lossy(&replay.stdout);
+    let again: Vec<&str> =
+        told.lines().filter_map(|line| line.trim_start().strip_prefix("> says: crash: ")).collect();
+    assert!(again.starts_with(&said), "{said:#?} is not how this begins:\n{told}");
+    let refused =
+        Command::new(env!("CARGO_BIN_EXE_hearthctl")).arg("replay").arg(site.config()).output().unwrap();
+    assert_eq!(refused.status.code(), Some(2));
+    let told = String::from_utf8_lossy(&refused.stderr);
+    assert!(told.ends_with("hearth.toml: expected a journal of this version of hearthd\n"), "{told}");
+}
+
+#[test]
 fn after_a_stop_in_order_the_next_daemon_does_its_jobs_anew() {
     let site = Site::with_fake().workload("hello", "job", "exit 0", "");
     for _ in 0..2 {

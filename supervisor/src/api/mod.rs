@@ -21,7 +21,7 @@ mod routes;
 pub(crate) mod server;
 pub mod types;
 mod view;
-mod words;
+pub(crate) mod words;
 
 use hearth_core::{Moment, Request, State};
 use smol::channel::Sender;

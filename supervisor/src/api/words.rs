@@ -28,7 +28,7 @@ pub(super) fn kind(kind: Kind) -> &'static str {
     }
 }
 
-pub(super) fn place(place: Place) -> &'static str {
+pub(crate) fn place(place: Place) -> &'static str {
     match place {
         Place::Waiting => "waiting",
         Place::Starting => "starting",
@@ -126,7 +126,7 @@ fn reason(reason: Reason) -> String {
 }
 
 /// Why a replica moved.
-pub(super) fn cause(cause: &Cause) -> String {
+pub(crate) fn cause(cause: &Cause) -> String {
     match cause {
         Cause::Wanted => "all that it waited for is there".to_owned(),
         Cause::Adopted => "it was found running".to_owned(),

@@ -13,6 +13,7 @@ use hearth_config::guest::GuestConfig;
 use hearth_config::vm::VmConfig;
 use hearth_config::workload::WorkloadConfig;
 use hearth_supervisor::ctl::{self, Door, EXIT_STATUS, Verb};
+use hearth_supervisor::replay::{self, Telling};
 use hearth_supervisor::setup::Setup;
 use hearth_supervisor::vm;
 
@@ -47,6 +48,17 @@ enum Order {
         #[arg(long)]
         vmm: Option<PathBuf>,
     },
+    /// Decides once more what happened on a box, and tells why
+    ///
+    /// hearthd keeps journals of all that happens in the folder that [store] in hearth.toml names. The newest is
+    /// "journal", earlier ones are "journal.1" to "journal.3". With --json: all events, one JSON object each.
+    Replay {
+        /// The journal
+        file: PathBuf,
+        /// Tells events that led to nothing, too
+        #[arg(long)]
+        all: bool,
+    },
     /// Asks one microVM's monitor directly
     ///
     /// The monitor takes requests on the socket that [control] in its file names. Every verb ends with status 0
@@ -78,6 +90,14 @@ fn main() -> ExitCode {
         Order::Box(verb) => ctl::run(&door, &verb),
         Order::Check { kind, files } => check(kind, &files),
         Order::Doctor { vmm } => doctor(door.json(), vmm),
+        Order::Replay { file, all } => {
+            let telling = match (door.json(), all) {
+                (true, _) => Telling::Json,
+                (false, true) => Telling::All,
+                (false, false) => Telling::Brief,
+            };
+            replay::run(&file, telling)
+        }
         Order::Vm { socket, verb } => vm::run(&socket, &verb),
     }
 }
