@@ -39,6 +39,8 @@ use crate::wording;
 
 /// Reports that wait for the loop; who has more to tell waits.
 const MAX_REPORTS: usize = 64;
+/// For the last answers of the API to reach who asked.
+const LAST_ANSWERS: Duration = Duration::from_millis(20);
 /// For the last lines to reach a slow console.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -64,6 +66,8 @@ pub fn run(setup: Setup, console: &Console) -> Result<Outcome, DaemonError> {
     smol::block_on(executor.run(async {
         daemon.turn_until_stopped(left, survivors, reports, questions, signals).await;
         if let Some(serving) = serving {
+            // Who asked for the end hears the answer.
+            Timer::after(LAST_ANSWERS).await;
             // It holds the executor, so it would outlive both.
             serving.cancel().await;
         }

@@ -44,6 +44,8 @@ pub(crate) enum Question {
     Explain { workload: String },
     Do { workload: String, deed: Deed },
     LeaveSafeMode,
+    BeginAgain,
+    Reboot,
 }
 
 /// What may be done to one workload.
@@ -71,6 +73,8 @@ impl Question {
         match self {
             Question::Status | Question::Explain { .. } => None,
             Question::LeaveSafeMode => Some(Request::LeaveSafeMode),
+            Question::BeginAgain => Some(Request::ReExec),
+            Question::Reboot => Some(Request::Reboot),
             Question::Do { workload, deed } => {
                 let workload = core.id_of(workload)?;
                 Some(match *deed {

@@ -35,6 +35,8 @@ enum Route {
     Deed(Deed),
     Scale,
     LeaveSafeMode,
+    BeginAgain,
+    Reboot,
     Events,
     OpenApi,
 }
@@ -50,6 +52,8 @@ const ROUTES: &[(Method, &str, Route)] = &[
     (Method::Post, "/v1/workloads/{name}/undo", Route::Deed(Deed::Undo)),
     (Method::Post, "/v1/workloads/{name}/scale", Route::Scale),
     (Method::Post, "/v1/leave-safe-mode", Route::LeaveSafeMode),
+    (Method::Post, "/v1/begin-again", Route::BeginAgain),
+    (Method::Post, "/v1/reboot", Route::Reboot),
     (Method::Get, "/v1/events", Route::Events),
     (Method::Get, "/v1/openapi.json", Route::OpenApi),
 ];
@@ -103,6 +107,8 @@ fn call(route: Route, workload: String, query: &str, body: &[u8]) -> Result<Call
         Route::Deed(deed) => Call::Ask(Question::Do { workload, deed }),
         Route::Scale => Call::Ask(Question::Do { workload, deed: Deed::Scale(scale(body)?) }),
         Route::LeaveSafeMode => Call::Ask(Question::LeaveSafeMode),
+        Route::BeginAgain => Call::Ask(Question::BeginAgain),
+        Route::Reboot => Call::Ask(Question::Reboot),
         Route::Events => Call::Events(events(query)?),
         Route::OpenApi => Call::OpenApi,
     })

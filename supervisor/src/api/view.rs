@@ -18,7 +18,9 @@ use crate::wording::{self, Took};
 /// The answer to a question that, if it asks for a change, the core has heard before.
 pub(crate) fn answer(core: &State, now: Moment, question: &Question) -> Reply {
     match question {
-        Question::Status | Question::LeaveSafeMode => Reply::json(200, &status(core, now)),
+        Question::Status | Question::LeaveSafeMode | Question::BeginAgain | Question::Reboot => {
+            Reply::json(200, &status(core, now))
+        }
         Question::Explain { workload } => match explained(core, now, workload) {
             Some(explained) => Reply::json(200, &explained),
             None => Reply::no_such_workload(workload),

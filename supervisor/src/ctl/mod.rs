@@ -105,6 +105,31 @@ pub enum Verb {
         #[command(subcommand)]
         verb: RolloutVerb,
     },
+    /// Does something to the box as a whole
+    Box {
+        #[command(subcommand)]
+        verb: BoxVerb,
+    },
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum BoxVerb {
+    /// Starts workloads although the last boots failed
+    LeaveSafeMode,
+    /// Has hearthd begin again in place, with the program that lies there by now; no workload is touched
+    BeginAgain,
+    /// Stops all workloads in order and boots the box again
+    Reboot,
+}
+
+impl BoxVerb {
+    const fn path(self) -> &'static str {
+        match self {
+            BoxVerb::LeaveSafeMode => "/v1/leave-safe-mode",
+            BoxVerb::BeginAgain => "/v1/begin-again",
+            BoxVerb::Reboot => "/v1/reboot",
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -172,6 +197,11 @@ fn carry_out(door: &Door, verb: &Verb) -> Result<u8, ClientError> {
                 let text = if door.json { line.to_owned() } else { event(line) };
                 say(&format!("{text}\n"))
             })?;
+        }
+        Verb::Box { verb } => {
+            let body = client.post(verb.path(), b"")?;
+            let status: BoxStatus = read(&body)?;
+            print(door, &body, || status::of_box(&status));
         }
         Verb::Restart { workload } => ask(door, client, workload, "/restart", b"")?,
         Verb::Stop { workload } => ask(door, client, workload, "/stop", b"")?,

@@ -153,3 +153,30 @@ fn clients_that_hang_flood_or_speak_nonsense_keep_nobody_out_for_good() {
     assert!(status.take(100).any(|code| code == Some(0)));
     daemon.stop();
 }
+
+#[test]
+fn a_reboot_stops_all_in_order_and_is_the_daemons_exit_status() {
+    let site = Site::with_fake().workload("clock", "service", "serve", "");
+    let mut daemon = site.start();
+    daemon.wait_for("hearthd | ready: 1 of 1 workloads");
+    let told = told(&site, &["box", "reboot"]);
+    assert!(told.contains(", stopping: "), "{told}");
+    assert_eq!(daemon.ended().code(), Some(3));
+    daemon.place("clock   | asked to stop");
+    daemon.place("hearthd | stopped");
+    assert_eq!(site.left(), ["lock"]);
+}
+
+#[test]
+fn who_asks_the_daemon_to_begin_again_is_answered_before_it_does() {
+    let site = Site::with_fake().workload("clock", "service", "serve", "");
+    let mut daemon = site.start();
+    daemon.wait_for("hearthd | ready: 1 of 1 workloads");
+    let monitor = site.monitor("clock");
+    let told = told(&site, &["box", "begin-again"]);
+    assert!(told.contains("1 of 1 workloads are as they should be"), "{told}");
+    daemon.wait_for("hearthd | begins again in place, its machines stay");
+    daemon.wait_for("hearthd | ready: 1 of 1 workloads");
+    assert_eq!(site.monitor("clock"), monitor);
+    daemon.stop();
+}
