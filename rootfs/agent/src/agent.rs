@@ -17,6 +17,7 @@ use crate::{
     lifecycle::{Action, Ending, Event, Lifecycle},
     link::{Link, Route},
     outbox::{Notice, Outbox},
+    questions::Questions,
     session::Wishes,
     signals::{Signals, Told},
     vsock::Vsock,
@@ -71,6 +72,7 @@ pub(crate) struct Agent {
     workload: Option<Workload>,
     /// The same of what warms it up.
     warm_up: Option<Workload>,
+    questions: Questions,
     /// How the warm-up ended, for a host that comes late.
     warmth: Option<Notice>,
     /// For a host that comes late. Before the first start there is nothing to tell.
@@ -99,6 +101,7 @@ impl Agent {
             name: Name::default(),
             workload: None,
             warm_up: None,
+            questions: Questions::default(),
             warmth: None,
             present: None,
             last_line: None,
@@ -117,7 +120,8 @@ impl Agent {
                 self.farewell()?;
                 return Ok(ending);
             }
-            self.wait([self.lifecycle.deadline(), self.copies.deadline()].into_iter().flatten().min())?;
+            let deadlines = [self.lifecycle.deadline(), self.copies.deadline(), self.questions.deadline()];
+            self.wait(deadlines.into_iter().flatten().min())?;
             finished = self.apply(Event::Tick);
             if self.copies.is_late(Uptime::now()) {
                 self.console.line("nobody says who this copy is; it goes on as it was");
@@ -159,6 +163,8 @@ impl Agent {
                 workload.read(&mut self.outbox);
             }
         }
+        let outbox = &mut self.outbox;
+        self.questions.turn(Uptime::now(), |id, good| outbox.answer(id, good));
         let wishes = self.deliver();
         let (answer, finished) = self.grant(wishes);
         if let Some(answer) = answer {
@@ -182,7 +188,14 @@ impl Agent {
             self.release();
             answer = Some(Notice::Identified);
         }
-        (answer, wishes.stop.and_then(|grace| self.stop(grace)))
+        for asked in &wishes.asked {
+            self.questions.ask(Uptime::now(), asked, &self.config);
+        }
+        let mut finished = None;
+        if let Some(grace) = wishes.restart {
+            finished = self.apply(Event::RestartAsked { grace });
+        }
+        (answer, finished.or_else(|| wishes.stop.and_then(|grace| self.stop(grace))))
     }
 
     /// Whoever is to end has to go on first.
@@ -297,7 +310,11 @@ impl Agent {
     }
 
     fn reap(&mut self) -> Option<Ending> {
-        let [ended, warmed_up] = reap([self.workload.as_mut(), self.warm_up.as_mut()]);
+        let mut own = vec![self.workload.as_mut(), self.warm_up.as_mut()];
+        own.extend(self.questions.commands());
+        let mut ends = reap(own).into_iter();
+        let (ended, warmed_up) = (ends.next().flatten(), ends.next().flatten());
+        self.questions.ended(ends);
         if let Some(status) = warmed_up {
             self.warm_up.iter_mut().for_each(|warm_up| warm_up.read(&mut self.outbox));
             self.warmed_up(status);
@@ -328,6 +345,7 @@ impl Agent {
         // Nothing more is read, so nothing must wake the loop for it.
         self.workload = None;
         self.warm_up = None;
+        self.questions = Questions::default();
         self.intake = Intake::new();
         self.call_port = CallPort::default();
         loop {
@@ -373,6 +391,7 @@ impl Agent {
             let workloads = self.workload.iter().chain(&self.warm_up);
             fds.extend(workloads.flat_map(Workload::fds).map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         }
+        fds.extend(self.questions.interest().map(|(fd, flags)| PollFd::new(fd, flags)));
         fds.extend(self.call_port.fds().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         fds.extend(self.link.interest(&self.outbox).map(|(fd, flags)| PollFd::new(fd, flags)));
         if !self.console.is_empty() {

@@ -105,6 +105,7 @@ fn listen() -> io::Result<Socket> {
 
 /// What a caller said.
 #[derive(Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, and it lives for one turn")]
 enum Heard {
     /// Not all of it yet.
     Nothing,

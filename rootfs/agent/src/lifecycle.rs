@@ -11,6 +11,8 @@
 //!                  |             |                                |                  |
 //!                  |             +--when_done poweroff, reboot----+------------------+---> Finished
 //!                  |             +--when_done stay--> Staying --StopAsked------------^
+//!  Running --RestartAsked--> Replacing --Ended--> Starting      Replacing --StopAsked--> Stopping
+//!  Resting, Staying --RestartAsked--> Starting
 //!                  +----due--- Resting <--when_done restart--+    Resting --StopAsked--^
 //! ```
 
@@ -44,6 +46,10 @@ pub(crate) enum Event {
     StopAsked {
         grace: Duration,
     },
+    /// The host wants the workload to begin anew.
+    RestartAsked {
+        grace: Duration,
+    },
     Tick,
 }
 
@@ -68,11 +74,23 @@ pub(crate) enum Ending {
 enum State {
     Fresh,
     Starting,
-    Running { since: Uptime },
-    Resting { until: Uptime },
+    Running {
+        since: Uptime,
+    },
+    Resting {
+        until: Uptime,
+    },
     Staying,
-    Stopping { kill_at: Uptime },
-    Killing { give_up_at: Uptime },
+    /// Asked to end; `None` once it was killed, too.
+    Replacing {
+        kill_at: Option<Uptime>,
+    },
+    Stopping {
+        kill_at: Uptime,
+    },
+    Killing {
+        give_up_at: Uptime,
+    },
     Finished,
 }
 
@@ -93,6 +111,7 @@ impl Lifecycle {
     pub(crate) const fn deadline(&self) -> Option<Uptime> {
         match self.state {
             State::Resting { until } => Some(until),
+            State::Replacing { kill_at } => kill_at,
             State::Stopping { kill_at } => Some(kill_at),
             State::Killing { give_up_at } => Some(give_up_at),
             State::Fresh | State::Starting | State::Running { .. } | State::Staying | State::Finished => None,
@@ -110,6 +129,20 @@ impl Lifecycle {
             (State::Starting, Event::Ended) => self.ended(now, now),
             (State::Running { since }, Event::Ended) => self.ended(now, since),
             (State::Running { .. }, Event::StopAsked { grace }) => {
+                self.state = State::Stopping { kill_at: now.after(grace.min(MAX_GRACE)) };
+                Some(Action::AskToStop)
+            }
+            (State::Running { .. }, Event::RestartAsked { grace }) => {
+                self.state = State::Replacing { kill_at: Some(now.after(grace.min(MAX_GRACE))) };
+                Some(Action::AskToStop)
+            }
+            (State::Resting { .. } | State::Staying, Event::RestartAsked { .. })
+            | (State::Replacing { .. }, Event::Ended) => self.start(),
+            (State::Replacing { kill_at: Some(kill_at) }, Event::Tick) if now >= kill_at => {
+                self.state = State::Replacing { kill_at: None };
+                Some(Action::Kill)
+            }
+            (State::Replacing { .. }, Event::StopAsked { grace }) => {
                 self.state = State::Stopping { kill_at: now.after(grace.min(MAX_GRACE)) };
                 Some(Action::AskToStop)
             }
@@ -193,6 +226,25 @@ mod tests {
             assert_eq!(life.step(AT(5), Event::Ended), Some(Action::Finish(ending)));
             assert_eq!(life.step(AT(6), stop(0)), None, "finished is final");
         }
+    }
+
+    #[test]
+    fn the_host_may_have_the_workload_begin_anew_whatever_its_end_would_mean() {
+        let restart = Event::RestartAsked { grace: Duration::from_millis(5) };
+        let mut life = running(WhenDone::PowerOff);
+        assert_eq!(life.step(AT(10), restart), Some(Action::AskToStop));
+        assert_eq!(life.step(AT(11), restart), None, "once is enough");
+        assert_eq!(life.deadline(), Some(AT(15)));
+        assert_eq!(life.step(AT(15), Event::Tick), Some(Action::Kill));
+        assert_eq!((life.deadline(), life.step(AT(16), Event::Tick)), (None, None));
+        assert_eq!(life.step(AT(17), Event::Ended), Some(Action::Start));
+        assert_eq!(life.step(AT(17), Event::Started), None);
+        assert_eq!(life.step(AT(20), restart), Some(Action::AskToStop));
+        assert_eq!(life.step(AT(21), stop(100)), Some(Action::AskToStop));
+        assert_eq!(life.step(AT(22), Event::Ended), Some(Action::Finish(Ending::PowerOff)));
+        let mut ended = running(WhenDone::Stay);
+        assert_eq!(ended.step(AT(5), Event::Ended), None);
+        assert_eq!(ended.step(AT(6), restart), Some(Action::Start));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! Invariant: PID 1 never ends. Whatever goes wrong is told in one line on the console, and then the guest
 //! powers off; a kernel panic would tell the host less.
 //!
-//! One thread, one loop around `poll` (`agent`). What decides (`lifecycle`, `copies`, `outbox`, `intake`, `session`, `cmdline`) makes
+//! One thread, one loop around `poll` (`agent`). What decides (`lifecycle`, `copies`, `outbox`, `intake`, `session`, `questions`, `cmdline`) makes
 //! no system call; what makes system calls (`boot`, `workload`, `console`, `power`) decides little.
 #![deny(unsafe_code)]
 
@@ -27,6 +27,7 @@ mod link;
 mod mounts;
 mod outbox;
 mod power;
+mod questions;
 mod root;
 mod session;
 mod signals;

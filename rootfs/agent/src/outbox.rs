@@ -2,7 +2,7 @@
 //!
 //! Duty: keep it in order, within a bound, until the host or the console takes it.
 //! Not its duty: who takes it and when.
-//! Invariant: holds at most `MAX_HELD` bytes of output, `MAX_RUNS` runs and `MAX_NOTICES` notices. When output comes
+//! Invariant: holds at most `MAX_HELD` bytes of output, `MAX_RUNS` runs, `MAX_NOTICES` notices and `MAX_ANSWERS` answers. When output comes
 //! faster than it goes, the oldest goes first and is counted; the workload itself is never held up.
 
 use hearth_wire::{ExitStatus, FromAgent, MAX_OUTPUT, Output, Stream};
@@ -18,6 +18,9 @@ const MAX_RUNS: usize = 1024;
 
 /// Notices; a restarting workload makes two a second at most, and only the newest matter.
 const MAX_NOTICES: usize = 16;
+
+/// Answers to the host's questions; it has as many probes, and waits for none of them long.
+const MAX_ANSWERS: usize = 16;
 
 /// What the host must know about the workload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,11 +62,12 @@ pub(crate) struct Outbox {
     runs: usize,
     /// Not told to anybody yet.
     dropped: u64,
+    answers: VecDeque<(u32, bool)>,
 }
 
 impl Outbox {
     pub(crate) fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.dropped == 0
+        self.entries.is_empty() && self.dropped == 0 && self.answers.is_empty()
     }
 
     /// Bytes of output that wait.
@@ -104,6 +108,14 @@ impl Outbox {
         }
     }
 
+    /// What the host asked. It waits for this, so it goes before what the workload wrote.
+    pub(crate) fn answer(&mut self, id: u32, good: bool) {
+        self.answers.push_back((id, good));
+        if self.answers.len() > MAX_ANSWERS {
+            self.answers.pop_front();
+        }
+    }
+
     /// For a host that just came: it has to know the present state first, unless what is held tells it.
     pub(crate) fn introduce(&mut self, present: Notice) {
         if !self.entries.iter().any(|entry| matches!(entry, Entry::Notice(_))) {
@@ -113,6 +125,9 @@ impl Outbox {
 
     /// The next message for the host. What was lost is told before what came after it.
     pub(crate) fn pop(&mut self) -> Option<FromAgent> {
+        if let Some((id, good)) = self.answers.pop_front() {
+            return Some(FromAgent::Answered { id, good });
+        }
         if self.dropped > 0 {
             return Some(FromAgent::Dropped { bytes: std::mem::take(&mut self.dropped) });
         }
@@ -132,6 +147,8 @@ impl Outbox {
     /// Up to `max` bytes of text for the console, and how many were lost before them. Notices are for the host
     /// only and are thrown away: the next one is introduced to the present state.
     pub(crate) fn take_text(&mut self, max: usize, mut take: impl FnMut(&[u8])) -> u64 {
+        // Who asked is gone.
+        self.answers.clear();
         let mut left = max;
         while let Some(entry) = self.entries.front().copied() {
             match entry {
@@ -251,6 +268,23 @@ mod tests {
         outbox.notice(Notice::Exited(ExitStatus::Signal(9)));
         outbox.introduce(present);
         assert_eq!(popped(&mut outbox), [FromAgent::Exited { status: ExitStatus::Signal(9) }]);
+    }
+
+    #[test]
+    fn an_answer_goes_before_output_and_only_the_newest_wait() {
+        let mut outbox = Outbox::default();
+        outbox.output(Stream::Stdout, b"x");
+        for id in 0..=17 {
+            outbox.answer(id, id % 2 == 0);
+        }
+        let all = popped(&mut outbox);
+        assert_eq!(all.len(), MAX_ANSWERS + 1);
+        assert_eq!(all[0], FromAgent::Answered { id: 2, good: true });
+        assert_eq!(all[MAX_ANSWERS], output(Stream::Stdout, b"x"));
+        outbox.answer(1, true);
+        assert!(!outbox.is_empty());
+        outbox.take_text(1, |_| {});
+        assert!(outbox.is_empty(), "nobody waits for it at the console");
     }
 
     #[test]

@@ -11,7 +11,7 @@
 
 use crate::{clock::Uptime, outbox::Outbox};
 use hearth_wire::{
-    Decoder, FrameFault, FromAgent, Identity, MAX_FRAME, PROTOCOL_VERSION, ToAgent, Version, encode,
+    Decoder, FrameFault, FromAgent, Identity, MAX_FRAME, PROTOCOL_VERSION, Question, ToAgent, Version, encode,
 };
 use std::{
     io::{self, ErrorKind, Read, Write},
@@ -62,6 +62,18 @@ pub(crate) struct Wishes {
     /// Every process to stand still.
     pub(crate) hold: bool,
     pub(crate) identity: Option<Box<Identity>>,
+    /// The workload to start again, after this grace.
+    pub(crate) restart: Option<Duration>,
+    /// In their order.
+    pub(crate) asked: Vec<Asked>,
+}
+
+/// A question of the host's.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Asked {
+    pub(crate) id: u32,
+    pub(crate) timeout: Duration,
+    pub(crate) question: Question,
 }
 
 impl Wishes {
@@ -75,6 +87,11 @@ impl Wishes {
             }
             ToAgent::Hold => self.hold = true,
             ToAgent::Identify(identity) => self.identity = Some(Box::new(identity)),
+            ToAgent::Restart { grace_ms } => self.restart = Some(Duration::from_millis(grace_ms.into())),
+            ToAgent::Ask { id, timeout_ms, question } => {
+                // A turn reads a bounded number of bytes, so this list is bounded, too.
+                self.asked.push(Asked { id, timeout: Duration::from_millis(timeout_ms.into()), question });
+            }
         }
     }
 }

@@ -227,3 +227,22 @@ fn what_a_snapshot_asks_for_is_heard_and_answered_in_order() {
     session.turn(AT(30), &mut outbox).expect("open");
     assert_eq!(host.hear().0, [FromAgent::Held, FromAgent::Identified]);
 }
+
+#[test]
+fn questions_are_heard_in_order_and_an_answer_overtakes_output() {
+    let (mut host, mut session, mut outbox) = open();
+    host.say(&ToAgent::Restart { grace_ms: 5 });
+    for id in [3, 4] {
+        host.say(&ToAgent::Ask { id, timeout_ms: 7, question: Question::Tcp { port: 80 } });
+    }
+    let heard = session.turn(AT(10), &mut outbox).expect("open");
+    assert_eq!(heard.wishes.restart, Some(Duration::from_millis(5)));
+    let asked: Vec<_> = heard.wishes.asked.iter().map(|asked| (asked.id, asked.timeout)).collect();
+    assert_eq!(asked, [(3, Duration::from_millis(7)), (4, Duration::from_millis(7))]);
+    outbox.output(hearth_wire::Stream::Stdout, b"x");
+    outbox.answer(3, true);
+    session.turn(AT(20), &mut outbox).expect("open");
+    let heard = host.hear().0;
+    assert_eq!(heard[0], FromAgent::Answered { id: 3, good: true });
+    assert_eq!(heard.len(), 2);
+}

@@ -126,8 +126,8 @@ pub(crate) fn release_all() {
 
 /// Takes the exit status of every dead child, orphans included, and returns the ends of `own` that were among them, each
 /// in its place.
-pub(crate) fn reap<const N: usize>(mut own: [Option<&mut Workload>; N]) -> [Option<ExitStatus>; N] {
-    let mut ends = [None; N];
+pub(crate) fn reap(mut own: Vec<Option<&mut Workload>>) -> Vec<Option<ExitStatus>> {
+    let mut ends = vec![None; own.len()];
     loop {
         let (child, status) = match waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::Exited(pid, code)) => (pid, ExitStatus::Code(code)),
@@ -147,6 +147,16 @@ pub(crate) fn reap<const N: usize>(mut own: [Option<&mut Workload>; N]) -> [Opti
                 *end = end.or(workload.ended(child, status));
             }
         }
+    }
+}
+
+/// Waits for one child: [`reap`] would take the children of every test in this process.
+#[cfg(test)]
+pub(crate) fn reap_one(workload: &mut Workload) -> Option<ExitStatus> {
+    match waitpid(workload.pid, Some(WaitPidFlag::WNOHANG)) {
+        Ok(WaitStatus::Exited(_, code)) => Some(ExitStatus::Code(code)),
+        Ok(WaitStatus::Signaled(_, signal, _)) => Some(ExitStatus::Signal(signal as i32)),
+        _ => None,
     }
 }
 

@@ -27,8 +27,8 @@ mod stream;
 pub use decoder::Decoder;
 pub use frame::{FrameFault, HEADER_LEN, MAX_FRAME, MAX_PAYLOAD, TooBig, encode};
 pub use message::{
-    ExitStatus, FromAgent, Hostname, Identity, MAX_CARDS, MAX_HOSTNAME, MAX_OUTPUT, MAX_VERSION, Message,
-    Output, Seed, Stream, ToAgent, Version,
+    ExitStatus, FromAgent, Hostname, Identity, MAX_CARDS, MAX_HOSTNAME, MAX_OUTPUT, MAX_PATH, MAX_VERSION,
+    MAX_WORDS, Message, Output, Question, Seed, Stream, ToAgent, UrlPath, Version, Words,
 };
 pub use stream::{FrameReader, FrameWriter, ReadFault, WriteFault};
 

@@ -23,6 +23,30 @@ pub const MAX_HOSTNAME: usize = 64;
 /// Network cards of a guest.
 pub const MAX_CARDS: usize = 8;
 
+/// Bytes of a command that is run to ask for health: its words, each with a zero byte behind it.
+pub const MAX_WORDS: usize = 512;
+
+/// Bytes of the path of an HTTP request that asks for health.
+pub const MAX_PATH: usize = 256;
+
+/// Words of a command, each with a zero byte behind it.
+pub type Words = Vec<u8, MAX_WORDS>;
+
+/// What an HTTP request asks for.
+pub type UrlPath = String<MAX_PATH>;
+
+/// A question about the workload's health.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::large_enum_variant, reason = "boxing the words would need an allocator")]
+pub enum Question {
+    /// Does this command end with status 0?
+    Exec(Words),
+    /// Does this port of the guest's loopback address take a connection?
+    Tcp { port: u16 },
+    /// Does it answer a GET of this path with a status from 200 to 399?
+    Http { port: u16, path: UrlPath },
+}
+
 /// A piece of what the workload wrote.
 pub type Output = Vec<u8, MAX_OUTPUT>;
 
@@ -108,10 +132,13 @@ pub enum FromAgent {
     Held,
     /// The guest is somebody of its own, and its processes go on.
     Identified,
+    /// The answer to the question of this number.
+    Answered { id: u32, good: bool },
 }
 
 /// Host to guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::large_enum_variant, reason = "as for what comes from the agent")]
 pub enum ToAgent {
     /// Answer to `Hello`.
     Welcome { protocol: u16, heartbeat_ms: u32 },
@@ -121,6 +148,10 @@ pub enum ToAgent {
     Hold,
     /// Take this on. Answered by [`FromAgent::Identified`].
     Identify(Identity),
+    /// End the workload, by a kill after the grace, and start it again in the same guest.
+    Restart { grace_ms: u32 },
+    /// Find this out. Answered by [`FromAgent::Answered`], at the latest when the time is over.
+    Ask { id: u32, timeout_ms: u32, question: Question },
 }
 
 #[cfg(test)]
@@ -151,6 +182,14 @@ mod tests {
         assert_eq!(payload(&FromAgent::Warm { status: ExitStatus::Code(0) }), [6, 0, 0]);
         assert_eq!(payload(&FromAgent::Held), [7]);
         assert_eq!(payload(&FromAgent::Identified), [8]);
+        assert_eq!(payload(&FromAgent::Answered { id: 300, good: true }), [9, 0xac, 2, 1]);
+        assert_eq!(payload(&ToAgent::Restart { grace_ms: 2 }), [4, 2]);
+        let ask = |question| payload(&ToAgent::Ask { id: 300, timeout_ms: 2, question });
+        let words = Words::from_slice(b"a\0b\0").expect("short");
+        assert_eq!(ask(Question::Exec(words)), [5, 0xac, 2, 2, 0, 4, b'a', 0, b'b', 0]);
+        assert_eq!(ask(Question::Tcp { port: 80 }), [5, 0xac, 2, 2, 1, 80]);
+        let path = UrlPath::try_from("/x").expect("short");
+        assert_eq!(ask(Question::Http { port: 80, path }), [5, 0xac, 2, 2, 2, 80, 2, b'/', b'x']);
         assert_eq!(payload(&ToAgent::Shutdown { grace_ms: 2 }), [1, 2]);
         assert_eq!(payload(&ToAgent::Hold), [2]);
         let identity = Identity {
@@ -191,5 +230,8 @@ mod tests {
             macs: [[255; 6]; MAX_CARDS].into_iter().collect(),
         };
         encode(&ToAgent::Identify(identity), &mut [0; crate::MAX_FRAME]).expect("fits");
+        let question = Question::Exec(Words::from_slice(&[255; MAX_WORDS]).expect("exactly full"));
+        let ask = ToAgent::Ask { id: u32::MAX, timeout_ms: u32::MAX, question };
+        encode(&ask, &mut [0; crate::MAX_FRAME]).expect("fits");
     }
 }
