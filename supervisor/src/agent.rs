@@ -29,8 +29,6 @@ use crate::lines::LineSplitter;
 use crate::machine::{Reporter, What};
 use crate::wording::one_line;
 
-/// How often the agent beats. The core waits for thirty beats before it gives a guest up.
-const HEARTBEAT_MS: u32 = 1000;
 /// A monitor takes some bytes at once or is stuck.
 const WRITE_PATIENCE: Duration = Duration::from_secs(2);
 /// Bytes per read: a frame or some small ones.
@@ -52,7 +50,7 @@ enum TalkError {
 
 enum Turn {
     Read(io::Result<usize>),
-    Ask(ToAgent),
+    Ask(Box<ToAgent>),
 }
 
 /// Serves the agents of one machine until `gone` closes and no connection waits any more.
@@ -137,7 +135,7 @@ impl Talk<'_> {
             let ask = async {
                 // A request waits for somebody who can be asked.
                 if greeted && let Ok(request) = requests.recv().await {
-                    return Turn::Ask(request);
+                    return Turn::Ask(Box::new(request));
                 }
                 smol::future::pending().await
             };
@@ -166,7 +164,8 @@ impl Talk<'_> {
                 return Err(TalkError::Protocol(protocol));
             }
             FromAgent::Hello { uptime_ms, .. } => {
-                self.send(&ToAgent::Welcome { protocol: PROTOCOL_VERSION, heartbeat_ms: HEARTBEAT_MS }).await;
+                let heartbeat_ms = u32::try_from(self.reporter.heartbeat.as_millis()).unwrap_or(u32::MAX);
+                self.send(&ToAgent::Welcome { protocol: PROTOCOL_VERSION, heartbeat_ms }).await;
                 self.greeted = true;
                 What::AgentConnected { uptime: Duration::from_millis(uptime_ms) }
             }
@@ -183,6 +182,7 @@ impl Talk<'_> {
             }
             // Between an agent and whoever takes or wakes a snapshot.
             FromAgent::Warm { .. } | FromAgent::Held | FromAgent::Identified => return Ok(()),
+            FromAgent::Answered { id, good } => What::Answered { id, good },
             FromAgent::Exited { status } => What::WorkloadEnded(match status {
                 ExitStatus::Code(code) => WorkloadEnd::Code(code),
                 ExitStatus::Signal(signal) => WorkloadEnd::Signal(signal),
@@ -240,6 +240,7 @@ mod tests {
             name: "flood".into(),
             console: Console::new(["flood"], std::io::sink()).unwrap(),
             reports,
+            heartbeat: Duration::from_secs(1),
         };
         let (_ask, requests) = bounded(1);
         let stream = UnixStream::try_from(host).unwrap();

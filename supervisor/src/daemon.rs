@@ -6,12 +6,14 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
 use async_signal::{Signal as Caught, Signals};
+use hearth_config::workload::WorkloadConfig;
 use hearth_core::{
-    Action, Build, Event, Moment, Order, ReplicaId, Request, Said, State, Vm, VmEnd, WorkloadId,
+    Action, Build, Event, HEARTBEAT, Moment, Order, ReplicaId, Request, Said, State, Vm, VmEnd, WorkloadId,
 };
 use nix::sys::signal::Signal;
 use smol::channel::{Receiver, Sender, bounded};
@@ -23,13 +25,14 @@ use thiserror::Error;
 use crate::api::events::Events;
 use crate::api::server::{self, Door, Socket};
 use crate::api::{Ask, MAX_QUESTIONS};
+use crate::asking;
 use crate::builds::Builds;
 use crate::clock;
 use crate::console::Console;
 use crate::kvm;
 use crate::machine::{Machine, Report, Reporter, What};
 use crate::reload::{self, News, Terminal};
-use crate::setup::{Setup, api_socket};
+use crate::setup::{Setup, api_socket, control_socket, vm_folder};
 use crate::state_dir::{StateDir, StateError};
 use crate::store::{Left, Store};
 use crate::survivors::{self, Survivor};
@@ -182,7 +185,7 @@ impl Daemon {
         self.apply(Event::Found(Box::new(found)));
         let Some(vm) = self.core.id_of(&name).map(|id| id.replica(slot).run(run)) else { return };
         let state = &self.setup.device.paths.state;
-        match Machine::adopt(&self.executor, state, process, self.reporter(vm, &name)) {
+        match Machine::adopt(&self.executor, state, process, self.reporter(vm)) {
             Ok(machine) => {
                 self.machines.insert(vm.replica, machine);
             }
@@ -385,6 +388,12 @@ impl Daemon {
             What::Heartbeat => Said::Heartbeat,
             What::WorkloadEnded(end) => Said::WorkloadEnded(end),
             What::AgentLost => Said::AgentLost,
+            What::Answered { id, good } => {
+                let Some(probe) = self.machine(vm).and_then(|machine| machine.asking.answered(id)) else {
+                    return;
+                };
+                Said::Probed { probe, good }
+            }
             What::VmEnded(end) => {
                 if self.machine(vm).is_some() {
                     self.machines.remove(&vm.replica);
@@ -472,14 +481,37 @@ impl Daemon {
             }
             Order::Terminate => self.signal(vm, Signal::SIGTERM),
             Order::Kill => self.signal(vm, Signal::SIGKILL),
-            // Nothing routes traffic yet, and no file asks for probes, balloons or restarts within the guest.
-            Order::Traffic { .. }
-            | Order::Probe { .. }
-            | Order::Balloon { .. }
-            | Order::RestartProcess
-            | Order::Snapshot => {}
+            Order::Probe { probe, timeout } => self.ask(vm, *probe, *timeout),
+            Order::Balloon { mib } => {
+                if self.machine(vm).is_some() {
+                    asking::balloon(&self.executor, self.control(vm), *mib, self.reporter(vm));
+                }
+            }
+            Order::RestartProcess => {
+                if let Some(machine) = self.machine(vm) {
+                    machine.restart_process();
+                }
+            }
+            // Nothing routes traffic yet, and nobody keeps snapshots.
+            Order::Traffic { .. } | Order::Snapshot => {}
         }
         None
+    }
+
+    fn ask(&self, vm: Vm, place: u8, timeout: Duration) {
+        let name = self.core.name(vm.replica.workload).unwrap_or_default();
+        let probe = self.setup.workload(name).and_then(|workload| workload.probes.get(usize::from(place)));
+        if let Some((machine, probe)) = self.machine(vm).zip(probe) {
+            let question = (place, &probe.check, timeout);
+            machine.ask(&self.executor, self.control(vm), question, self.reporter(vm));
+        }
+    }
+
+    /// Where the monitor of a machine takes requests.
+    fn control(&self, vm: Vm) -> PathBuf {
+        let name = self.core.name(vm.replica.workload).unwrap_or_default();
+        let replica = wording::replica(name, vm.replica.slot);
+        control_socket(&vm_folder(&self.setup.device.paths.state, &replica))
     }
 
     fn start(&mut self, vm: Vm, build: Build) -> Result<(), Said> {
@@ -497,7 +529,7 @@ impl Daemon {
             );
             self.console.say(&line);
         }
-        let reporter = self.reporter(vm, name);
+        let reporter = self.reporter(vm);
         match Machine::start(&self.executor, &self.setup, &workload, build, reporter) {
             Ok(machine) => {
                 self.machines.insert(vm.replica, machine);
@@ -507,12 +539,15 @@ impl Daemon {
         }
     }
 
-    fn reporter(&self, vm: Vm, name: &str) -> Reporter {
+    fn reporter(&self, vm: Vm) -> Reporter {
+        let name = self.core.name(vm.replica.workload).unwrap_or_default();
+        let beats = self.setup.workload(name).and_then(WorkloadConfig::heartbeat);
         Reporter {
             vm,
             name: wording::replica(name, vm.replica.slot).into(),
             console: self.console.clone(),
             reports: self.reports.clone(),
+            heartbeat: beats.unwrap_or(HEARTBEAT),
         }
     }
 

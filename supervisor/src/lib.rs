@@ -9,6 +9,7 @@
 
 pub mod agent;
 pub mod api;
+mod asking;
 mod builds;
 mod clock;
 pub mod console;
@@ -20,6 +21,7 @@ pub mod kvm;
 mod last_word;
 pub mod lines;
 pub mod machine;
+mod monitor;
 mod outlet;
 mod process;
 mod reload;

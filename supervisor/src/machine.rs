@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use hearth_config::vm::WriteError;
-use hearth_config::workload::WorkloadConfig;
+use hearth_config::workload::{Check, WorkloadConfig};
 use hearth_core::{Build, Found, Vm, VmEnd, WorkloadEnd};
 use hearth_wire::{AGENT_PORT, ToAgent};
 use nix::sys::signal::Signal;
@@ -24,6 +24,7 @@ use smol::net::unix::UnixListener;
 use smol::{Async, LocalExecutor, Task, Timer};
 use thiserror::Error;
 
+use crate::asking::{self, Asking, MAX_WAITING};
 use crate::console::Console;
 use crate::last_word::last_word;
 use crate::lines::LineSplitter;
@@ -36,8 +37,8 @@ use crate::{agent, ended, guest_boot, outlet};
 /// What a dead monitor's pipes and sockets still hold is read for so long: they end by themselves, unless somebody
 /// else holds them open.
 const DRAIN: Duration = Duration::from_secs(2);
-/// Requests that wait for an agent. There are two in a life: one to stop, one spare.
-const MAX_REQUESTS: usize = 2;
+/// Requests that wait for an agent: beside questions, one to begin anew, one to stop, one spare.
+pub(crate) const MAX_REQUESTS: usize = MAX_WAITING + 3;
 /// Bytes per read of a pipe.
 const READ_BYTES: usize = 4096;
 
@@ -60,10 +61,17 @@ pub(crate) struct Report {
 
 #[derive(Debug)]
 pub(crate) enum What {
-    AgentConnected { uptime: Duration },
+    AgentConnected {
+        uptime: Duration,
+    },
     WorkloadStarted,
     Heartbeat,
     WorkloadEnded(WorkloadEnd),
+    /// A question with this number.
+    Answered {
+        id: u32,
+        good: bool,
+    },
     AgentLost,
     VmEnded(VmEnd),
 }
@@ -76,6 +84,8 @@ pub(crate) struct Reporter {
     pub(crate) name: Rc<str>,
     pub(crate) console: Console,
     pub(crate) reports: Sender<Report>,
+    /// How often its agent is to beat.
+    pub(crate) heartbeat: Duration,
 }
 
 impl Reporter {
@@ -101,6 +111,7 @@ pub(crate) struct Machine {
     pub(crate) adopted: bool,
     process: Rc<Process>,
     requests: Sender<ToAgent>,
+    pub(crate) asking: Asking,
     /// Dropping it stops the watch.
     _watch: Task<()>,
 }
@@ -188,13 +199,29 @@ impl Machine {
         let (requests, to_agent) = bounded(MAX_REQUESTS);
         let vm = reporter.vm;
         let watch = executor.spawn(watch(Rc::clone(&process), ears, to_agent, reporter, folder, adopted));
-        Machine { vm, adopted, process, requests, _watch: watch }
+        Machine { vm, adopted, process, requests, asking: Asking::default(), _watch: watch }
     }
 
     pub(crate) fn ask_to_stop(&self, grace: Duration) {
         let grace_ms = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
         // Full means that it was asked before.
         let _ = self.requests.try_send(ToAgent::Shutdown { grace_ms });
+    }
+
+    /// Asks what its probe at a place wants to know.
+    pub(crate) fn ask(
+        &self,
+        executor: &LocalExecutor<'_>,
+        control: PathBuf,
+        probe: (u8, &Check, Duration),
+        reporter: Reporter,
+    ) {
+        self.asking.ask(executor, &self.requests, control, probe, reporter);
+    }
+
+    /// Has its workload begin anew in the same guest.
+    pub(crate) fn restart_process(&self) {
+        asking::restart_process(&self.requests);
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

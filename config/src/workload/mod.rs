@@ -196,6 +196,11 @@ impl WorkloadConfig {
         Faults::from_list(faults).map_or(Ok(workloads), Err)
     }
 
+    /// How often its agents are to beat.
+    pub fn heartbeat(&self) -> Option<Duration> {
+        self.probes.iter().find(|probe| probe.check == Check::Heartbeat).map(|probe| probe.period)
+    }
+
     /// The image as a path, given the box's folder of images.
     pub fn image_in(&self, images: &Path) -> PathBuf {
         images.join(&self.image)

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{fake_host::Host, outbox::Notice};
-use hearth_wire::{ExitStatus, Hostname, Identity, Output, Seed, Stream};
+use hearth_wire::{ExitStatus, Hostname, Identity, Output, Question, Seed, Stream};
 use std::os::unix::net::UnixStream;
 
 const AT: fn(u64) -> Uptime = Uptime::at_millis;

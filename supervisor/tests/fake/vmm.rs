@@ -11,7 +11,7 @@ use std::time::Duration;
 use async_signal::{Signal, Signals};
 use hearth_config::vm::VmConfig;
 use hearth_wire::{
-    AGENT_PORT, Decoder, ExitStatus, FromAgent, MAX_FRAME, Output, Stream, ToAgent, Version, encode,
+    AGENT_PORT, Decoder, ExitStatus, FromAgent, MAX_FRAME, Output, Question, Stream, ToAgent, Version, encode,
 };
 use smol::Timer;
 use smol::future::or;
@@ -123,6 +123,7 @@ async fn serve(mut stream: UnixStream, socket: &Path, mut signals: Signals, obed
     let mut decoder = Decoder::new();
     let mut buffer = [0; 512];
     let mut seq = 0;
+    let mut restarts = 0;
     loop {
         let mut reader = stream.clone();
         let signal = async {
@@ -156,9 +157,37 @@ async fn serve(mut stream: UnixStream, socket: &Path, mut signals: Signals, obed
                         send(&mut stream, &FromAgent::Exited { status: ExitStatus::Signal(15) }).await;
                         return 0;
                     }
+                    match message {
+                        ToAgent::Ask { id, question, .. } => {
+                            send(
+                                &mut stream,
+                                &FromAgent::Answered { id, good: is_well(&question, restarts) },
+                            )
+                            .await;
+                        }
+                        ToAgent::Restart { .. } => {
+                            restarts += 1;
+                            send(&mut stream, &FromAgent::Exited { status: ExitStatus::Signal(15) }).await;
+                            send(&mut stream, &FromAgent::Started { pid: 3 }).await;
+                            say(&mut stream, b"begun anew\n").await;
+                        }
+                        _ => {}
+                    }
                 }
             }
         }
+    }
+}
+
+/// What is asked says itself whether the answer is good.
+fn is_well(question: &Question, restarts: u32) -> bool {
+    match question {
+        Question::Exec(words) => match words.split(|byte| *byte == 0).next() {
+            Some(b"well-when-begun-anew") => restarts > 0,
+            word => word == Some(b"well"),
+        },
+        Question::Tcp { port } => *port == 80,
+        Question::Http { port, path } => *port == 80 && path == "/well",
     }
 }
 
