@@ -153,14 +153,19 @@ fn many() -> Result<(), Failure> {
 /// For how long a guest rests that is written down while it runs.
 fn pauses() -> Result<(), Failure> {
     for mib in DIRTY_MIB {
+        let plan = Plan::verb("full", &format!("dirty {mib}")).with("[snapshot]\nfolder = \"snapshots\"");
+        let full = again("a guest that is written down", || {
+            let mut vm = dirtying(&plan)?;
+            let full = pause(&mut vm, "full", SnapshotKind::Full)?;
+            end(vm)?;
+            Ok(full)
+        })?;
+        figure(&format!("full_{mib}_pause_ns"), full);
         let plan = Plan::verb("pauses", &format!("dirty {mib}"))
             .with("[snapshot]\nfolder = \"snapshots\"\nrebase = true");
-        let (full, difference, bytes) = again("a guest that is written down", || {
-            plan.fresh_folder()?;
-            let config = plan.written()?;
-            let mut vm = Vm::spawn(plan.folder(), &["run".as_ref(), config.as_os_str()])?;
-            vm.told("dirtied")?;
-            let full = pause(&mut vm, "base", SnapshotKind::Full)?;
+        let (difference, bytes) = again("a guest whose difference is written down", || {
+            let mut vm = dirtying(&plan)?;
+            pause(&mut vm, "base", SnapshotKind::Full)?;
             // What was under way, and then a whole round.
             vm.swallow();
             vm.told("dirtied")?;
@@ -168,13 +173,21 @@ fn pauses() -> Result<(), Failure> {
             let difference = pause(&mut vm, "part", SnapshotKind::Difference)?;
             let bytes = written(&plan.folder().join("snapshots/part/memory"));
             end(vm)?;
-            Ok((full, difference, bytes))
+            Ok((difference, bytes))
         })?;
-        figure(&format!("full_{mib}_pause_ns"), full);
         figure(&format!("difference_{mib}_pause_ns"), difference);
         figure(&format!("difference_{mib}_kib"), bytes >> 10);
     }
     Ok(())
+}
+
+/// A guest that has begun to write to its memory.
+fn dirtying(plan: &Plan) -> Result<Vm, Failure> {
+    plan.fresh_folder()?;
+    let config = plan.written()?;
+    let mut vm = Vm::spawn(plan.folder(), &["run".as_ref(), config.as_os_str()])?;
+    vm.told("dirtied")?;
+    Ok(vm)
 }
 
 fn pause(vm: &mut Vm, name: &str, kind: SnapshotKind) -> Result<u64, Failure> {

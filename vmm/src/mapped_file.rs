@@ -9,10 +9,12 @@
 //! (SIGBUS): files are replaced by renaming, as every package manager and image writer does.
 #![allow(unsafe_code, reason = "maps files over pages of guest RAM")]
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 use nix::libc;
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap};
@@ -20,10 +22,22 @@ use nix::unistd::{SysconfVar, sysconf};
 use vm_memory::bitmap::BitmapSlice;
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion, ReadVolatile, VolatileMemoryError, VolatileSlice};
 
-use crate::memory::GuestRam;
+use crate::memory::{self, Backed, GuestRam, Run};
 
 /// Below this many bytes a copy is cheaper than a mapping of its own.
 const LEAST_BYTES: usize = 64 * 1024;
+
+/// What was mapped, and from where: pages that nobody has written to since can be read from there at any time.
+#[derive(Debug, Default)]
+pub struct Mapped(RefCell<Vec<Backed>>);
+
+impl Mapped {
+    /// All of it.
+    #[must_use]
+    pub fn into_inner(self) -> Vec<Backed> {
+        self.0.into_inner()
+    }
+}
 
 /// A reader of `file` whose whole pages are mapped where they land in `ram`.
 #[derive(Debug)]
@@ -33,14 +47,15 @@ pub struct MappedFile<'a> {
     length: u64,
     position: u64,
     page: usize,
+    mapped: &'a Mapped,
 }
 
 impl<'a> MappedFile<'a> {
     /// From the file's first byte on.
-    pub fn new(file: &'a File, ram: &'a GuestRam) -> io::Result<Self> {
+    pub fn new(file: &'a File, ram: &'a GuestRam, mapped: &'a Mapped) -> io::Result<Self> {
         let page =
             sysconf(SysconfVar::PAGE_SIZE)?.and_then(|page| usize::try_from(page).ok()).unwrap_or(usize::MAX);
-        Ok(Self { file, ram, length: file.metadata()?.len(), position: 0, page })
+        Ok(Self { file, ram, length: file.metadata()?.len(), position: 0, page, mapped })
     }
 
     /// Maps as many whole pages as can be; how many bytes that were. None where file and RAM do not lie alike within
@@ -66,7 +81,16 @@ impl<'a> MappedFile<'a> {
         if let Err(errno) = unsafe { madvise(mapped, bytes, MmapAdvise::MADV_DONTDUMP) } {
             log::warn!("guest memory will be part of core dumps: {errno}");
         }
+        self.remember(start.addr().get(), bytes);
         Some(bytes)
+    }
+
+    /// Where no second descriptor is to be had, a snapshot copies the pages as it copies any other.
+    fn remember(&self, start: usize, bytes: usize) {
+        if let (Ok(file), Some(offset)) = (self.file.try_clone(), memory::offset_of(self.ram, start)) {
+            let run = Run { offset, bytes: bytes as u64 };
+            self.mapped.0.borrow_mut().push(Backed { file: Arc::new(file), from: self.position, run });
+        }
     }
 
     /// Whether `bytes` from `start` on are the guest's.
@@ -145,7 +169,8 @@ mod tests {
     }
 
     fn place(ram: &GuestRam, file: &TempFile, at: u64, from: u64, bytes: usize) -> Vec<u8> {
-        let mut reader = MappedFile::new(file.as_file(), ram).unwrap();
+        let mapped = Mapped::default();
+        let mut reader = MappedFile::new(file.as_file(), ram, &mapped).unwrap();
         reader.seek(SeekFrom::Start(from)).unwrap();
         ram.read_exact_volatile_from(GuestAddress(at), &mut reader, bytes).unwrap();
         assert_eq!(reader.stream_position().unwrap(), from + bytes as u64);
@@ -185,7 +210,8 @@ mod tests {
     fn beyond_the_end_there_is_nothing() {
         let (file, content) = file(40);
         let ram = crate::memory::allocate(&[(GuestAddress(0), 1 << 20)]).unwrap();
-        let mut reader = MappedFile::new(file.as_file(), &ram).unwrap();
+        let mapped = Mapped::default();
+        let mut reader = MappedFile::new(file.as_file(), &ram, &mapped).unwrap();
         assert!(ram.read_exact_volatile_from(GuestAddress(0), &mut reader, content.len() + 1).is_err());
     }
 
@@ -194,7 +220,8 @@ mod tests {
         let (file, content) = file(40);
         let ram = crate::memory::allocate(&[(GuestAddress(0), 1 << 20)]).unwrap();
         let other = crate::memory::allocate(&[(GuestAddress(0), 1 << 20)]).unwrap();
-        let mut reader = MappedFile::new(file.as_file(), &ram).unwrap();
+        let mapped = Mapped::default();
+        let mut reader = MappedFile::new(file.as_file(), &ram, &mapped).unwrap();
         other.read_exact_volatile_from(GuestAddress(0), &mut reader, content.len()).unwrap();
         assert_eq!(mappings(&file), 0);
     }

@@ -34,7 +34,9 @@ use vm_memory::{
     GuestRegionMmap, MmapRegion,
 };
 
-pub use self::pagemap::{Run, check as check_runs, coarsened, data, not_empty, written};
+pub use self::pagemap::{
+    Backed, Content, Run, backed_by, check as check_runs, coarsened, content, data, offset_of, written,
+};
 
 /// Bytes of the huge pages that a guest's RAM may be made of. Both architectures have them, whatever the size of
 /// their ordinary pages.

@@ -28,10 +28,10 @@ pub(super) fn open(kind: BootFile, path: &Path) -> Result<File, BootError> {
 /// A kernel that loaders read, and that is mapped where its layout allows.
 pub(super) fn mapped_kernel<'a>(
     memory: &'a GuestRam,
-    files: &BootFiles<'_>,
+    files: &BootFiles<'a>,
     kernel: &'a File,
 ) -> Result<MappedFile<'a>, BootError> {
-    MappedFile::new(kernel, memory).map_err(|source| BootError::Read {
+    MappedFile::new(kernel, memory, files.mapped).map_err(|source| BootError::Read {
         file: BootFile::Kernel,
         path: files.kernel.to_owned(),
         source,
@@ -46,11 +46,11 @@ pub(super) fn mib_of(memory: &GuestRam) -> u64 {
 /// Loads the initrd, if there is one, as high as it fits between `floor` and `end`.
 pub(super) fn initrd_below(
     memory: &GuestRam,
-    path: Option<&Path>,
+    files: &BootFiles<'_>,
     floor: u64,
     end: u64,
 ) -> Result<Option<Extent>, BootError> {
-    let Some(path) = path else { return Ok(None) };
+    let Some(path) = files.initrd else { return Ok(None) };
     let file = open(BootFile::Initrd, path)?;
     let unreadable = |source| BootError::Read { file: BootFile::Initrd, path: path.to_owned(), source };
     let length = file.metadata().map_err(unreadable)?.len();
@@ -66,7 +66,7 @@ pub(super) fn initrd_below(
             mib: mib_of(memory),
         })?;
     let bytes = usize::try_from(length).unwrap_or(usize::MAX);
-    MappedFile::new(&file, memory)
+    MappedFile::new(&file, memory, files.mapped)
         .and_then(|mut file| {
             memory.read_exact_volatile_from(GuestAddress(start), &mut file, bytes).map_err(io::Error::other)
         })
@@ -102,16 +102,20 @@ mod tests {
     use std::io::Write;
 
     use super::*;
+    use crate::mapped_file::Mapped;
 
     #[test]
     fn the_initrd_lies_as_high_as_it_fits_and_never_over_the_kernel() {
         let memory = crate::memory::allocate(&[(GuestAddress(0), 4 << 20)]).unwrap();
         let file = vmm_sys_util::tempfile::TempFile::new().unwrap();
         file.as_file().write_all(&[7; 100_000]).unwrap();
-        let found = initrd_below(&memory, Some(file.as_path()), 1 << 20, 4 << 20).unwrap().unwrap();
+        let mapped = Mapped::default();
+        let files =
+            BootFiles { kernel: Path::new(""), initrd: Some(file.as_path()), cmdline: "", mapped: &mapped };
+        let found = initrd_below(&memory, &files, 1 << 20, 4 << 20).unwrap().unwrap();
         assert_eq!(found, Extent { start: GuestAddress(0x3e_0000), length: 100_000 });
         assert_eq!(memory.read_obj::<u8>(GuestAddress(0x3e_0000 + 99_999)).unwrap(), 7);
-        let refused = initrd_below(&memory, Some(file.as_path()), 0x3e_0001, 4 << 20).unwrap_err();
+        let refused = initrd_below(&memory, &files, 0x3e_0001, 4 << 20).unwrap_err();
         assert!(refused.to_string().ends_with("the initrd does not fit into 4 MiB of guest memory"));
     }
 }

@@ -37,6 +37,7 @@ use event_manager::MutEventSubscriber;
 use vm_memory::GuestAddress;
 
 use crate::machine::Overlap;
+use crate::mapped_file::Mapped;
 use crate::snapshot::Part;
 
 /// One virtio-mmio device, as the firmware tables describe it.
@@ -95,6 +96,8 @@ pub struct BootFiles<'a> {
     pub initrd: Option<&'a std::path::Path>,
     /// The command line, complete.
     pub cmdline: &'a str,
+    /// Notes what of them is mapped instead of copied.
+    pub mapped: &'a Mapped,
 }
 
 /// An address range in guest memory.

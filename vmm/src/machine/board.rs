@@ -109,6 +109,8 @@ pub(super) struct Board<'a> {
     pub(super) parts: Vec<Arc<dyn Part>>,
     /// Disks, in the configuration's order.
     pub(super) disks: Vec<Arc<Transport<Block>>>,
+    /// Whether the vsock driver may still take a new connection for one that is gone.
+    pub(super) vsock_resets: Option<Box<dyn Fn() -> bool>>,
     /// Where what the guest prints goes; emptied when the machine has ended.
     pub(super) sinks: Vec<Arc<Mutex<Sink>>>,
 }
@@ -137,6 +139,7 @@ impl<'a> Board<'a> {
             inspected: Vec::new(),
             parts,
             disks: Vec::new(),
+            vsock_resets: None,
             sinks: Vec::new(),
         })
     }
@@ -230,6 +233,8 @@ impl<'a> Board<'a> {
         if let Some(vsock) = &config.vsock {
             let (host, door) = vsock::listen(&vsock.socket)?;
             let transport = self.plug("vsock", Vsock::new(vsock.cid, host))?;
+            let looked_at = transport.clone();
+            self.vsock_resets = Some(Box::new(move || looked_at.model(|model| model.resets())));
             let reception = door.open(transport)?;
             self.serve(reception);
         }

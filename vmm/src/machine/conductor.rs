@@ -154,6 +154,7 @@ impl Conductor<'_> {
             self.alarm.due(now),
             self.suspicion.due(),
             self.template.as_ref().and_then(|template| template.due()),
+            self.introduction.as_ref().and_then(Introduction::due),
         ];
         match deadlines.into_iter().flatten().min() {
             None => -1,

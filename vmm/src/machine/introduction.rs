@@ -1,15 +1,15 @@
 //! Who a machine is that goes on from a snapshot.
 //!
 //! Duty: make it up from the configuration, the host's clock and its random numbers, and bring it to the guest's agent
-//! as soon as the guest runs. Again where the guest hung up: its vsock driver, told that all its connections are gone,
-//! may take the new one for one of them. And again where the answer was long in coming: the time in the message was late
+//! as soon as the guest's vsock driver has heard that all its connections are gone: before, it may take a new one for
+//! one of them. Again where the guest hung up, as a driver does that takes its time. And again where the answer was long in coming: the time in the message was late
 //! by up to as much, and the second way through a guest is a quick one.
 //! Not its duty: what the agent does with it; the generation ID, which has told the guest's kernel before its first
 //! instruction.
 //!
 //! ```text
-//!   call ──hung up──▶ call again ── … ──▶ GivenUp
-//!    └──answered──▶ Identified ──▶ call again until an answer is quick ──▶ Over
+//!   driver has heard, or is late ──▶ call ──hung up──▶ call again ── … ──▶ GivenUp
+//!                                     └──answered──▶ Identified ──▶ call again until an answer is quick ──▶ Over
 //! ```
 //!
 //! Invariant: it is the same identity in every try, with a seed and a time of its own; and there is a bound to tries.
@@ -31,6 +31,8 @@ use crate::virtio::net::derived_mac;
 /// Calls, of which all but the last may be cut off. Each one that is cut off has met another step of the guest's
 /// driver coming to itself.
 const TRIES: u32 = 8;
+/// For the driver to hear of the reset; some never say that they did.
+const RESET_PATIENCE: Duration = Duration::from_millis(50);
 /// From a message to its answer: a guest's clock is late by no more than this.
 const QUICK: Duration = Duration::from_millis(20);
 
@@ -47,12 +49,15 @@ pub(super) enum Progress {
 }
 
 /// The way from "a snapshot was restored" to "the guest knows who it is".
-#[derive(Debug)]
 pub(super) struct Introduction {
     socket: PathBuf,
     hostname: String,
     machine_id: Option<[u8; 16]>,
     macs: Vec<[u8; 6]>,
+    /// Whether the driver has not heard of the reset yet.
+    resets: Option<Box<dyn Fn() -> bool>>,
+    /// When nobody waits for it any more.
+    until: Option<Instant>,
     tries: u32,
     call: Option<(Instant, Arc<Mutex<AgentCall>>)>,
     identified: bool,
@@ -60,7 +65,7 @@ pub(super) struct Introduction {
 
 impl Introduction {
     /// `None` where the machine has no vsock device, and so no way to an agent.
-    pub(super) fn new(config: &VmConfig) -> io::Result<Option<Self>> {
+    pub(super) fn new(config: &VmConfig, resets: Option<Box<dyn Fn() -> bool>>) -> io::Result<Option<Self>> {
         let Some(vsock) = &config.vsock else { return Ok(None) };
         let card = |net: &Net| net.mac.unwrap_or_else(|| derived_mac(&net.tap, &net.id)).0;
         let machine_id = match config.identity.machine_id {
@@ -73,10 +78,17 @@ impl Introduction {
             hostname: config.identity.hostname.clone().unwrap_or_default(),
             machine_id,
             macs: config.net.iter().map(card).collect(),
+            resets,
+            until: None,
             tries: 0,
             call: None,
             identified: false,
         }))
+    }
+
+    /// When to look again, whatever happens.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.until.filter(|_| self.call.is_none())
     }
 
     /// Calls for the first time, or looks at what came of the last call.
@@ -96,6 +108,10 @@ impl Introduction {
                 None if !call.is_refused() => return Progress::Waiting,
                 None => {}
             }
+        }
+        let until = *self.until.get_or_insert(now + RESET_PATIENCE);
+        if self.call.is_none() && now < until && self.resets.as_ref().is_some_and(|resets| resets()) {
+            return Progress::Waiting;
         }
         match (self.tries, self.identified) {
             (TRIES.., true) => return Progress::Over,
@@ -160,7 +176,7 @@ mod tests {
         fn introduction(&self, more: &str) -> Introduction {
             let socket = self.folder.path().join("vsock");
             let text = format!("[boot]\nkernel = \"k\"\n[vsock]\ncid = 3\nsocket = {socket:?}\n{more}");
-            Introduction::new(&VmConfig::parse("vm.toml", &text).unwrap()).unwrap().unwrap()
+            Introduction::new(&VmConfig::parse("vm.toml", &text).unwrap(), None).unwrap().unwrap()
         }
 
         /// The call, and who it says that the guest is.
@@ -221,6 +237,25 @@ mod tests {
         assert_eq!(introduction.attend(later, &mut bench.events), Progress::Waiting);
         bench.answer(bench.heard().0);
         assert_eq!(introduction.attend(later, &mut bench.events), Progress::Over);
+    }
+
+    #[test]
+    fn nobody_calls_before_the_driver_has_heard_of_the_reset_unless_it_is_late() {
+        let mut bench = Bench::new();
+        let now = Instant::now();
+        for (heard, wait, calls) in
+            [(false, Duration::ZERO, false), (true, Duration::ZERO, true), (false, RESET_PATIENCE, true)]
+        {
+            let mut introduction = bench.introduction("");
+            introduction.resets = Some(Box::new(|| true));
+            assert_eq!(introduction.attend(now, &mut bench.events), Progress::Waiting);
+            assert_eq!(introduction.due(), Some(now + RESET_PATIENCE));
+            if heard {
+                introduction.resets = Some(Box::new(|| false));
+            }
+            assert_eq!(introduction.attend(now + wait, &mut bench.events), Progress::Waiting);
+            assert_eq!(bench.host.accept().is_ok(), calls, "heard: {heard}, after {wait:?}");
+        }
     }
 
     #[test]

@@ -91,6 +91,7 @@ use crate::devices::generation::Generation;
 use crate::devices::power_button::PowerButton;
 use crate::kvm::{self, KvmError};
 use crate::listener::ListenError;
+use crate::mapped_file::Mapped;
 use crate::memory::{self, GuestRam, MemoryError, Pages};
 use crate::outcome::Refusal;
 use crate::snapshot::{self, Base, Opened};
@@ -316,9 +317,12 @@ impl Machine {
         let power_button = board.power_button()?;
         let generation_id = board.generation_id()?;
         let introduction = match &from {
-            Some(_) => Introduction::new(config).map_err(host("draw an identity"))?,
+            Some(_) => {
+                Introduction::new(config, board.vsock_resets.take()).map_err(host("draw an identity"))?
+            }
             None => None,
         };
+        let mapped = Mapped::default();
         let base = match from {
             Some(opened) => {
                 restored::processors(&opened, &kvm, &vm, &vcpus, &chipset)?;
@@ -326,7 +330,7 @@ impl Machine {
                 Some(Base { file: opened.memory, id: Some(opened.state.about.id) })
             }
             None => {
-                start(config, &kvm, &vm, &vcpus, &chipset, &board)?;
+                start(config, &kvm, &vm, &vcpus, &chipset, &board, &mapped)?;
                 Generation::draw()
                     .and_then(|generation| generation_id.set(generation))
                     .map_err(host("give the guest a generation ID"))?;
@@ -335,7 +339,8 @@ impl Machine {
         };
         let Board { buses, events, on_duty, inspected, parts, disks, sinks, alarm, pump, .. } = board;
         let snapshots = Snapshots::new(kvm, vm, chipset, parts, disks, config.clone(), base)
-            .map_err(host("make an event"))?;
+            .map_err(host("make an event"))?
+            .with_boot_files(mapped.into_inner());
         Ok(Self {
             vcpus,
             snapshots,
@@ -507,11 +512,13 @@ fn start(
     vcpus: &[VcpuFd],
     chipset: &Chipset,
     board: &Board<'_>,
+    mapped: &Mapped,
 ) -> Result<(), MachineError> {
     let files = BootFiles {
         kernel: &config.boot.kernel,
         initrd: config.boot.initrd.as_deref(),
         cmdline: &config.boot.cmdline,
+        mapped,
     };
     let fittings = Fittings {
         vcpus: config.machine.vcpus,

@@ -28,7 +28,7 @@ use super::crew::Crew;
 use super::template::Place;
 use crate::arch::{self, Chipset, SavedError};
 use crate::control::Ticket;
-use crate::memory::{self, GuestRam};
+use crate::memory::{self, Backed, GuestRam};
 use crate::snapshot::state::{ARCHITECTURE, About, DiskState, Id, MachineState};
 use crate::snapshot::{Base, Existing, Part, TakeError, Wish, copy_in_pause};
 use crate::virtio::block::Block;
@@ -69,6 +69,8 @@ pub(super) struct Snapshots {
     pub(super) config: VmConfig,
     /// What the machine's memory is mapped from.
     pub(super) base: Option<Base>,
+    /// Kernel and initial RAM disk, where memory is mapped from those.
+    boot_files: Vec<Backed>,
     /// Asked for, and the machine does not rest yet.
     wished: Option<(Ticket, Wished)>,
     finishing: Option<Finishing>,
@@ -89,7 +91,24 @@ impl Snapshots {
         base: Option<Base>,
     ) -> io::Result<Self> {
         let done = Arc::new(EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?);
-        Ok(Self { kvm, vm, chipset, parts, disks, config, base, wished: None, finishing: None, done })
+        Ok(Self {
+            kvm,
+            vm,
+            chipset,
+            parts,
+            disks,
+            config,
+            base,
+            boot_files: Vec::new(),
+            wished: None,
+            finishing: None,
+            done,
+        })
+    }
+
+    /// With what of memory was mapped from boot files.
+    pub(super) fn with_boot_files(self, boot_files: Vec<Backed>) -> Self {
+        Self { boot_files, ..self }
     }
 
     /// Bytes of RAM that take room on the host for this machine alone.
@@ -149,19 +168,24 @@ impl Snapshots {
             return Err(TakeError::State(SavedError::Unlike("nobody asked for it".into())));
         };
         let state = self.state(crew, ran)?;
+        let files = |source| TakeError::Files { path: wished.folder.clone(), source };
+        let of_base =
+            self.base.as_ref().map(|base| memory::backed_by(&base.file)).transpose().map_err(files)?;
         let wish = Wish {
             folder: &wished.folder,
             name: &wished.name,
             kind: wished.kind,
             config: &self.config,
             base: self.base.as_ref(),
+            backed: of_base.as_ref().map_or(&self.boot_files, std::slice::from_ref),
             existing: if wished.key.is_some() { Existing::Replaced } else { Existing::Kept },
             key: wished.key.as_deref(),
         };
-        let draft = copy_in_pause(&wish, ram, state)?;
+        let mut draft = copy_in_pause(&wish, ram, state)?;
         let id = draft.id();
-        let files = |source| TakeError::Files { path: wished.folder.clone(), source };
         if wished.rebase {
+            // Memory is about to be mapped from it.
+            draft.complete()?;
             let file = draft.memory().try_clone().map_err(files)?;
             memory::map_over(ram, &file).map_err(files)?;
             // It has a name when the folder has.

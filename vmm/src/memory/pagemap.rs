@@ -10,9 +10,9 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
-use std::ops::Range;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::unistd::{Whence, lseek};
@@ -60,13 +60,63 @@ pub fn written(ram: &GuestRam) -> io::Result<Vec<Run>> {
     pages(ram, |entry| entry & SWAPPED != 0 || entry & (PRESENT | OF_A_FILE) == PRESENT)
 }
 
-/// Every page that may hold something else than zeroes. `base` is the file that all of `ram` is mapped from, if it
-/// is; else only kernels and initial RAM disks are files in it.
-pub fn not_empty(ram: &GuestRam, base: Option<&File>) -> io::Result<Vec<Run>> {
-    match base {
-        Some(base) => Ok(union(written(ram)?, data(base)?)),
-        None => Ok(union(pages(ram, |entry| entry & (PRESENT | SWAPPED) != 0)?, mapped_files(ram)?)),
+/// A part of RAM that was mapped from a file.
+#[derive(Debug, Clone)]
+pub struct Backed {
+    /// The file.
+    pub file: Arc<File>,
+    /// Where in it the part begins.
+    pub from: u64,
+    /// The part.
+    pub run: Run,
+}
+
+/// Every page that may hold something else than zeroes.
+#[derive(Debug, Default)]
+pub struct Content {
+    /// Those that somebody wrote to: to be copied before anybody writes again.
+    pub now: Vec<Run>,
+    /// Those that are as they are in the files they were mapped from, which nobody writes to: to be copied at leisure.
+    pub later: Vec<Backed>,
+}
+
+/// What `ram` holds, of which `backed` was mapped from files.
+pub fn content(ram: &GuestRam, backed: &[Backed]) -> io::Result<Content> {
+    let written = written(ram)?;
+    // A file that nobody noted, or shared memory.
+    let others = pages(ram, |entry| entry & (PRESENT | OF_A_FILE) == PRESENT | OF_A_FILE)?;
+    let known = union(backed.iter().map(|part| part.run).collect(), Vec::new());
+    let now = union(written.clone(), without(&others, &known));
+    let part_of = |part: &Backed, run: Run| Backed {
+        file: part.file.clone(),
+        from: part.from + (run.offset - part.run.offset),
+        run,
+    };
+    let later = backed
+        .iter()
+        .flat_map(|part| without(&[part.run], &now).into_iter().map(move |run| part_of(part, run)))
+        .collect();
+    Ok(Content { now, later })
+}
+
+/// A file that all of RAM is mapped from.
+pub fn backed_by(file: &File) -> io::Result<Backed> {
+    let run = Run { offset: 0, bytes: file.metadata()?.len() };
+    Ok(Backed { file: Arc::new(file.try_clone()?), from: 0, run })
+}
+
+/// Where the byte at an address of this process stands in RAM as a file has it.
+#[must_use]
+pub fn offset_of(ram: &GuestRam, address: usize) -> Option<u64> {
+    let mut offset = 0;
+    for region in ram.iter() {
+        let into = address.checked_sub(region.as_ptr().addr()).and_then(|into| u64::try_from(into).ok());
+        if let Some(into) = into.filter(|into| *into < region.len()) {
+            return Some(offset + into);
+        }
+        offset += region.len();
     }
+    None
 }
 
 fn pages(ram: &GuestRam, wanted: impl Fn(u64) -> bool) -> io::Result<Vec<Run>> {
@@ -91,34 +141,6 @@ fn pages(ram: &GuestRam, wanted: impl Fn(u64) -> bool) -> io::Result<Vec<Run>> {
         }
     }
     Ok(runs)
-}
-
-/// Where files are mapped over RAM, whether or not anybody has looked at them yet.
-fn mapped_files(ram: &GuestRam) -> io::Result<Vec<Run>> {
-    let maps = std::fs::read_to_string("/proc/self/maps")?;
-    let mut runs = Vec::new();
-    let mut offset = 0;
-    for region in ram.iter() {
-        let start = region.as_ptr().addr() as u64;
-        let end = start + region.len();
-        for mapping in maps.lines().filter_map(file_in) {
-            let (first, last) = (mapping.start.max(start), mapping.end.min(end));
-            if first < last {
-                add(&mut runs, offset + (first - start), last - first);
-            }
-        }
-        offset += region.len();
-    }
-    Ok(runs)
-}
-
-/// The addresses of a line of `/proc/self/maps`, if it is one of a file: start-end, permissions, offset, device, inode.
-fn file_in(line: &str) -> Option<Range<u64>> {
-    let mut words = line.split_ascii_whitespace();
-    let (start, end) = words.next()?.split_once('-')?;
-    let inode = words.nth(3)?;
-    let number = |text| u64::from_str_radix(text, 16).ok();
-    (inode != "0").then_some(number(start)?..number(end)?)
 }
 
 /// What of a file is no hole.
@@ -156,6 +178,25 @@ fn union(mut one: Vec<Run>, other: Vec<Run>) -> Vec<Run> {
         joined
     });
     one
+}
+
+/// What of `runs` is not in `holes`; both are in order.
+fn without(runs: &[Run], holes: &[Run]) -> Vec<Run> {
+    let mut left = Vec::new();
+    for run in runs {
+        let mut at = run.offset;
+        let first = holes.partition_point(|hole| hole.end() <= at);
+        for hole in holes.iter().skip(first).take_while(|hole| hole.offset < run.end()) {
+            if hole.offset > at {
+                add(&mut left, at, hole.offset - at);
+            }
+            at = at.max(hole.end());
+        }
+        if at < run.end() {
+            add(&mut left, at, run.end() - at);
+        }
+    }
+    left
 }
 
 /// No more than `max` runs: the narrowest gaps between them are filled in.
@@ -197,6 +238,7 @@ mod tests {
     use vm_memory::{Bytes, GuestAddress};
 
     use super::*;
+    use crate::mapped_file::{Mapped, MappedFile};
     use crate::memory;
 
     const MIB: usize = 1 << 20;
@@ -223,7 +265,7 @@ mod tests {
             written(&ram).unwrap()
         };
         assert_eq!(written(&ram).unwrap(), expected);
-        assert_eq!(not_empty(&ram, None).unwrap(), expected);
+        assert_eq!(content(&ram, &[]).unwrap().now, expected);
     }
 
     #[test]
@@ -237,8 +279,12 @@ mod tests {
         assert_eq!(written(&ram).unwrap(), []);
         ram.write_obj(7u8, GuestAddress(page())).unwrap();
         assert_eq!(written(&ram).unwrap(), [run(page(), page())]);
-        let all = not_empty(&ram, Some(&file)).unwrap();
-        assert_eq!(all.first().map(|run| (run.offset, run.bytes >= MIB as u64)), Some((0, true)));
+        let all = content(&ram, &[backed_by(&file).unwrap()]).unwrap();
+        assert_eq!(all.now, [run(page(), page())]);
+        let later: Vec<_> =
+            all.later.iter().map(|part| (part.from, part.run.offset, part.run.end())).collect();
+        let (first, second) = ((0, 0, page()), (2 * page(), 2 * page(), 2 * MIB as u64));
+        assert_eq!(later, [first, second]);
     }
 
     #[test]
@@ -246,10 +292,27 @@ mod tests {
         let mut kernel = tempfile::NamedTempFile::new().unwrap();
         kernel.write_all(&vec![1; 64 * 4096]).unwrap();
         let ram = memory::allocate(&[(GuestAddress(0), MIB)]).unwrap();
-        let mut reader = crate::mapped_file::MappedFile::new(kernel.as_file(), &ram).unwrap();
+        let mapped = Mapped::default();
+        let mut reader = MappedFile::new(kernel.as_file(), &ram, &mapped).unwrap();
         ram.read_exact_volatile_from(GuestAddress(0x4_0000), &mut reader, 64 * 4096).unwrap();
         assert_eq!(written(&ram).unwrap(), []);
-        assert_eq!(not_empty(&ram, None).unwrap(), [run(0x4_0000, 64 * 4096)]);
+        let mapped = mapped.into_inner();
+        ram.write_obj(7u8, GuestAddress(0x4_0000)).unwrap();
+        let all = content(&ram, &mapped).unwrap();
+        assert_eq!(all.now, [run(0x4_0000, page())]);
+        let later: Vec<_> = all.later.iter().map(|part| (part.from, part.run)).collect();
+        assert_eq!(later, [(page(), run(0x4_0000 + page(), 64 * 4096 - page()))]);
+        // One that nobody noted is copied as far as it was looked at.
+        let unnoted = content(&ram, &[]).unwrap();
+        assert!(unnoted.now.contains(&run(0x4_0000, page())) && unnoted.later.is_empty());
+    }
+
+    #[test]
+    fn what_is_taken_out_of_runs_leaves_the_rest() {
+        let left = without(&[run(0, 10), run(20, 10)], &[run(2, 3), run(8, 14), run(25, 1), run(29, 50)]);
+        assert_eq!(left, [run(0, 2), run(5, 3), run(22, 3), run(26, 3)]);
+        assert_eq!(without(&[run(5, 5)], &[]), [run(5, 5)]);
+        assert_eq!(without(&[run(5, 5)], &[run(0, 100)]), []);
     }
 
     #[test]

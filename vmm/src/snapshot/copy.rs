@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt;
 use vm_memory::{Address, Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
 use super::sum;
-use crate::memory::{GuestRam, Run, host_page};
+use crate::memory::{self, Backed, GuestRam, Run, host_page};
 use crate::virtio::rings::GuestSlice;
 use crate::virtio::vectored::{self, Patience};
 
@@ -47,6 +47,27 @@ pub(super) fn copy(ram: &GuestRam, runs: &[Run], file: &File, zeroes: Zeroes) ->
         offset = end;
     }
     Ok(written)
+}
+
+/// Copies what is as it is in the file that it was mapped from. Nobody has to rest for that.
+pub(super) fn copy_backed(part: &Backed, file: &File) -> io::Result<()> {
+    let mut buffer = vec![0; BUFFER];
+    let end = part.from.saturating_add(part.run.bytes);
+    for run in memory::data(&part.file)? {
+        let mut at = run.offset.max(part.from);
+        while at < run.end().min(end) {
+            let bytes = usize::try_from(run.end().min(end) - at).unwrap_or(BUFFER).min(BUFFER);
+            let piece = buffer.get_mut(..bytes).unwrap_or_default();
+            part.file.read_exact_at(piece, at)?;
+            for (page, place) in piece.chunks(host_page()).zip((at..).step_by(host_page())) {
+                if page.iter().any(|byte| *byte != 0) {
+                    file.write_all_at(page, part.run.offset + (place - part.from))?;
+                }
+            }
+            at += bytes as u64;
+        }
+    }
+    Ok(())
 }
 
 /// Copies a run that lies in one region, from `start` on.
@@ -126,7 +147,6 @@ pub(super) fn sum_of(file: &File, runs: &[Run]) -> io::Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memory;
 
     const MIB: usize = 1 << 20;
 
@@ -144,7 +164,7 @@ mod tests {
         ram.write_obj(0u8, GuestAddress(7 * page)).unwrap();
         let file = tempfile::tempfile().unwrap();
         file.set_len(2 * MIB as u64).unwrap();
-        let runs = memory::not_empty(&ram, None).unwrap();
+        let runs = memory::content(&ram, &[]).unwrap().now;
         assert_eq!(copy(&ram, &runs, &file, Zeroes::LeftOut).unwrap(), 4 * page);
         let copied =
             memory::map_file(&file, &[(GuestAddress(0), MIB), (GuestAddress(1 << 32), MIB)]).unwrap();
@@ -177,5 +197,25 @@ mod tests {
             file.read_exact_at(&mut byte, place).unwrap();
             assert_eq!(byte, [expected], "{place:#x}");
         }
+    }
+
+    #[test]
+    fn what_is_in_a_file_already_is_copied_from_there_but_for_its_zeroes() {
+        let (source, file) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+        let page = host_page() as u64;
+        let mut content = vec![5; 4 * host_page()];
+        content[2 * host_page()..3 * host_page()].fill(0);
+        source.write_all_at(&content, 0).unwrap();
+        file.set_len(MIB as u64).unwrap();
+        let part = Backed {
+            file: std::sync::Arc::new(source),
+            from: page,
+            run: Run { offset: 8 * page, bytes: 3 * page },
+        };
+        copy_backed(&part, &file).unwrap();
+        let mut copied = vec![9; 5 * host_page()];
+        file.read_exact_at(&mut copied, 7 * page).unwrap();
+        assert_eq!(copied[..host_page()], vec![0; host_page()]);
+        assert_eq!(copied[host_page()..4 * host_page()], content[host_page()..]);
     }
 }

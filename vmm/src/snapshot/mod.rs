@@ -3,6 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | `part.rs` | what a part with a state of its own owes a snapshot |
+//! | `bytes.rs` | bytes within a state |
 //! | `state.rs` | the file `state`: all but memory, versioned and checked |
 //! | `folder.rs` | the folder: written beside its place, made durable, renamed into it |
 //! | `manifest.rs` | the file `manifest.toml`: the same facts for people and fleets |
@@ -27,6 +28,7 @@
 //! trusted: every length, index and address of it is checked before it is used, and a machine that cannot be restored
 //! whole is not restored at all.
 
+mod bytes;
 mod copy;
 mod folder;
 mod key;
@@ -39,6 +41,7 @@ pub mod state;
 pub mod sum;
 mod take;
 
+pub use self::bytes::Bytes;
 pub use self::folder::Existing;
 pub use self::key::{KeyError, has_key, key};
 pub use self::merge::{MergeError, merge};

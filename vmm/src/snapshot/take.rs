@@ -8,7 +8,7 @@
 //! and asking its parts ([`MachineState`] comes whole).
 //!
 //! Invariant: what takes as long as storage likes, making files durable and summing them up, is in `finish` and not in
-//! the pause.
+//! the pause; and so is copying what no guest can change, pages that are as they are in the file they were mapped from.
 
 use std::fs::File;
 use std::io;
@@ -18,12 +18,12 @@ use hearth_config::vm::{Output, VmConfig};
 use hearth_wire::control::SnapshotKind;
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
 
-use super::copy::{Zeroes, copy, sum_of};
+use super::copy::{Zeroes, copy, copy_backed, sum_of};
 use super::folder::{self, Existing, Unfinished};
 use super::state::{Id, MAX_RUNS, MachineState};
 use super::{manifest, seal, state};
 use crate::arch::SavedError;
-use crate::memory::{self, GuestRam, Run};
+use crate::memory::{self, Backed, Content, GuestRam, Run};
 
 /// Why there is no snapshot.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +74,8 @@ pub struct Wish<'a> {
     pub config: &'a VmConfig,
     /// What its memory is mapped from.
     pub base: Option<&'a Base>,
+    /// What of its memory was mapped from files.
+    pub backed: &'a [Backed],
     /// What becomes of one that has the name.
     pub existing: Existing,
     /// What it was made of, if it is a template.
@@ -96,6 +98,8 @@ pub struct Draft {
     parent: PathBuf,
     memory: File,
     runs: Vec<Run>,
+    /// What is still to be copied.
+    later: Vec<Backed>,
     state: MachineState,
     config: String,
     key: Option<String>,
@@ -117,16 +121,23 @@ pub fn copy_in_pause(wish: &Wish<'_>, ram: &GuestRam, mut state: MachineState) -
     let memory = folder.file(folder::MEMORY).map_err(failed)?;
     let bytes = ram.iter().map(GuestMemoryRegion::len).sum();
     memory.set_len(bytes).map_err(failed)?;
-    let (runs, zeroes) = match base {
-        None => (memory::not_empty(ram, wish.base.map(|base| &base.file)).map_err(failed)?, Zeroes::LeftOut),
-        Some(_) => (memory::coarsened(memory::written(ram).map_err(failed)?, MAX_RUNS), Zeroes::Written),
+    let (runs, later) = match base {
+        None => {
+            let Content { now, later } = memory::content(ram, wish.backed).map_err(failed)?;
+            copy(ram, &now, &memory, Zeroes::LeftOut).map_err(failed)?;
+            (now, later)
+        }
+        Some(_) => {
+            let runs = memory::coarsened(memory::written(ram).map_err(failed)?, MAX_RUNS);
+            copy(ram, &runs, &memory, Zeroes::Written).map_err(failed)?;
+            (runs, Vec::new())
+        }
     };
-    copy(ram, &runs, &memory, zeroes).map_err(failed)?;
     state.about.base = base;
     state.about.memory_bytes = bytes;
     state.runs = if base.is_some() { runs.clone() } else { Vec::new() };
     let key = wish.key.map(str::to_owned);
-    Ok(Draft { folder, parent: wish.folder.to_owned(), memory, runs, state, config, key })
+    Ok(Draft { folder, parent: wish.folder.to_owned(), memory, runs, later, state, config, key })
 }
 
 impl Draft {
@@ -142,10 +153,19 @@ impl Draft {
         self.state.about.id
     }
 
+    /// Copies what need not be copied while the machine rests.
+    pub fn complete(&mut self) -> Result<(), TakeError> {
+        let failed = |source| TakeError::Files { path: self.parent.clone(), source };
+        self.later.drain(..).try_for_each(|part| copy_backed(&part, &self.memory)).map_err(failed)
+    }
+
     /// Makes it durable and gives it its name. Takes as long as storage does.
-    pub fn finish(self) -> Result<PathBuf, TakeError> {
-        let Self { mut folder, parent, memory, runs, mut state, config, key } = self;
+    pub fn finish(mut self) -> Result<PathBuf, TakeError> {
+        self.complete()?;
+        let Self { mut folder, parent, memory, runs, mut state, config, key, .. } = self;
         let failed = |source| TakeError::Files { path: parent.clone(), source };
+        // Of a full one, all that is no hole.
+        let runs = if state.about.base.is_some() { runs } else { memory::data(&memory).map_err(failed)? };
         state.about.memory_sum = sum_of(&memory, &runs).map_err(failed)?;
         folder.write(folder::STATE, &state::encode(&state)).map_err(failed)?;
         folder.write(folder::MANIFEST, manifest::text(&state.about).as_bytes()).map_err(failed)?;

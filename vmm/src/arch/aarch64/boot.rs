@@ -37,7 +37,7 @@ pub fn load(
     if device_tree < kernel_end {
         return Err(BootError::DoesNotFit { what: "the device tree".into(), mib: mib_of(memory) });
     }
-    let initrd = initrd_below(memory, files.initrd, kernel_end, device_tree)?;
+    let initrd = initrd_below(memory, files, kernel_end, device_tree)?;
     let (gic, cmdline, seed) = (chipset.gic(), files.cmdline, Seed::of_host());
     let facts = fdt::Facts { ram, fittings: *fittings, gic, cmdline, initrd, seed };
     let tree = fdt::build(&facts).map_err(|error| BootError::NotAKernel {

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::Chipset;
 use super::gic::{self, GicState};
 use crate::arch::SavedError;
+use crate::snapshot::Bytes;
 
 /// Registers of a vCPU, at most: as many as the list of the bindings holds. KVM lists about three hundred without SVE.
 const MAX_REGISTERS: usize = 500;
@@ -44,7 +45,7 @@ const fn size(id: u64) -> usize {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Register {
     pub(super) id: u64,
-    pub(super) value: Vec<u8>,
+    pub(super) value: Bytes,
 }
 
 /// One processor.
@@ -98,7 +99,7 @@ pub fn save_vcpu(_kvm: &Kvm, _vm: &VmFd, vcpu: &VcpuFd) -> Result<VcpuState, Sav
     let listed = list(vcpu)?;
     let registers = listed.as_slice().iter().filter(|id| !matches!(**id, COUNTER | PHYSICAL_COUNTER));
     let registers: Result<_, SavedError> =
-        registers.map(|&id| Ok(Register { id, value: read(vcpu, id)? })).collect();
+        registers.map(|&id| Ok(Register { id, value: read(vcpu, id)?.into() })).collect();
     // Not every KVM knows them, and then there is none.
     let pending = vcpu.get_vcpu_events().map(|events| events.exception).unwrap_or_default();
     let serror =
@@ -124,7 +125,7 @@ pub fn restore_vcpu(
             continue;
         }
         let here = read(vcpu, *id)?;
-        if here != *value {
+        if here != **value {
             let number = |bytes: &[u8]| {
                 bytes.iter().rev().fold(String::from("0x"), |text, byte| format!("{text}{byte:02x}"))
             };
@@ -185,7 +186,7 @@ pub fn digest(state: &VcpuState) -> u64 {
 impl VcpuState {
     /// For tests of what carries it.
     pub fn sample() -> Self {
-        let registers = vec![Register { id: COUNTER, value: vec![1; 8] }; 300];
+        let registers = vec![Register { id: COUNTER, value: vec![1; 8].into() }; 300];
         Self { registers, run_state: 0, serror: Some(None) }
     }
 }

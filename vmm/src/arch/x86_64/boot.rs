@@ -48,7 +48,7 @@ pub fn load(
         .map_or(0, |region| region.start_addr().raw_value() + region.len())
         .min(INITRD_END_MAX);
     let kernel = kernel::load(memory, files, low_end)?;
-    let initrd = initrd_below(memory, files.initrd, kernel.end, low_end.min(kernel.initrd_end))?;
+    let initrd = initrd_below(memory, files, kernel.end, low_end.min(kernel.initrd_end))?;
     write_command_line(memory, files.cmdline, layout::COMMAND_LINE, kernel.command_line_max)?;
     acpi::write(memory, fittings)?;
     let long = matches!(kernel.entry, Entry::Linux64 { .. });
@@ -193,6 +193,7 @@ mod tests {
 
     use super::super::testing::{LOAD, bz_image, vmlinux};
     use super::*;
+    use crate::mapped_file::Mapped;
 
     const RAM: u64 = 32 << 20;
 
@@ -210,7 +211,8 @@ mod tests {
         let kernel = file(kernel);
         let memory = crate::memory::allocate(&[(GuestAddress(0), 32 << 20)]).unwrap();
         let initrd = initrd.map(TempFile::as_path);
-        let files = BootFiles { kernel: kernel.as_path(), initrd, cmdline };
+        let mapped = Mapped::default();
+        let files = BootFiles { kernel: kernel.as_path(), initrd, cmdline, mapped: &mapped };
         let fittings = Fittings { vcpus: 1, slots: &[], serial: true, watchdog: false };
         let entry = load(&memory, &files, &Chipset, &fittings);
         (memory, entry)

@@ -172,6 +172,7 @@ mod tests {
 
     use super::super::testing::{LOAD, bytes_into, bz_image, vmlinux};
     use super::*;
+    use crate::mapped_file::Mapped;
 
     const RAM: u64 = 32 << 20;
 
@@ -179,7 +180,8 @@ mod tests {
         let file = TempFile::new().unwrap();
         file.as_file().write_all(content).unwrap();
         let memory = crate::memory::allocate(&[(GuestAddress(0), 32 << 20)]).unwrap();
-        let files = BootFiles { kernel: file.as_path(), initrd: None, cmdline: "" };
+        let mapped = Mapped::default();
+        let files = BootFiles { kernel: file.as_path(), initrd: None, cmdline: "", mapped: &mapped };
         let loaded = load(&memory, &files, RAM);
         (memory, loaded)
     }

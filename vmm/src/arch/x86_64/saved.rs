@@ -23,6 +23,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::{features, xsave};
 use crate::arch::SavedError;
+use crate::snapshot::Bytes;
 
 const MSR_TSC: u32 = 0x10;
 const MSR_TSC_DEADLINE: u32 = 0x6e0;
@@ -42,24 +43,24 @@ const TSC_TOLERANCE_PPM: u64 = 250;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VcpuState {
     /// Its features, as `kvm_cpuid_entry2` each.
-    pub(super) cpuid: Vec<u8>,
-    mp_state: Vec<u8>,
-    registers: Vec<u8>,
-    system_registers: Vec<u8>,
-    xsave: Vec<u8>,
-    xcrs: Vec<u8>,
-    debug: Vec<u8>,
+    pub(super) cpuid: Bytes,
+    mp_state: Bytes,
+    registers: Bytes,
+    system_registers: Bytes,
+    xsave: Bytes,
+    xcrs: Bytes,
+    debug: Bytes,
     msrs: Vec<(u32, u64)>,
-    local_apic: Vec<u8>,
-    events: Vec<u8>,
+    local_apic: Bytes,
+    events: Bytes,
 }
 
 /// What the processors share.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChipsetState {
     /// Both PICs and the I/O APIC.
-    irqchips: [Vec<u8>; 3],
-    pit: Vec<u8>,
+    irqchips: [Bytes; 3],
+    pit: Bytes,
     /// Nanoseconds of kvm-clock.
     clock: u64,
     /// The time stamp counter, and its speed where KVM tells it.
@@ -70,8 +71,8 @@ pub struct ChipsetState {
 const IRQCHIPS: [u32; 3] = [KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, KVM_IRQCHIP_IOAPIC];
 
 /// A structure of KVM as a snapshot has it.
-fn to_bytes(structure: &(impl IntoBytes + Immutable)) -> Vec<u8> {
-    structure.as_bytes().to_vec()
+fn to_bytes(structure: &(impl IntoBytes + Immutable)) -> Bytes {
+    structure.as_bytes().to_vec().into()
 }
 
 /// A structure of KVM out of a snapshot, if it is as long as it is here.
@@ -150,7 +151,7 @@ pub fn save_vcpu(kvm: &Kvm, _vm: &VmFd, vcpu: &VcpuFd) -> Result<VcpuState, Save
     // The counter is kept once for all.
     msrs.retain(|(index, _)| *index != MSR_TSC);
     Ok(VcpuState {
-        cpuid: cpuid.iter().flat_map(to_bytes).collect(),
+        cpuid: cpuid.iter().flat_map(|entry| entry.as_bytes().to_vec()).collect::<Vec<_>>().into(),
         mp_state: to_bytes(&mp_state),
         registers: to_bytes(&vcpu.get_regs().map_err(refused("read registers"))?),
         system_registers: to_bytes(&vcpu.get_sregs().map_err(refused("read system registers"))?),
@@ -263,7 +264,7 @@ pub fn can_be_saved(vm: &VmFd) -> Result<(), SavedError> {
 impl VcpuState {
     /// For tests of what carries it.
     pub fn sample() -> Self {
-        let bytes = |length: usize| vec![3; length];
+        let bytes = |length: usize| Bytes::from(vec![3; length]);
         Self {
             cpuid: bytes(80),
             mp_state: bytes(4),
@@ -284,8 +285,8 @@ impl ChipsetState {
     /// For tests of what carries it.
     pub fn sample() -> Self {
         Self {
-            irqchips: [vec![1; 520], vec![2; 520], vec![3; 520]],
-            pit: vec![4; 112],
+            irqchips: [1, 2, 3].map(|byte| vec![byte; 520].into()),
+            pit: vec![4; 112].into(),
             clock: 5,
             tsc: 6,
             tsc_khz: Some(7),

@@ -57,19 +57,29 @@ impl std::fmt::Debug for Interrupts {
     }
 }
 
+/// What the driver knows of the end of its connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reset {
+    /// All there is to know.
+    Known,
+    /// It is to be told.
+    Due,
+    /// It was told, and has not given the buffer back: connections that it takes until then it takes for old ones.
+    Told,
+}
+
 /// The device model.
 #[derive(Debug)]
 pub struct Vsock<H: HostSide> {
     muxer: Muxer<H>,
     active: Option<Active>,
-    /// The driver still has to hear that its connections are gone.
-    reset_is_due: bool,
+    reset: Reset,
 }
 
 impl<H: HostSide> Vsock<H> {
     /// The device of the guest with context ID `cid`.
     pub fn new(cid: u32, host: H) -> Self {
-        Self { muxer: Muxer::new(u64::from(cid), host), active: None, reset_is_due: false }
+        Self { muxer: Muxer::new(u64::from(cid), host), active: None, reset: Reset::Known }
     }
 
     /// A host program that wants to reach `port` of the guest. [`deliver`](Self::deliver) is to follow.
@@ -95,6 +105,12 @@ impl<H: HostSide> Vsock<H> {
     #[must_use]
     pub const fn incidents(&self) -> &Incidents {
         self.muxer.incidents()
+    }
+
+    /// Whether the driver may still take a new connection for one of those that are gone.
+    #[must_use]
+    pub fn resets(&self) -> bool {
+        self.reset != Reset::Known
     }
 
     /// Puts packets for the guest into its receive buffers, while there are both.
@@ -136,13 +152,24 @@ impl<H: HostSide> Vsock<H> {
         let Some(Active { memory, events: Some(ring), interrupt, .. }) = &mut self.active else {
             return Ok(());
         };
-        if !self.reset_is_due {
-            return Ok(());
+        match self.reset {
+            Reset::Known => return Ok(()),
+            Reset::Told => {
+                self.reset = Reset::Known;
+                return Ok(());
+            }
+            Reset::Due => {}
         }
         let Some(chain) = ring.pop()? else { return Ok(()) };
         let written = chain.writer(memory).write(&TRANSPORT_RESET);
         ring.complete(chain, written)?;
-        self.reset_is_due = false;
+        self.reset = Reset::Told;
+        // To the end and back, as a ring asks for a notification only where it found nothing more.
+        let mut rest = Vec::new();
+        while let Some(chain) = ring.pop()? {
+            rest.push(chain);
+        }
+        rest.into_iter().rev().for_each(|chain| ring.put_back(chain));
         if ring.wants_interrupt()? {
             interrupt.0.used(EVENT_QUEUE);
         }
@@ -238,12 +265,12 @@ impl<H: HostSide> VirtioDevice for Vsock<H> {
 
     /// The driver looks for its address anew when it hears of the reset, too.
     fn relocated(&mut self) {
-        self.reset_is_due = self.active.is_some();
+        self.reset = if self.active.is_some() { Reset::Due } else { Reset::Known };
     }
 
     fn reset(&mut self) {
         self.active = None;
-        self.reset_is_due = false;
+        self.reset = Reset::Known;
         self.muxer.clear();
     }
 

@@ -51,8 +51,10 @@ fn a_guest_that_moved_hears_that_its_connections_are_gone_and_opens_new_ones() {
     assert_eq!(events.used().iter().map(|used| used.written).collect::<Vec<_>>(), [4]);
     assert_eq!(world.ram.read_obj::<u32>(GuestAddress(EVENT_AT)).unwrap(), 0, "TRANSPORT_RESET");
     assert_eq!(world.interrupts.take(), [2]);
+    assert!(world.device.resets(), "the driver may not have looked");
     world.notify(2);
     assert!(events.used().is_empty(), "told once");
+    assert!(!world.device.resets(), "it gave the buffer back");
     // What it still says on the old connection is answered, and a new one carries bytes.
     world.data(PORTS, b"on a connection that is gone");
     world.expect(Operation::Reset);
