@@ -146,6 +146,7 @@ impl Agent {
             wishes.add(message);
             let (answer, finished) = self.grant(wishes);
             self.call_port.answer(answer.map(FromAgent::from).as_ref());
+            self.let_go(answer);
             if finished.is_some() {
                 return finished;
             }
@@ -170,6 +171,7 @@ impl Agent {
         if let Some(answer) = answer {
             self.outbox.notice(answer);
         }
+        self.let_go(answer);
         finished
     }
 
@@ -185,7 +187,6 @@ impl Agent {
             for fault in identity::take_on(&identity, &mut self.name) {
                 self.console.line(&fault);
             }
-            self.release();
             answer = Some(Notice::Identified);
         }
         for asked in &wishes.asked {
@@ -196,6 +197,13 @@ impl Agent {
             finished = self.apply(Event::RestartAsked { grace });
         }
         (answer, finished.or_else(|| wishes.stop.and_then(|grace| self.stop(grace))))
+    }
+
+    /// A copy's processes go on once the host has the answer: it waits for that, and they have waited longer.
+    fn let_go(&mut self, answer: Option<Notice>) {
+        if answer == Some(Notice::Identified) {
+            self.release();
+        }
     }
 
     /// Whoever is to end has to go on first.

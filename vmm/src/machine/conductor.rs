@@ -10,37 +10,32 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use event_manager::{EventOps, EventSet, Events, MutEventSubscriber, SubscriberId, SubscriberOps};
+use event_manager::{MutEventSubscriber, SubscriberId, SubscriberOps};
 use hearth_wire::ToAgent;
-use hearth_wire::control::{self, Answer, Order, Phase, Refusal, Step};
-use vmm_sys_util::eventfd::EventFd;
+use hearth_wire::control::{self, Answer, Phase, Refusal, Step};
 
 use super::agent_call::AgentCall;
 use super::alarm::Alarm;
+use super::bell::{Bell, BellOf};
 use super::board::Inspect;
 use super::clock::MachineClock;
 use super::crew::Crew;
 use super::ending::Ending;
-use super::gate::Gate;
 use super::halt::{HaltWatch, Verdict as HaltVerdict};
 use super::introduction::{Introduction, Progress};
 use super::life::{Action, End, Event, Life, News, Verdict};
-use super::pump::{Doings, Pump};
+use super::pump::Pump;
 use super::signals::StopSignals;
-use super::snapshots::{self, Snapshots};
+use super::snapshots::Snapshots;
 use super::suspicion::Suspicion;
 use super::tally::{self, Tally};
 use super::template::{self, Next, Template};
-use super::{EventsError, Loop, statistics};
+use super::{EventsError, Loop};
 use crate::Outcome;
 use crate::control::{Server, Ticket};
 use crate::devices::power_button::PowerButton;
 use crate::doctor;
-use crate::logger::chain;
 use crate::memory::GuestRam;
-
-/// Bytes of an explanation to a client; longer ones are in the log.
-const MAX_TEXT: usize = 512;
 
 /// What outlives a reboot.
 #[derive(Debug)]
@@ -75,7 +70,7 @@ pub(super) struct Make {
 #[derive(Debug, Default)]
 pub(super) struct Rested {
     since: Option<Instant>,
-    last: Option<Duration>,
+    pub(super) last: Option<Duration>,
 }
 
 /// One machine that runs.
@@ -277,7 +272,7 @@ impl Conductor<'_> {
         self.crew.gate().all_held() && self.inspected.iter().all(|device| device.under_way() == 0)
     }
 
-    fn step(&mut self, event: Event) {
+    pub(super) fn step(&mut self, event: Event) {
         if let Event::NoWay(step) = event {
             log::info!("stopping: there is no way of {} here", described(step));
         }
@@ -356,106 +351,8 @@ impl Conductor<'_> {
         }
     }
 
-    fn order(&mut self, ticket: Ticket, order: Order) {
-        let unsupported = Answer::Refused { code: Refusal::Unsupported, text: "the machine has none" };
-        match order {
-            Order::Status => {
-                let status = self.status();
-                self.answer(ticket, Answer::Status(status));
-            }
-            Order::Pause => self.step(Event::Pause(ticket)),
-            Order::Resume => self.step(Event::Resume(ticket)),
-            Order::Stop { now: false } => self.step(Event::Stop(ticket)),
-            Order::Stop { now: true } => self.step(Event::StopNow(ticket)),
-            Order::Statistics => {
-                if let Some(mut control) = self.control() {
-                    let machine = statistics::Whole {
-                        status: self.status(),
-                        memory_in_use: self.snapshots.memory_in_use(&self.memory).ok(),
-                        identified_ns: self.identified_ns,
-                        last_pause: self.rested.last,
-                    };
-                    statistics::tell(&mut control, ticket, &machine, &self.crew, &self.inspected);
-                }
-            }
-            Order::SetLogLevel(level) => {
-                log::set_max_level(statistics::filter_of(level));
-                self.answer(ticket, Answer::Done);
-            }
-            Order::Subscribe => {
-                let present = match (self.life.phase(), self.life.stopping()) {
-                    (_, Some(step)) => control::Event::Stopping { step },
-                    (Phase::Paused, _) => control::Event::Paused,
-                    // Also on the way to a pause: that is told when it has come about.
-                    _ => control::Event::Started,
-                };
-                if let Some(mut control) = self.control() {
-                    control.subscribe(ticket, present);
-                }
-            }
-            Order::PowerButton => {
-                let answer = if self.press_button() { Answer::Done } else { unsupported };
-                self.answer(ticket, answer);
-            }
-            Order::Snapshot { name, kind } => {
-                match self.snapshots.wish(ticket, snapshots::Order { name, kind }) {
-                    Ok(()) => self.step(Event::Snapshot(ticket)),
-                    Err((code, text)) => self.answer(ticket, Answer::Refused { code, text }),
-                }
-            }
-            Order::BalloonTarget { mib } => match self.pump.as_ref().map(|pump| pump.set_target(mib)) {
-                Some(Ok(())) => self.answer(ticket, Answer::Done),
-                Some(Err(error)) => {
-                    self.answer(
-                        ticket,
-                        Answer::Refused { code: Refusal::BadValue, text: &error.to_string() },
-                    );
-                }
-                None => self.answer(ticket, unsupported),
-            },
-            Order::BalloonStatistics => {
-                // A machine that rests has nobody who could answer, and its rings are left alone.
-                let awake = self.resting.is_empty();
-                match self.pump.as_mut().map(|pump| awake && pump.ask(ticket, Instant::now())) {
-                    // The answer follows, with the guest's.
-                    Some(true) => {}
-                    Some(false) => self.tell_balloon(&[ticket]),
-                    None => self.answer(ticket, unsupported),
-                }
-            }
-        }
-    }
-
-    /// Answers whoever asked for a snapshot.
-    fn tell_snapshot(&mut self, (ticket, result): snapshots::Finished) {
-        if let Some(template) = self.template.as_mut().filter(|_| ticket == template::TICKET) {
-            template.written(result.map_err(|error| chain(&error)));
-            return;
-        }
-        match result {
-            Ok(folder) => {
-                log::info!("snapshot: {}", folder.display());
-                self.answer(ticket, Answer::Done);
-            }
-            Err(error) => {
-                let (code, text) = (snapshots::refusal(&error), chain(&error));
-                log::warn!("snapshot: {text}");
-                self.answer(ticket, Answer::Refused { code, text: text.get(..MAX_TEXT).unwrap_or(&text) });
-            }
-        }
-    }
-
-    /// Answers with what is known of the balloon.
-    fn tell_balloon(&self, tickets: &[Ticket]) {
-        if let (Some(pump), Some(mut control)) = (&self.pump, self.control()) {
-            for ticket in tickets {
-                statistics::tell_balloon(&mut control, *ticket, pump);
-            }
-        }
-    }
-
     /// Whether it could be pressed; whether anybody listens is not known.
-    fn press_button(&self) -> bool {
+    pub(super) fn press_button(&self) -> bool {
         let pressed = self.power_button.press();
         if let Err(error) = &pressed {
             log::error!("the power button cannot be pressed: {error}");
@@ -463,31 +360,19 @@ impl Conductor<'_> {
         pressed.is_ok()
     }
 
-    fn status(&self) -> control::Status {
-        control::Status {
-            protocol: control::CONTROL_PROTOCOL,
-            phase: self.life.phase(),
-            vcpus: self.make.vcpus,
-            memory_mib: self.make.memory_mib,
-            uptime_ms: u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),
-            reboots: self.surroundings.reboots,
-            log_level: statistics::log_level(),
-        }
-    }
-
-    fn answer(&self, ticket: Ticket, answer: Answer<'_>) {
+    pub(super) fn answer(&self, ticket: Ticket, answer: Answer<'_>) {
         if let Some(mut control) = self.control() {
             control.answer(ticket, answer);
         }
     }
 
-    fn tell(&self, event: control::Event<'_>) {
+    pub(super) fn tell(&self, event: control::Event<'_>) {
         if let Some(mut control) = self.control() {
             control.tell(event);
         }
     }
 
-    fn control(&self) -> Option<MutexGuard<'_, Server>> {
+    pub(super) fn control(&self) -> Option<MutexGuard<'_, Server>> {
         self.surroundings.control.as_deref().map(lock)
     }
 }
@@ -517,35 +402,5 @@ const fn described(step: Step) -> &'static str {
         Step::Agent => "asking the guest's agent",
         Step::Button => "pressing the power button",
         Step::Kill => "not asking the guest any more",
-    }
-}
-
-/// Wakes the loop for what it looks at itself.
-struct Bell(BellOf);
-
-enum BellOf {
-    Gate(Arc<Gate>),
-    Alarm(Arc<Alarm>),
-    Pump(Arc<Doings>),
-    Snapshots(Arc<EventFd>),
-}
-
-impl MutEventSubscriber for Bell {
-    fn process(&mut self, _events: Events, _ops: &mut EventOps<'_>) {
-        if let BellOf::Gate(gate) = &self.0 {
-            let _ = gate.full().read();
-        }
-    }
-
-    fn init(&mut self, ops: &mut EventOps<'_>) {
-        let event = match &self.0 {
-            BellOf::Gate(gate) => gate.full(),
-            BellOf::Alarm(alarm) => alarm.event(),
-            BellOf::Pump(doings) => doings.event(),
-            BellOf::Snapshots(done) => done,
-        };
-        if let Err(error) = ops.add(Events::new(event, EventSet::IN)) {
-            log::error!("the event loop lacks an ear: {error}");
-        }
     }
 }

@@ -9,11 +9,12 @@
 //! | `mod.rs`, `board.rs`, `platform.rs`, `bus.rs` | assembly: everything up to the first instruction |
 //! | `vcpu.rs`, `crew.rs`, `kick.rs`, `gate.rs`, `tally.rs` | vCPU threads: what they do, and how they rest |
 //! | `life.rs` | running, paused, stopping, ended: every decision, pure |
-//! | `conductor.rs`, `agent_call.rs`, `introduction.rs`, `pump.rs`, `statistics.rs` | the event loop, which carries decisions out |
+//! | `conductor.rs`, `orders.rs`, `bell.rs`, `agent_call.rs`, `introduction.rs`, `pump.rs`, `statistics.rs` | the event loop, which carries decisions out |
 //! | `snapshots.rs`, `restored.rs` | written down while it rests, and put together again |
 //! | `template.rs`, `warm_up.rs` | brought up to be written down once and copied often |
 //! | `clock.rs`, `pace.rs` | time without the pauses; how often a guest's doings are told |
 //! | `suspicion.rs` | whether this KVM interprets |
+//! | `error.rs` | why there is no machine, and which key of the configuration is at fault |
 //! | `ending.rs`, `halt.rs`, `alarm.rs`, `signals.rs`, `reboots.rs` | what a machine ends by, or starts again after |
 //! | `sink/`, `farewell.rs` | what the guest printed, to its last word; how long an end may take |
 //!
@@ -23,18 +24,21 @@
 
 mod agent_call;
 mod alarm;
+mod bell;
 mod board;
 mod bus;
 mod clock;
 mod conductor;
 mod crew;
 mod ending;
+mod error;
 mod farewell;
 mod gate;
 mod halt;
 mod introduction;
 mod kick;
 mod life;
+mod orders;
 mod pace;
 mod platform;
 mod pump;
@@ -50,7 +54,6 @@ mod template;
 mod vcpu;
 mod warm_up;
 
-use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -69,6 +72,8 @@ pub use self::clock::MachineClock;
 use self::conductor::{Conductor, Make, Rested, Surroundings, lock};
 use self::crew::Crew;
 pub use self::ending::Ending;
+pub use self::error::{EventsError, MachineError};
+use self::error::{host, refused};
 use self::farewell::Farewell;
 use self::halt::HaltWatch;
 use self::introduction::Introduction;
@@ -85,160 +90,15 @@ use self::template::Template;
 use self::vcpu::Buses;
 use self::warm_up::WarmUp;
 use crate::Outcome;
-use crate::arch::{self, BootError, BootFiles, Chipset, ChipsetError, Fittings};
-use crate::control::{ControlError, Server};
+use crate::arch::{self, BootFiles, Chipset, ChipsetError, Fittings};
+use crate::control::Server;
 use crate::devices::generation::Generation;
 use crate::devices::power_button::PowerButton;
-use crate::kvm::{self, KvmError};
-use crate::listener::ListenError;
+use crate::kvm;
 use crate::mapped_file::Mapped;
-use crate::memory::{self, GuestRam, MemoryError, Pages};
-use crate::outcome::Refusal;
-use crate::snapshot::{self, Base, Opened};
-use crate::virtio::balloon;
-use crate::virtio::block::OpenError;
-use crate::virtio::net::{Attached, TapError};
-use crate::virtio::vsock::HostError;
-
-/// Why a machine could not be assembled or kept running.
-#[derive(Debug, thiserror::Error)]
-pub enum MachineError {
-    /// KVM cannot be used at all.
-    #[error(transparent)]
-    Kvm(#[from] KvmError),
-    /// KVM refused a part of the machine.
-    #[error("KVM refused to {0}")]
-    Refused(&'static str, #[source] kvm_ioctls::Error),
-    /// Guest memory.
-    #[error(transparent)]
-    Memory(#[from] MemoryError),
-    /// Interrupt controllers, timers, first vCPU state.
-    #[error(transparent)]
-    Chipset(#[from] ChipsetError),
-    /// Kernel, initrd, command line.
-    #[error(transparent)]
-    Boot(#[from] BootError),
-    /// A disk.
-    #[error("cannot be used as a disk")]
-    Block {
-        /// Its place in the configuration, from 0.
-        index: usize,
-        /// What is wrong with it.
-        source: OpenError,
-    },
-    /// A network card.
-    #[error("cannot be used as a network card")]
-    Net {
-        /// Its place in the configuration, from 0.
-        index: usize,
-        /// What is wrong with its interface.
-        source: TapError,
-    },
-    /// The balloon's target.
-    #[error(transparent)]
-    Balloon(#[from] balloon::TooMuch),
-    /// The vsock device's host side.
-    #[error(transparent)]
-    Vsock(#[from] HostError),
-    /// The control socket.
-    #[error(transparent)]
-    Control(#[from] ControlError),
-    /// Where the serial port or the console prints.
-    #[error("{}: cannot be written", path.display())]
-    Output {
-        /// The key of the configuration.
-        key: &'static str,
-        /// The file, or what stands for it.
-        path: PathBuf,
-        /// What the host said.
-        source: io::Error,
-    },
-    /// More devices than interrupts.
-    #[error("{asked} virtio devices are configured, expected at most {max}")]
-    TooManyDevices {
-        /// How many the configuration names.
-        asked: usize,
-        /// How many there is room for.
-        max: u32,
-    },
-    /// More vCPUs than KVM makes.
-    #[error("expected at most {max}, which is what KVM makes here, found {asked}")]
-    TooManyVcpus {
-        /// How many the configuration names.
-        asked: u8,
-        /// How many this KVM makes.
-        max: usize,
-    },
-    /// The socket on which the guest says that it is warm.
-    #[error(transparent)]
-    WarmUp(#[from] ListenError),
-    /// A guest that did not become a template.
-    #[error("no template: {0}")]
-    NoTemplate(String),
-    /// A snapshot that this machine cannot go on from.
-    #[error(transparent)]
-    Snapshot(#[from] snapshot::Refusal),
-    /// The layout tables contradict themselves.
-    #[error("bus layout")]
-    Layout(#[from] Overlap),
-    /// A descriptor, a thread or a signal mask that the host did not give.
-    #[error("cannot {0}")]
-    Host(&'static str, #[source] io::Error),
-    /// The event loop.
-    #[error("event loop")]
-    Events(#[from] EventsError),
-    /// The guest ran, and the host has changed since it was started.
-    #[error("the guest rebooted and cannot be started again")]
-    Again(#[source] Box<MachineError>),
-}
-
-impl MachineError {
-    /// The key of the configuration that is at fault, if one is.
-    #[must_use]
-    pub fn key(&self) -> Option<String> {
-        match self {
-            Self::Boot(error) => error.key().map(str::to_owned),
-            Self::Memory(error) => error.key().map(str::to_owned),
-            Self::Balloon(_) => Some("balloon.target_mib".to_owned()),
-            Self::Block { index, .. } => Some(format!("block[{index}].path")),
-            Self::Net { index, .. } => Some(format!("net[{index}].tap")),
-            Self::WarmUp(_) => Some("vsock.socket".to_owned()),
-            Self::Vsock(HostError::Watch(_)) => None,
-            Self::Vsock(_) => Some("vsock.socket".to_owned()),
-            Self::Output { key, .. } => Some((*key).to_owned()),
-            Self::Control(ControlError::Watch(_)) => None,
-            Self::Control(_) => Some("control.socket".to_owned()),
-            Self::TooManyDevices { .. } => Some("block".to_owned()),
-            Self::TooManyVcpus { .. } => Some("machine.vcpus".to_owned()),
-            Self::Kvm(_)
-            | Self::Refused(..)
-            | Self::Chipset(_)
-            | Self::Snapshot(_)
-            | Self::NoTemplate(_)
-            | Self::Layout(_)
-            | Self::Host(..)
-            | Self::Again(_)
-            | Self::Events(_) => None,
-        }
-    }
-
-    /// What the process ends with.
-    #[must_use]
-    pub fn refusal(&self) -> Refusal {
-        match self {
-            Self::Kvm(_) => Refusal::Kvm,
-            // Found when the value was used, and still a fault of the file. A machine that ran once had none.
-            Self::Snapshot(_) => Refusal::Usage,
-            _ if self.key().is_some() => Refusal::Usage,
-            _ => Refusal::Failure,
-        }
-    }
-}
-
-/// `event_manager::Error` with a source that prints.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct EventsError(event_manager::Error);
+use crate::memory::{self, GuestRam, Pages};
+use crate::snapshot::{Base, Opened};
+use crate::virtio::net::Attached;
 
 type Loop = EventManager<Box<dyn MutEventSubscriber>>;
 
@@ -494,14 +354,6 @@ pub fn make_template(config: &VmConfig, place: Place, within: Duration) -> Resul
     surroundings.tell(&[Event::Ended(conductor::to_wire(end))]);
     drop(farewell);
     template.outcome().map_err(MachineError::NoTemplate)
-}
-
-fn host(what: &'static str) -> impl Fn(io::Error) -> MachineError {
-    move |source| MachineError::Host(what, source)
-}
-
-fn refused(what: &'static str) -> impl Fn(kvm_ioctls::Error) -> MachineError {
-    move |source| MachineError::Refused(what, source)
 }
 
 /// Loads what the guest starts from, and gives the first vCPU its first instruction.
