@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::reader::Table;
 
-/// MiB of all journals together. One holds some days of a quiet box.
+/// MiB of all journals together. Eight hold half a day of a box with ten workloads.
 pub const JOURNAL_MIB: std::ops::RangeInclusive<u64> = 1..=1024;
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use super::*;
 use crate::store::faulty::{Fate, Faulty, Unsynced};
 use hearth_core::{
-    Boot, Build, Config, DeviceRecord, Kind, Needs, Run, Said, Slot, Spec, Version, VmEnd, WorkloadId,
+    Boot, Build, Config, DeviceRecord, Found, Kind, Needs, Run, Said, Slot, Spec, Version, VmEnd, WorkloadId,
 };
 
 const SEED: u64 = 42;
@@ -104,4 +104,23 @@ fn an_entry_by_reference_has_the_bytes_of_an_entry() {
     let entry = Entry { at: Moment::from_millis(300), event: Event::Tick };
     let by_reference = EntryOf { at: entry.at, event: &entry.event };
     assert_eq!(postcard::to_allocvec(&entry), postcard::to_allocvec(&by_reference));
+}
+
+/// Failing here means that the bytes changed: raise the digit in `MAGIC`, or machines and journals of before are
+/// misread.
+#[test]
+fn the_bytes_of_an_event_stay_what_they_are() {
+    let vm = WorkloadId::from_number(1).replica(Slot(2)).run(Run(300));
+    let bytes = |event| {
+        let entry = Entry { at: Moment::from_millis(300), event };
+        postcard::to_allocvec(&entry).expect("it fits")
+    };
+    assert_eq!(bytes(Event::Tick), [172, 2, 0]);
+    assert_eq!(bytes(Event::Vm { vm, said: Said::Heartbeat }), [172, 2, 5, 1, 2, 172, 2, 3]);
+    assert_eq!(bytes(Event::Vm { vm, said: Said::WorkloadStarted }), [172, 2, 5, 1, 2, 172, 2, 2]);
+    assert_eq!(bytes(Event::StopNow), [172, 2, 12]);
+    let build = Build { version: Version(7), needs: Needs { memory_mib: 128, cpu_milli: 1000 } };
+    let found = Found { name: "web".to_owned(), slot: Slot(2), run: Run(300), build };
+    let found = bytes(Event::Found(Box::new(found)));
+    assert_eq!(found, [172, 2, 3, 3, b'w', b'e', b'b', 2, 172, 2, 7, 128, 1, 232, 7]);
 }

@@ -180,3 +180,31 @@ fn who_asks_the_daemon_to_begin_again_is_answered_before_it_does() {
     assert_eq!(site.monitor("clock"), monitor);
     daemon.stop();
 }
+
+#[test]
+fn after_boots_that_failed_the_box_waits_in_safe_mode_for_somebody() {
+    let site = Site::with_fake().workload("clock", "service", "serve", "");
+    // What a box leaves whose last boot was its fourth that did not settle.
+    let payload = [3, 1, b'x', 3, 0, 0, 0, 0];
+    let header = 8_u32.to_le_bytes();
+    let sum = crc::Crc::<u32>::new(&crc::CRC_32_ISCSI).checksum(&[&header[..], &payload].concat());
+    let records = [&b"HRTHREC1"[..], &header, &sum.to_le_bytes(), &payload].concat();
+    let store = site.folder.path().join("store");
+    std::fs::create_dir(&store).unwrap();
+    std::fs::write(store.join("records"), records).unwrap();
+    for _ in 0..2 {
+        let mut daemon = site.start();
+        daemon.wait_for("hearthd | ALARM: safe mode after 4 failed boots: no workload starts");
+        // Killed, it comes back to the same boot, and counts nothing.
+        daemon.kill();
+    }
+    let mut daemon = site.start();
+    daemon.wait_for("hearthd | ALARM: safe mode after 4 failed boots: no workload starts");
+    assert!(told(&site, &["status"]).contains(", safe-mode: "));
+    told(&site, &["box", "leave-safe-mode"]);
+    daemon.wait_for("hearthd | ready: 1 of 1 workloads");
+    daemon.stop();
+    let mut daemon = site.start();
+    daemon.wait_for("hearthd | ready: 1 of 1 workloads");
+    daemon.stop();
+}
