@@ -3,6 +3,7 @@
 //! Duty: where things lie on the box, what machines may take of it, and how it looks after itself.
 //! Not here: what runs on it (`workload`).
 
+mod logs;
 mod store;
 
 use std::io;
@@ -14,6 +15,7 @@ use crate::fault::{Fault, Faults};
 use crate::quantity::Mebibytes;
 use crate::reader::{self, Table};
 
+pub use logs::{LOG_FILE_KIB, LOG_FILES, LOG_KIB_PER_S, Logs};
 pub use store::{JOURNAL_MIB, Store};
 
 /// Seconds of either wait: above an hour nobody is served by waiting on.
@@ -38,6 +40,7 @@ pub struct DeviceConfig {
     /// None: the box has none, or somebody else pets it.
     pub watchdog: Option<Watchdog>,
     pub store: Store,
+    pub logs: Logs,
 }
 
 /// What machines may take together.
@@ -116,7 +119,8 @@ impl DeviceConfig {
     fn make_absolute(&mut self) -> io::Result<()> {
         // Taken apart, so that none can be forgotten.
         let Paths { vmm, kernel, initrd, images, state, workloads } = &mut self.paths;
-        for path in [vmm, kernel, initrd, images, state, workloads, &mut self.store.folder] {
+        let folders = [&mut self.store.folder, &mut self.logs.folder];
+        for path in [vmm, kernel, initrd, images, state, workloads].into_iter().chain(folders) {
             *path = std::path::absolute(&*path)?;
         }
         Ok(())
@@ -134,6 +138,7 @@ fn shape_beside(base: &Path) -> impl FnOnce(&mut Table<'_>) -> DeviceConfig {
         }),
         watchdog: table.optional_section("watchdog", watchdog),
         store: table.section("store", store::store),
+        logs: table.section("logs", logs::logs),
     }
 }
 

@@ -238,6 +238,8 @@ mod tests {
         let reporter = Reporter {
             vm: WorkloadId::from_number(0).replica(Slot::FIRST).run(Run(1)),
             name: "flood".into(),
+            workload: "flood".into(),
+            logs: None,
             console: Console::new(["flood"], std::io::sink()).unwrap(),
             reports,
             heartbeat: Duration::from_secs(1),

@@ -150,6 +150,8 @@ mod tests {
         let reporter = Reporter {
             vm: WorkloadId::from_number(0).replica(Slot::FIRST).run(Run(1)),
             name: "web".into(),
+            workload: "web".into(),
+            logs: None,
             console: Console::new(["web"], std::io::sink()).unwrap(),
             reports,
             heartbeat: Duration::from_secs(1),

@@ -30,6 +30,7 @@ use crate::builds::Builds;
 use crate::clock;
 use crate::console::Console;
 use crate::kvm;
+use crate::logs::Logs;
 use crate::machine::{Machine, Report, Reporter, What};
 use crate::reload::{self, News, Terminal};
 use crate::setup::{Setup, api_socket, control_socket, vm_folder};
@@ -76,6 +77,7 @@ pub fn run(setup: Setup, console: &Console) -> Result<Outcome, DaemonError> {
         }
     }));
     let outcome = daemon.outcome;
+    daemon.on_logs(|logs| logs.flush(LAST_WORDS));
     drop(daemon);
     state_dir.close();
     console.flush(LAST_WORDS);
@@ -91,6 +93,14 @@ pub enum Outcome {
     Reboot,
     /// Machines run on: the daemon is to begin again in place.
     ReExec,
+}
+
+/// A box that cannot keep what its workloads say runs them as well.
+fn open_logs(setup: &Setup, console: &Console) -> Option<Logs> {
+    let folder = &setup.device.logs.folder;
+    Logs::open(&setup.device.logs)
+        .inspect_err(|error| console.say(&format!("no log files: {}: {error}", folder.display())))
+        .ok()
 }
 
 enum Input {
@@ -124,6 +134,7 @@ struct Daemon {
     /// How long the guest's own way up took, told by its agent.
     guest_ready: BTreeMap<ReplicaId, Duration>,
     events: Rc<Events>,
+    logs: Option<Logs>,
     asked_to_stop: bool,
     finished: bool,
     outcome: Outcome,
@@ -143,6 +154,7 @@ impl Daemon {
         // Good enough to spread restarts, and no crate for it.
         let seed = RandomState::new().hash_one(0);
         let (store, left) = Store::open(&setup.device.store, seed);
+        let logs = open_logs(&setup, &console);
         let mut builds = Builds::default();
         builds.learn(&setup.workloads);
         let vitals = Vitals::new(&executor, setup.device.watchdog.is_some());
@@ -159,6 +171,7 @@ impl Daemon {
             machines: BTreeMap::new(),
             guest_ready: BTreeMap::new(),
             events: Rc::default(),
+            logs,
             asked_to_stop: false,
             finished: false,
             outcome: Outcome::Stopped,
@@ -198,7 +211,8 @@ impl Daemon {
 
     /// A box without an API does its work as well.
     fn open_the_door(&self, asks: Sender<Ask>) -> Option<Task<()>> {
-        let door = Door { asks, events: Rc::clone(&self.events), places: Rc::default() };
+        let events = Rc::clone(&self.events);
+        let door = Door { asks, events, logs: self.logs.clone(), places: Rc::default() };
         match Socket::bind(&api_socket(&self.setup.device.paths.state)) {
             Ok(socket) => Some(self.executor.spawn(server::serve(socket, door, Rc::clone(&self.executor)))),
             Err(error) => {
@@ -385,7 +399,10 @@ impl Daemon {
                 Said::AgentConnected
             }
             What::WorkloadStarted => Said::WorkloadStarted,
-            What::Heartbeat => Said::Heartbeat,
+            What::Heartbeat => {
+                self.count_logs(vm.replica.workload);
+                Said::Heartbeat
+            }
             What::WorkloadEnded(end) => Said::WorkloadEnded(end),
             What::AgentLost => Said::AgentLost,
             What::Answered { id, good } => {
@@ -402,6 +419,25 @@ impl Daemon {
             }
         };
         self.apply(Event::Vm { vm, said });
+    }
+
+    fn on_logs(&self, what: impl FnOnce(&Logs)) {
+        if let Some(logs) = &self.logs {
+            what(logs);
+        }
+    }
+
+    /// With the beats of its guests: that is often enough for a budget of a minute.
+    fn count_logs(&mut self, workload: WorkloadId) {
+        let (Some(logs), Some(name)) = (&self.logs, self.core.name(workload)) else { return };
+        let mut limited =
+            self.setup.wanted.workloads.iter().filter(|spec| spec.log_bytes_per_minute.is_some());
+        if limited.any(|spec| spec.name == name) {
+            let bytes = logs.take_untold(name);
+            if bytes > 0 {
+                self.apply(Event::Logged { workload, bytes });
+            }
+        }
     }
 
     fn answer(&mut self, ask: &Ask) {
@@ -461,10 +497,17 @@ impl Daemon {
             Action::Forget { name, .. } => {
                 self.builds.forget(&name, &self.setup.workloads);
                 self.store.forget(&name);
+                self.on_logs(|logs| logs.forget(&name));
+                self.events.forget(&name);
             }
             Action::BootSettled => self.store.boot_settled(),
-            // No watchdog, limit or measure is configured yet.
-            Action::TrimLogs | Action::CollectImages { .. } | Action::LimitLogs { .. } => {}
+            Action::TrimLogs => self.on_logs(Logs::trim),
+            Action::LimitLogs { workload, until } => {
+                let (name, span) = (self.core.name(workload).unwrap_or_default(), until.since(self.now()));
+                self.on_logs(|logs| logs.shut(name, span));
+            }
+            // Images are stored by nobody yet.
+            Action::CollectImages { .. } => {}
         }
         None
     }
@@ -545,7 +588,9 @@ impl Daemon {
         Reporter {
             vm,
             name: wording::replica(name, vm.replica.slot).into(),
+            workload: name.into(),
             console: self.console.clone(),
+            logs: self.logs.clone(),
             reports: self.reports.clone(),
             heartbeat: beats.unwrap_or(HEARTBEAT),
         }

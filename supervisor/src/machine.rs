@@ -28,6 +28,7 @@ use crate::asking::{self, Asking, MAX_WAITING};
 use crate::console::Console;
 use crate::last_word::last_word;
 use crate::lines::LineSplitter;
+use crate::logs::Logs;
 use crate::process::Process;
 use crate::setup::{Setup, control_socket, vm_folder, vsock_socket};
 use crate::state_dir::StateDir;
@@ -82,7 +83,11 @@ pub(crate) struct Reporter {
     pub(crate) vm: Vm,
     /// The replica's.
     pub(crate) name: Rc<str>,
+    /// Its workload's.
+    pub(crate) workload: Rc<str>,
     pub(crate) console: Console,
+    /// None where no folder could be had for them.
+    pub(crate) logs: Option<Logs>,
     pub(crate) reports: Sender<Report>,
     /// How often its agent is to beat.
     pub(crate) heartbeat: Duration,
@@ -96,6 +101,9 @@ impl Reporter {
 
     pub(crate) fn line(&self, text: &str) {
         self.console.line(&self.name, text);
+        if let Some(logs) = &self.logs {
+            logs.line(&self.workload, &self.name, text);
+        }
     }
 
     pub(crate) fn complain(&self, text: &str) {

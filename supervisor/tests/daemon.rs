@@ -45,9 +45,10 @@ impl Site {
         let site = Site { folder };
         let text = format!(
             "[paths]\nvmm = {vmm:?}\nstate = {:?}\n[stop]\nagent_s = 3600\nterminate_s = 3600\n\
-             [store]\nfolder = {:?}\n",
+             [store]\nfolder = {:?}\n[logs]\nfolder = {:?}\n",
             site.state(),
             site.folder.path().join("store"),
+            site.folder.path().join("logs"),
         );
         fs::write(site.config(), text).expect("a file");
         site

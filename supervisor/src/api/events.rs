@@ -5,15 +5,15 @@
 //! numbers what it missed. So a slow reader costs nothing, and a fast one nothing twice.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::collections::{BTreeMap, VecDeque};
 
 use hearth_core::{Announcement, Moment, WorkloadId};
 use smol::channel::{Receiver, Sender, bounded};
 
+use super::metrics::Page;
 use super::types::{EventLine, EventTold};
 use super::words;
-use crate::wording;
+use crate::{wall, wording};
 
 /// Events that are remembered: a bad night's, some 100 KiB.
 pub(crate) const MAX_EVENTS: usize = 512;
@@ -28,6 +28,8 @@ struct Inner {
     ring: VecDeque<EventTold>,
     last: u64,
     bells: Vec<Sender<()>>,
+    /// By kind and workload, which is empty for the box itself.
+    counts: BTreeMap<(&'static str, String), u64>,
 }
 
 impl Events {
@@ -40,19 +42,19 @@ impl Events {
         name: impl Fn(WorkloadId) -> String,
     ) {
         let about = words::about(announcement);
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut inner = self.inner.borrow_mut();
         inner.last += 1;
         let told = EventTold {
             number: inner.last,
             at_ms: at.as_millis(),
-            unix_ms: u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX),
+            unix_ms: wall::unix_ms(),
             kind: about.kind.into(),
             alarm: about.alarm,
             workload: about.workload.map(&name),
             replica: about.replica.map(|id| wording::replica(&name(id.workload), id.slot)),
             text: text.to_owned(),
         };
+        *inner.counts.entry((about.kind, told.workload.clone().unwrap_or_default())).or_default() += 1;
         if inner.ring.len() == MAX_EVENTS {
             inner.ring.pop_front();
         }
@@ -62,6 +64,16 @@ impl Events {
         for bell in &inner.bells {
             let _ = bell.try_send(());
         }
+    }
+
+    /// The workload is gone: nobody counts for it any more.
+    pub(crate) fn forget(&self, workload: &str) {
+        self.inner.borrow_mut().counts.retain(|(_, of), _| of != workload);
+    }
+
+    pub(super) fn count_on(&self, page: &mut Page) {
+        let inner = self.inner.borrow();
+        page.events(inner.counts.iter().map(|((kind, workload), count)| (*kind, workload.as_str(), *count)));
     }
 
     /// Rings whenever something was told since the last time it rang.
@@ -162,5 +174,23 @@ mod tests {
             ("quarantined", true, Some("web"))
         );
         assert_eq!((told.at_ms, told.replica), (7, None));
+    }
+
+    #[test]
+    fn events_are_counted_by_kind_and_workload_until_it_is_gone() {
+        let events = Events::default();
+        let workload = WorkloadId::from_number(0);
+        for _ in 0..MAX_EVENTS + 1 {
+            events.tell(&Announcement::Retried { workload }, Moment::START, "", |_| "web".to_owned());
+        }
+        tell(&events, 2);
+        let page = || {
+            let mut page = Page::default();
+            events.count_on(&mut page);
+            String::from_utf8(page.into_bytes()).unwrap()
+        };
+        assert!(page().contains("{kind=\"retried\",workload=\"web\"} 513\n"), "{}", page());
+        events.forget("web");
+        assert!(!page().contains("web") && page().contains("{kind=\"stopping\"} 2\n"), "{}", page());
     }
 }

@@ -6,6 +6,7 @@
 //! | `words.rs`, `view.rs` | the core's state as these types |
 //! | `http.rs` | requests out of bytes, answers into bytes |
 //! | `routes.rs` | which request is which question |
+//! | `metrics.rs` | the same for Prometheus |
 //! | `events.rs` | what was announced lately, and who waits for more |
 //! | `server.rs` | connections |
 //! | `client.rs` | the other side, for `hearthctl` |
@@ -17,6 +18,7 @@
 pub mod client;
 pub(crate) mod events;
 mod http;
+mod metrics;
 mod routes;
 pub(crate) mod server;
 pub mod types;
@@ -46,6 +48,7 @@ pub(crate) enum Question {
     LeaveSafeMode,
     BeginAgain,
     Reboot,
+    Metrics,
 }
 
 /// What may be done to one workload.
@@ -71,7 +74,7 @@ impl Question {
     /// workloads that there are not.
     pub(crate) fn request(&self, core: &State) -> Option<Request> {
         match self {
-            Question::Status | Question::Explain { .. } => None,
+            Question::Status | Question::Metrics | Question::Explain { .. } => None,
             Question::LeaveSafeMode => Some(Request::LeaveSafeMode),
             Question::BeginAgain => Some(Request::ReExec),
             Question::Reboot => Some(Request::Reboot),

@@ -16,7 +16,12 @@ pub(super) enum Call {
     /// Of the daemon's loop.
     Ask(Question),
     Events(EventsWanted),
+    Logs {
+        workload: String,
+        wanted: LogsWanted,
+    },
     OpenApi,
+    Metrics,
 }
 
 /// `/v1/events`
@@ -28,6 +33,18 @@ pub(super) struct EventsWanted {
     pub(super) follow: bool,
 }
 
+/// `/v1/workloads/NAME/logs`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LogsWanted {
+    /// From the end.
+    pub(super) lines: usize,
+    /// Go on with what is written next.
+    pub(super) follow: bool,
+}
+
+/// Lines of a log if nobody says how many.
+const LINES: usize = 100;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Route {
     Status,
@@ -38,13 +55,16 @@ enum Route {
     BeginAgain,
     Reboot,
     Events,
+    Logs,
     OpenApi,
+    Metrics,
 }
 
 /// All of them; a test compares them with the OpenAPI file.
 const ROUTES: &[(Method, &str, Route)] = &[
     (Method::Get, "/v1/status", Route::Status),
     (Method::Get, "/v1/workloads/{name}", Route::Explain),
+    (Method::Get, "/v1/workloads/{name}/logs", Route::Logs),
     (Method::Post, "/v1/workloads/{name}/restart", Route::Deed(Deed::Restart)),
     (Method::Post, "/v1/workloads/{name}/stop", Route::Deed(Deed::Stop)),
     (Method::Post, "/v1/workloads/{name}/start", Route::Deed(Deed::Start)),
@@ -56,6 +76,8 @@ const ROUTES: &[(Method, &str, Route)] = &[
     (Method::Post, "/v1/reboot", Route::Reboot),
     (Method::Get, "/v1/events", Route::Events),
     (Method::Get, "/v1/openapi.json", Route::OpenApi),
+    // Where scrapers look by themselves.
+    (Method::Get, "/metrics", Route::Metrics),
 ];
 
 pub(super) fn route(method: Method, path: &str, query: &str, body: &[u8]) -> Result<Call, Reply> {
@@ -95,7 +117,7 @@ fn matched<'p>(template: &str, path: &'p str) -> Option<&'p str> {
 }
 
 fn call(route: Route, workload: String, query: &str, body: &[u8]) -> Result<Call, Reply> {
-    if !query.is_empty() && route != Route::Events {
+    if !query.is_empty() && !matches!(route, Route::Events | Route::Logs) {
         return Err(bad(format!("expected no query, found {query}")));
     }
     if !body.is_empty() && route != Route::Scale {
@@ -110,7 +132,9 @@ fn call(route: Route, workload: String, query: &str, body: &[u8]) -> Result<Call
         Route::BeginAgain => Call::Ask(Question::BeginAgain),
         Route::Reboot => Call::Ask(Question::Reboot),
         Route::Events => Call::Events(events(query)?),
+        Route::Logs => Call::Logs { workload, wanted: logs(query)? },
         Route::OpenApi => Call::OpenApi,
+        Route::Metrics => Call::Metrics,
     })
 }
 
@@ -135,6 +159,21 @@ fn events(query: &str) -> Result<EventsWanted, Reply> {
         };
         if !parsed {
             return Err(bad(format!("expected after=NUMBER or follow=true, found {part}")));
+        }
+    }
+    Ok(wanted)
+}
+
+fn logs(query: &str) -> Result<LogsWanted, Reply> {
+    let mut wanted = LogsWanted { lines: LINES, follow: false };
+    for part in query.split('&').filter(|part| !part.is_empty()) {
+        let parsed = match part.split_once('=') {
+            Some(("lines", number)) => number.parse().map(|lines| wanted.lines = lines).is_ok(),
+            Some(("follow", word)) => word.parse().map(|follow| wanted.follow = follow).is_ok(),
+            _ => false,
+        };
+        if !parsed {
+            return Err(bad(format!("expected lines=NUMBER or follow=true, found {part}")));
         }
     }
     Ok(wanted)
@@ -204,6 +243,10 @@ mod tests {
             told(get("/v1/events", "folow=true")).1,
             "expected after=NUMBER or follow=true, found folow=true"
         );
+        let wanted = LogsWanted { lines: 5, follow: true };
+        let logs = Call::Logs { workload: "web".to_owned(), wanted };
+        assert_eq!(get("/v1/workloads/web/logs", "lines=5&follow=true"), Ok(logs));
+        assert_eq!(get("/v1/workloads/web/logs", "after=5").unwrap_err().status, 400);
         assert_eq!(get("/v1/events", "after=-1").unwrap_err().status, 400);
         assert_eq!(get("/v1/status", "x=1").unwrap_err().status, 400);
         assert_eq!(route(Method::Get, "/v1/status", "", b"{}").unwrap_err().status, 400);

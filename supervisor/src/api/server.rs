@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
+use serde::Serialize;
 use smol::channel::{Sender, bounded};
 use smol::future::or;
 use smol::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -27,8 +28,12 @@ use thiserror::Error;
 
 use super::events::Events;
 use super::http::{self, Head, HttpFault, MAX_BODY_BYTES, MAX_HEAD_BYTES};
-use super::routes::{Call, EventsWanted, route};
+use super::metrics::{self, Page};
+use super::routes::{Call, EventsWanted, LogsWanted, route};
+use super::types::LogLine;
 use super::{Ask, Question, Reply};
+use crate::logs::Logs;
+use crate::logs::tail::{Piece, Tail};
 
 /// Connections at a time: some people, a scraper and a dashboard.
 const MAX_CONNECTIONS: usize = 16;
@@ -85,6 +90,7 @@ impl Drop for Socket {
 pub(crate) struct Door {
     pub(crate) asks: Sender<Ask>,
     pub(crate) events: Rc<Events>,
+    pub(crate) logs: Option<Logs>,
     pub(crate) places: Rc<Places>,
 }
 
@@ -174,12 +180,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             Err(refusal) => refusal,
             Ok(Call::Ask(question)) => ask(door, question).await,
             Ok(Call::OpenApi) => Reply { status: 200, body: OPENAPI.as_bytes().to_vec() },
+            Ok(Call::Metrics) => {
+                let reply = scrape(door).await;
+                let kind = if reply.status == 200 { metrics::KIND } else { JSON };
+                self.write(&http::whole(&reply, kind, "", head.keep)).await?;
+                return Some(if head.keep { Next::Request } else { Next::Close });
+            }
             Ok(Call::Events(wanted)) => match Place::take(&door.places.streams, MAX_STREAMS) {
                 Some(_place) => {
                     self.events(&door.events, wanted).await?;
                     return Some(Next::Close);
                 }
                 None => busy(format!("expected at most {MAX_STREAMS} streams")),
+            },
+            Ok(Call::Logs { workload, wanted }) => match self.logs_of(door, workload, wanted).await? {
+                Some(refusal) => refusal,
+                None => return Some(Next::Close),
             },
         };
         self.write(&http::whole(&reply, JSON, "", head.keep)).await?;
@@ -239,8 +255,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 after = last;
                 let mut text = Vec::new();
                 for line in lines {
-                    text.extend(serde_json::to_vec(&line).unwrap_or_default());
-                    text.push(b'\n');
+                    text.extend(json_line(&line));
                 }
                 self.write(&http::chunk(&text)).await?;
             }
@@ -249,6 +264,58 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             }
             let rung = async { bell.recv().await.ok() };
             or(rung, self.gone()).await?;
+        }
+    }
+
+    /// Like [`Client::events`], with lines of a log; or why not.
+    async fn logs_of(&mut self, door: &Door, name: String, wanted: LogsWanted) -> Option<Option<Reply>> {
+        let Some(logs) = &door.logs else {
+            return Some(Some(Reply::refused(
+                503,
+                "no-logs",
+                "no log files are kept on this box".to_owned(),
+            )));
+        };
+        let known = ask(door, Question::Explain { workload: name.clone() }).await;
+        if known.status != 200 {
+            return Some(Some(known));
+        }
+        let Some(_place) = Place::take(&door.places.streams, MAX_STREAMS) else {
+            return Some(Some(busy(format!("expected at most {MAX_STREAMS} streams"))));
+        };
+        let bell = logs.bell(&name);
+        let folder = logs.folder().to_owned();
+        let opened = smol::unblock(move || Tail::open(&folder, &name, wanted.lines)).await;
+        let mut tail = match opened {
+            Ok(tail) => tail,
+            Err(error) => {
+                let message = format!("its log cannot be read: {error}");
+                return Some(Some(Reply::refused(503, "no-logs", message)));
+            }
+        };
+        self.write(&http::stream_head(LINES_OF_JSON)).await?;
+        loop {
+            let piece;
+            (tail, piece) = smol::unblock(move || {
+                let piece = tail.next();
+                (tail, piece)
+            })
+            .await;
+            match piece {
+                Ok(Piece::Lines(lines)) => self.write(&http::chunk(&log_lines(&lines))).await?,
+                Ok(Piece::Lost) => {
+                    let note = LogLine::note("(lines before this are gone)");
+                    self.write(&http::chunk(&json_line(&note))).await?;
+                }
+                Ok(Piece::End) if wanted.follow => {
+                    let rung = async { bell.recv().await.ok() };
+                    or(rung, self.gone()).await?;
+                }
+                Ok(Piece::End) | Err(_) => {
+                    self.write(&http::chunk(b"")).await?;
+                    return Some(None);
+                }
+            }
         }
     }
 
@@ -262,6 +329,34 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             smol::future::yield_now().await;
         }
     }
+}
+
+/// The loop's share, and what can be had without it.
+async fn scrape(door: &Door) -> Reply {
+    let mut reply = ask(door, Question::Metrics).await;
+    if reply.status != 200 {
+        return reply;
+    }
+    let mut page = Page::default();
+    door.events.count_on(&mut page);
+    if let Some(logs) = &door.logs {
+        page.logs(&logs.counted());
+    }
+    let own = |name: &str| std::fs::read_to_string(format!("/proc/self/{name}")).unwrap_or_default();
+    page.process(&own("status"), &own("stat"));
+    reply.body.extend(page.into_bytes());
+    reply
+}
+
+fn json_line(line: &impl Serialize) -> Vec<u8> {
+    let mut text = serde_json::to_vec(line).unwrap_or_default();
+    text.push(b'\n');
+    text
+}
+
+fn log_lines(lines: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(lines);
+    text.lines().flat_map(|line| json_line(&LogLine::of(line))).collect()
 }
 
 async fn ask(door: &Door, question: Question) -> Reply {
@@ -284,7 +379,7 @@ mod tests {
 
     fn door() -> (Door, Receiver<Ask>) {
         let (asks, asked) = bounded(super::super::MAX_QUESTIONS);
-        (Door { asks, events: Rc::default(), places: Rc::default() }, asked)
+        (Door { asks, events: Rc::default(), logs: None, places: Rc::default() }, asked)
     }
 
     fn tell(door: &Door) {

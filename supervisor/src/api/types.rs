@@ -9,6 +9,8 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
+use crate::logs::line;
+
 /// A word of a small, documented set.
 pub type Word = Cow<'static, str>;
 
@@ -142,6 +144,32 @@ pub struct EventTold {
     pub workload: Option<String>,
     pub replica: Option<String>,
     pub text: String,
+}
+
+/// One line of `GET /v1/workloads/NAME/logs`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLine {
+    /// By the wall clock, in UTC; absent in a line that a power cut tore, and in notes about missing lines.
+    pub time: Option<String>,
+    pub replica: Option<String>,
+    pub text: String,
+}
+
+impl LogLine {
+    pub(crate) fn of(line: &str) -> LogLine {
+        match line::parse(line) {
+            Some((time, replica, text)) => LogLine {
+                time: Some(time.to_owned()),
+                replica: Some(replica.to_owned()),
+                text: text.to_owned(),
+            },
+            None => LogLine::note(line),
+        }
+    }
+
+    pub(crate) fn note(text: &str) -> LogLine {
+        LogLine { time: None, replica: None, text: text.to_owned() }
+    }
 }
 
 /// Body of `POST /v1/workloads/NAME/scale`

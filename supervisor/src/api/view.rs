@@ -9,6 +9,7 @@ use hearth_core::{
 };
 use serde::Serialize;
 
+use super::metrics::Page;
 use super::types::{
     BoxStatus, Explained, IncidentTold, ProbeTold, Refused, ReplicaStatus, TransitionTold, WorkloadStatus,
 };
@@ -20,6 +21,11 @@ pub(crate) fn answer(core: &State, now: Moment, question: &Question) -> Reply {
     match question {
         Question::Status | Question::LeaveSafeMode | Question::BeginAgain | Question::Reboot => {
             Reply::json(200, &status(core, now))
+        }
+        Question::Metrics => {
+            let mut page = Page::default();
+            page.status(&status(core, now));
+            Reply { status: 200, body: page.into_bytes() }
         }
         Question::Explain { workload } => match explained(core, now, workload) {
             Some(explained) => Reply::json(200, &explained),

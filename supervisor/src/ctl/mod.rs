@@ -20,7 +20,8 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use crate::api::client::{Client, ClientError, read};
-use crate::api::types::{BoxStatus, EventLine, Explained, Scale, WorkloadStatus};
+use crate::api::types::{BoxStatus, EventLine, Explained, LogLine, Scale, WorkloadStatus};
+use crate::wall;
 use crate::wording::one_line;
 
 /// Where the socket is if nobody says otherwise: the default state folder's.
@@ -84,6 +85,16 @@ pub enum Verb {
         /// Only events with a higher number than this
         #[arg(long, default_value_t = 0)]
         after: u64,
+    },
+    /// Prints what a workload said last, and with -f what it says
+    Logs {
+        workload: String,
+        /// Go on with what is said next
+        #[arg(short, long)]
+        follow: bool,
+        /// How many lines from the end
+        #[arg(short = 'n', long, default_value_t = 100)]
+        lines: usize,
     },
     /// Gives a workload new machines, one replica after the other
     Restart { workload: String },
@@ -203,6 +214,13 @@ fn carry_out(door: &Door, verb: &Verb) -> Result<u8, ClientError> {
             let status: BoxStatus = read(&body)?;
             print(door, &body, || status::of_box(&status));
         }
+        Verb::Logs { workload, follow, lines } => {
+            let path = path(workload, &format!("/logs?lines={lines}&follow={follow}"));
+            client.lines(&path, |line| {
+                let text = if door.json { line.to_owned() } else { log_line(line) };
+                say(&format!("{text}\n"))
+            })?;
+        }
         Verb::Restart { workload } => ask(door, client, workload, "/restart", b"")?,
         Verb::Stop { workload } => ask(door, client, workload, "/stop", b"")?,
         Verb::Start { workload } => ask(door, client, workload, "/start", b"")?,
@@ -238,10 +256,18 @@ fn ask(door: &Door, mut client: Client, workload: &str, deed: &str, body: &[u8])
 fn event(line: &str) -> String {
     match serde_json::from_str(line) {
         Ok(EventLine::Told(told)) => {
-            format!("{} {:>5} {}", text::clock(told.unix_ms), told.number, told.text)
+            format!("{} {:>5} {}", wall::stamp(told.unix_ms), told.number, told.text)
         }
         Ok(EventLine::Lost { lost }) => format!("({lost} events before this are not remembered any more)"),
         // A newer daemon's.
+        Err(_) => line.to_owned(),
+    }
+}
+
+fn log_line(line: &str) -> String {
+    match serde_json::from_str(line) {
+        Ok(LogLine { time: Some(time), replica: Some(replica), text }) => format!("{time} {replica} {text}"),
+        Ok(LogLine { text, .. }) => text,
         Err(_) => line.to_owned(),
     }
 }

@@ -119,6 +119,57 @@ fn events_are_those_of_the_console_and_go_on_until_the_daemon_ends() {
 }
 
 #[test]
+fn what_a_workload_says_is_kept_in_its_file_and_followed_over_restarts() {
+    let site = Site::with_fake().workload("clock", "service", "serve", "");
+    let mut daemon = site.start();
+    daemon.wait_for("hearthd | ready: 1 of 1 workloads");
+    let mut follower = Command::new(env!("CARGO_BIN_EXE_hearthctl"))
+        .arg("--socket")
+        .arg(site.state().join("api.sock"))
+        .args(["logs", "clock", "-f"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.ends_with("Z clock serving")));
+    told(&site, &["restart", "clock"]);
+    assert!(lines.any(|line| line.ends_with("Z clock asked to stop")));
+    assert!(lines.any(|line| line.ends_with("Z clock serving")));
+    let last = told(&site, &["logs", "clock", "-n", "1", "--json"]);
+    let last: serde_json::Value = serde_json::from_str(&last).unwrap();
+    assert_eq!((&last["replica"], &last["text"]), (&"clock".into(), &"serving".into()));
+    assert_eq!(ctl(&site, &["logs", "web"]).status.code(), Some(4));
+    daemon.stop();
+    assert!(follower.wait().unwrap().success());
+    let kept = std::fs::read_to_string(site.folder.path().join("logs/clock.log")).unwrap();
+    assert!(kept.ends_with(" clock asked to stop\n"), "what it said last is on the disk: {kept}");
+}
+
+#[test]
+fn a_scraper_finds_the_box_its_workloads_their_logs_and_the_daemon_itself() {
+    let site =
+        Site::with_fake().workload("bad", "job", "exit 3", "").workload("clock", "service", "serve", "");
+    let mut daemon = site.start();
+    daemon.wait_for("hearthd | not ready: 1 of 2 workloads");
+    let mut scraper = UnixStream::connect(site.state().join("api.sock")).unwrap();
+    scraper.write_all(b"GET /metrics HTTP/1.1\r\nConnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    scraper.read_to_string(&mut text).unwrap();
+    for line in [
+        "Content-Type: text/plain; version=0.0.4; charset=utf-8\r",
+        "hearth_box_phase{phase=\"up\"} 1",
+        "hearth_workload_replicas_ready{workload=\"clock\"} 1",
+        "hearth_workload_good{workload=\"bad\"} 0",
+        "hearth_events_total{kind=\"failed\",workload=\"bad\"} 1",
+        "hearth_log_dropped_lines_total{workload=\"clock\"} 0",
+        "# TYPE process_resident_memory_bytes gauge",
+    ] {
+        assert!(text.split('\n').any(|found| found == line), "no {line:?} in {text}");
+    }
+    daemon.stop();
+}
+
+#[test]
 fn who_asks_for_what_there_is_not_is_told_so_with_a_status_of_its_own() {
     let site = Site::with_fake().workload("clock", "service", "serve", "");
     assert_eq!(ctl(&site, &["status"]).status.code(), Some(3));

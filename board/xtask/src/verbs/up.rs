@@ -143,7 +143,7 @@ fn on_this_machine(shop: &Workshop, options: &Up) -> Result<(Session, Lock), UpE
     write(&half, fs::copy(&guest.demo, &half).and_then(|_| fs::rename(&half, &demo)))?;
     let text = format!(
         "[paths]\nvmm = {}\nkernel = {}\ninitrd = {}\nimages = {}\nstate = {}\nworkloads = {}\n\
-         [store]\nfolder = {}\n",
+         [store]\nfolder = {}\n[logs]\nfolder = {}\n",
         toml_string(&programs.path("hearth-vmm")),
         toml_string(&guest.kernel),
         toml_string(&guest.initrd),
@@ -151,6 +151,7 @@ fn on_this_machine(shop: &Workshop, options: &Up) -> Result<(Session, Lock), UpE
         toml_string(&folder.join("state")),
         toml_string(&config.join("workloads")),
         toml_string(&folder.join("store")),
+        toml_string(&folder.join("logs")),
     );
     let file = folder.join("hearth.toml");
     write(&file, fs::write(&file, text))?;
