@@ -101,7 +101,8 @@ impl DeviceConfig {
     /// Relative paths in the file become paths beside it. All are absolute, however the file itself was named:
     /// they are handed on in files of other folders, and to processes.
     pub fn load(path: &Path) -> Result<DeviceConfig, Faults> {
-        let mut device = reader::load(path, shape_beside(path.parent().unwrap_or(Path::new(""))))?;
+        let mut device =
+            reader::load_with_drop_ins(path, shape_beside(path.parent().unwrap_or(Path::new(""))))?;
         device.make_absolute().map_err(|error| {
             let message = format!("its relative paths lead nowhere, the current folder is unknown: {error}");
             Fault::of_file(path.display().to_string(), message)

@@ -65,10 +65,14 @@ pub struct Faults(Vec<Fault>);
 impl Faults {
     /// `None` when there is nothing to report.
     pub fn from_list(mut list: Vec<Fault>) -> Option<Faults> {
-        // Stable: the files keep their order, faults of one file sort by place.
-        list.sort_by(
-            |a, b| if a.file == b.file { a.position.cmp(&b.position) } else { std::cmp::Ordering::Equal },
-        );
+        // The files keep their order, faults of one file sort by place.
+        let mut files: Vec<String> = Vec::new();
+        for fault in &list {
+            if !files.contains(&fault.file) {
+                files.push(fault.file.clone());
+            }
+        }
+        list.sort_by_key(|fault| (files.iter().position(|file| *file == fault.file), fault.position));
         if list.is_empty() { None } else { Some(Faults(list)) }
     }
 
@@ -136,6 +140,11 @@ mod tests {
         };
         let faults = Faults::from_list(vec![fault(4, "b"), fault(2, "a")]).unwrap();
         assert_eq!(faults.to_string(), "vm.toml:2:1: a: expected more\nvm.toml:4:1: b: expected more");
+        let of = |file: &str, line| Fault { file: file.into(), ..fault(line, "k") };
+        let mixed = Faults::from_list(vec![of("b", 3), of("a", 2), of("b", 1), of("a", 1)]).unwrap();
+        let places: Vec<_> =
+            mixed.iter().map(|fault| (fault.file.as_str(), fault.position.unwrap().line)).collect();
+        assert_eq!(places, [("b", 1), ("b", 3), ("a", 1), ("a", 2)]);
         assert_eq!(Faults::from_list(vec![]), None);
         assert_eq!(Fault::of_file("x.toml", "cannot be read").to_string(), "x.toml: cannot be read");
     }

@@ -11,6 +11,7 @@ pub mod device;
 mod fault;
 pub mod guest;
 mod json;
+mod layers;
 mod quantity;
 mod reader;
 mod source;
@@ -20,6 +21,7 @@ pub mod workload;
 mod writer;
 
 pub use fault::{Fault, Faults, Position};
+pub use layers::drop_in_folder;
 pub use quantity::Mebibytes;
 pub use source::{Form, Source, Strictness};
 pub use writer::string as quoted;

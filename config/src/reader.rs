@@ -14,6 +14,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use crate::fault::{Fault, Faults, Position};
+use crate::layers::Layers;
 use crate::source::{Form, Source, Strictness};
 use crate::tree::{Member, Node, Value, locate, member};
 
@@ -24,6 +25,16 @@ const MAX_QUOTED_CHARS: usize = 40;
 pub(crate) fn load<T>(path: &Path, shape: impl FnOnce(&mut Table<'_>) -> T) -> Result<T, Faults> {
     let source = Source::file(path)?.taken_for(Form::Toml);
     read(&source, Strictness::Strict, shape).map(|(value, _)| value)
+}
+
+/// Likewise, with what its drop-in files say on top; relative paths in those, too, mean "beside the file at `path`".
+pub(crate) fn load_with_drop_ins<T>(
+    path: &Path,
+    shape: impl FnOnce(&mut Table<'_>) -> T,
+) -> Result<T, Faults> {
+    let layers = Layers::load(path)?;
+    let root = layers.merged()?;
+    Document::new(&layers, &root, Strictness::Strict).read(shape).map(|(value, _)| value)
 }
 
 /// Reads the TOML `text`, calling it `name` in faults; relative paths stay as they are.
@@ -38,36 +49,38 @@ pub(crate) fn read<T>(
     strictness: Strictness,
     shape: impl FnOnce(&mut Table<'_>) -> T,
 ) -> Result<(T, Vec<Fault>), Faults> {
-    let (value, faults, warnings) = source.with_tree(|root| {
-        let doc = Document {
-            source,
-            root,
-            strictness,
-            faults: RefCell::new(Vec::new()),
-            warnings: RefCell::new(Vec::new()),
-        };
-        let mut table = Table::at(&doc, String::new(), 0, Some(root));
-        let value = shape(&mut table);
-        table.finish();
-        (value, doc.faults.into_inner(), doc.warnings.into_inner())
-    })?;
-    match Faults::from_list(faults) {
-        None => Ok((value, warnings)),
-        Some(faults) => Err(faults),
-    }
+    let layers = Layers::of(source.clone());
+    source.with_tree(|root| Document::new(&layers, root, strictness).read(shape))?
 }
 
 struct Document<'t> {
-    source: &'t Source,
+    layers: &'t Layers,
     root: &'t [Member<'t>],
     strictness: Strictness,
     faults: RefCell<Vec<Fault>>,
     warnings: RefCell<Vec<Fault>>,
 }
 
-impl Document<'_> {
+impl<'t> Document<'t> {
+    fn new(layers: &'t Layers, root: &'t [Member<'t>], strictness: Strictness) -> Document<'t> {
+        let (faults, warnings) = (RefCell::new(Vec::new()), RefCell::new(Vec::new()));
+        Document { layers, root, strictness, faults, warnings }
+    }
+
+    fn read<T>(self, shape: impl FnOnce(&mut Table<'_>) -> T) -> Result<(T, Vec<Fault>), Faults> {
+        let mut table = Table::at(&self, String::new(), 0, Some(self.root));
+        let value = shape(&mut table);
+        table.finish();
+        let mut faults = self.faults.into_inner();
+        faults.sort_by_key(|fault| self.layers.rank(&fault.file));
+        match Faults::from_list(faults) {
+            None => Ok((value, self.warnings.into_inner())),
+            Some(faults) => Err(faults),
+        }
+    }
+
     fn fault(&self, offset: usize, key: &str, message: impl Into<String>) {
-        self.faults.borrow_mut().push(self.source.fault(Some(offset), key, message));
+        self.faults.borrow_mut().push(self.layers.fault(offset, key, message));
     }
 
     /// What is asked for and not to be had.
@@ -75,13 +88,13 @@ impl Document<'_> {
         match self.strictness {
             Strictness::Strict => self.fault(offset, key, message),
             Strictness::Lenient => {
-                self.warnings.borrow_mut().push(self.source.fault(Some(offset), key, message));
+                self.warnings.borrow_mut().push(self.layers.fault(offset, key, message));
             }
         }
     }
 
     fn a_table(&self) -> &'static str {
-        match self.source.form() {
+        match self.layers.main().form() {
             Form::Toml => "a table",
             Form::Json => "an object",
         }
@@ -170,7 +183,7 @@ impl<'t> Table<'t> {
     ) -> Vec<T> {
         let entry = self.entry(key);
         let mut list = Vec::new();
-        let expected = match self.doc.source.form() {
+        let expected = match self.doc.layers.main().form() {
             Form::Toml => format!("a list of tables, written [[{key}]]"),
             Form::Json => "an array of objects".to_owned(),
         };
@@ -233,8 +246,9 @@ impl<'t> Entry<'t> {
         self.doc.fault(self.offset, &self.path, message);
     }
 
-    pub(crate) fn position(&self) -> Position {
-        self.doc.source.position(self.offset)
+    /// The file that says it, and where.
+    pub(crate) fn place(&self) -> (String, Position) {
+        self.doc.layers.place(self.offset)
     }
 
     /// For what the form has and this machine has not: a fault if anything is asked for, or a warning.
@@ -280,7 +294,7 @@ impl<'t> Entry<'t> {
 
     /// What `text` names as a path in this file.
     pub(crate) fn as_path(&self, text: &str) -> Option<PathBuf> {
-        (!text.is_empty() && !text.contains('\0')).then(|| self.doc.source.base().join(text))
+        (!text.is_empty() && !text.contains('\0')).then(|| self.doc.layers.main().base().join(text))
     }
 
     pub(crate) fn flag(&self) -> Option<bool> {

@@ -91,6 +91,11 @@ impl Source {
         &self.name
     }
 
+    /// Bytes of it.
+    pub(crate) fn length(&self) -> usize {
+        self.text.len()
+    }
+
     pub fn form(&self) -> Form {
         self.form
     }

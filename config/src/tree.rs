@@ -41,7 +41,34 @@ pub(crate) struct Member<'t> {
     pub(crate) value: Value<'t>,
 }
 
+impl Member<'_> {
+    /// The same, with texts of its own and all places moved by `by`.
+    pub(crate) fn moved(&self, by: usize) -> Member<'static> {
+        Member {
+            key: Cow::Owned(self.key.clone().into_owned()),
+            at: self.at + by,
+            value: self.value.moved(by),
+        }
+    }
+}
+
 impl<'t> Value<'t> {
+    fn moved(&self, by: usize) -> Value<'static> {
+        match self {
+            Value::Null => Value::Null,
+            Value::Flag(flag) => Value::Flag(*flag),
+            Value::Whole { number, text } => {
+                Value::Whole { number: *number, text: Cow::Owned(text.clone().into_owned()) }
+            }
+            Value::Other(words) => Value::Other(words.clone()),
+            Value::Text(text) => Value::Text(Cow::Owned(text.clone().into_owned())),
+            Value::List(items) => Value::List(
+                items.iter().map(|item| Node { at: item.at + by, value: item.value.moved(by) }).collect(),
+            ),
+            Value::Table(members) => Value::Table(members.iter().map(|member| member.moved(by)).collect()),
+        }
+    }
+
     /// The value of `key`, in a table that has it.
     pub(crate) fn get(&self, key: &str) -> Option<&Value<'t>> {
         let Value::Table(members) = self else { return None };

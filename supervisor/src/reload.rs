@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use hearth_config::Faults;
+use hearth_config::{Faults, drop_in_folder};
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent};
 use smol::channel::Sender;
@@ -103,11 +103,21 @@ fn look_at(inotify: &Inotify, file: &Path, workloads: &Path) -> io::Result<()> {
         | AddWatchFlags::IN_ONLYDIR;
     let beside = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     inotify.add_watch(beside, what)?;
+    for folder in drop_in_folders(file, workloads) {
+        // Gone again, or no folder.
+        let _ = inotify.add_watch(&folder, what);
+    }
     match inotify.add_watch(workloads, what) {
         // Reading tells a person that it is gone; when it is back, its parent may not be watched, but SIGHUP helps.
         Err(Errno::ENOENT | Errno::ENOTDIR) | Ok(_) => Ok(()),
         Err(errno) => Err(errno.into()),
     }
+}
+
+fn drop_in_folders(file: &Path, workloads: &Path) -> Vec<PathBuf> {
+    let entries = workloads.read_dir().into_iter().flatten().flatten().map(|entry| entry.path());
+    let of_workloads = entries.filter(|path| path.extension().is_some_and(|end| end == "d"));
+    of_workloads.chain([drop_in_folder(file)]).collect()
 }
 
 async fn next_change(inotify: &Async<Inotify>) -> io::Result<()> {
@@ -236,6 +246,10 @@ mod tests {
                 fs::rename(folder.path().join("new"), setup.file.as_path()).unwrap();
                 words.recv().await.unwrap();
                 fs::remove_file(workloads.join("b.toml")).unwrap();
+                words.recv().await.unwrap();
+                fs::create_dir(workloads.join("a.d")).unwrap();
+                words.recv().await.unwrap();
+                fs::write(workloads.join("a.d/x.toml"), "").unwrap();
                 words.recv().await.unwrap();
             },
         ));

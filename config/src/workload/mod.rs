@@ -151,6 +151,8 @@ pub struct Rollout {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct After {
     pub name: WorkloadName,
+    /// The file that says it, a drop-in perhaps.
+    pub file: String,
     pub position: Position,
 }
 
@@ -159,7 +161,7 @@ impl WorkloadConfig {
     pub fn load(path: &Path) -> Result<WorkloadConfig, Faults> {
         let name = name_of(path)?;
         let file = path.display().to_string();
-        reader::load(path, |table| shape::workload(table, name, file))
+        reader::load_with_drop_ins(path, |table| shape::workload(table, name, file))
     }
 
     /// `file` as in "workloads/clock.toml".
@@ -174,19 +176,27 @@ impl WorkloadConfig {
             Fault::of_file(folder.display().to_string(), format!("cannot be read: {error}"))
         };
         let mut paths = Vec::new();
+        let mut drop_ins = Vec::new();
         for entry in folder.read_dir().map_err(cannot)? {
             let path = entry.map_err(cannot)?.path();
-            if path.extension().is_some_and(|extension| extension == "toml") {
-                paths.push(path);
+            match path.extension().and_then(|extension| extension.to_str()) {
+                Some("toml") => paths.push(path),
+                Some("d") => drop_ins.push(path),
+                _ => {}
             }
         }
         paths.sort();
+        drop_ins.sort();
         if paths.len() > MAX_WORKLOADS {
             let message = format!("expected at most {MAX_WORKLOADS} workloads, found {}", paths.len());
             return Err(Fault::of_file(folder.display().to_string(), message).into());
         }
         let mut workloads = Vec::new();
         let mut faults = Vec::new();
+        for lonely in drop_ins.iter().filter(|folder| !paths.contains(&folder.with_extension("toml"))) {
+            let message = format!("expected {} beside it", lonely.with_extension("toml").display());
+            faults.push(Fault::of_file(lonely.display().to_string(), message));
+        }
         for path in &paths {
             match WorkloadConfig::load(path) {
                 Ok(workload) => workloads.push(workload),
@@ -222,9 +232,10 @@ impl WorkloadConfig {
             None => format!("after[{place}]"),
             Some(place) => format!("requires[{place}]"),
         };
+        let named = self.predecessors().nth(place);
         Fault {
-            file: self.file.clone(),
-            position: self.predecessors().nth(place).map(|one| one.position),
+            file: named.map_or_else(|| self.file.clone(), |one| one.file.clone()),
+            position: named.map(|one| one.position),
             key,
             message: message.into(),
         }

@@ -157,7 +157,8 @@ fn predecessors(entry: &Entry<'_>, own: &WorkloadName, before: &[After]) -> Vec<
         } else if before.iter().any(|earlier| earlier.name == name) {
             item.fault(format!("expected each workload once, found \"{name}\" in after, too"));
         }
-        list.push(After { name, position: item.position() });
+        let (file, position) = item.place();
+        list.push(After { name, file, position });
     }
     list
 }
