@@ -46,9 +46,10 @@ pub(crate) fn note_pid(folder: &Path, pid: u32) -> io::Result<()> {
     fs::write(folder.join("vm.pid"), pid.to_string())
 }
 
-/// All machines of the state folder that run. `proc` is `/proc`.
+/// All machines of the state folder that run.
 pub(crate) fn find(state: &Path) -> Result<Vec<Survivor>, StateError> {
-    let folders = state.join("vm");
+    // As it is really called: the configuration of an earlier daemon may have named it by another way.
+    let Ok(folders) = fs::canonicalize(state.join("vm")) else { return Ok(Vec::new()) };
     let mut survivors = Vec::new();
     let mut monitors = monitors(&folders);
     let there = folders.read_dir().into_iter().flatten().flatten().map(|entry| entry.path());
@@ -96,7 +97,8 @@ fn monitors(folders: &Path) -> BTreeMap<PathBuf, Vec<u32>> {
     monitors
 }
 
-/// The folder of the machine that a process of ours runs, if it is a monitor: `hearth-vmm run FOLDER/vm.toml`.
+/// The folder of the machine that a process of ours runs, as it is really called, if it is a monitor:
+/// `hearth-vmm run FOLDER/vm.toml`.
 /// A dead one that nobody has waited for has no command line any more.
 fn machine_of(pid: u32) -> Option<PathBuf> {
     let process = PathBuf::from(format!("/proc/{pid}"));
@@ -105,7 +107,10 @@ fn machine_of(pid: u32) -> Option<PathBuf> {
     let mut words = command.split(|byte| *byte == 0).skip(1);
     let (verb, file) = (words.next()?, words.next()?);
     let file = Path::new(std::str::from_utf8(file).ok()?);
-    (verb == b"run" && file.file_name()? == FILE).then(|| file.parent().map(Path::to_owned))?
+    let folder =
+        file.parent().filter(|_| verb == b"run" && file.file_name().is_some_and(|name| name == FILE))?;
+    // The machine's own folder may be gone; the one that holds them all is there.
+    Some(fs::canonicalize(folder.parent()?).ok()?.join(folder.file_name()?))
 }
 
 /// Its number may be another's by now, so it is looked at again once it is held.
@@ -181,6 +186,9 @@ mod tests {
         let mut child = site.monitor(&folder.join(FILE));
         let survivors = find(site.0.path()).unwrap();
         assert_eq!(survivors.iter().map(|one| one.found.clone()).collect::<Vec<_>>(), [found(3)]);
+        let by_another_way = site.0.path().join("way");
+        std::os::unix::fs::symlink(site.0.path(), &by_another_way).unwrap();
+        assert_eq!(find(&by_another_way).unwrap().len(), 1);
         assert!(child.try_wait().unwrap().is_none());
         assert!(folder.exists());
         stop(child);
