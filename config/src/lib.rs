@@ -14,6 +14,8 @@ mod json;
 mod layers;
 mod quantity;
 mod reader;
+#[cfg(test)]
+mod schema;
 mod source;
 mod tree;
 pub mod vm;

@@ -124,6 +124,8 @@ impl<'t> Table<'t> {
     pub(crate) fn entry(&mut self, key: &'static str) -> Entry<'t> {
         self.known.push(key);
         let path = join(&self.path, key);
+        #[cfg(test)]
+        crate::schema::note(&path, crate::schema::Note::Known);
         match self.entries.and_then(|entries| member(entries, key)) {
             Some(found) => Entry {
                 doc: self.doc,
@@ -138,6 +140,8 @@ impl<'t> Table<'t> {
     /// As [`Table::entry`], but its absence is a fault that says what belongs there.
     pub(crate) fn required(&mut self, key: &'static str, what: &str) -> Entry<'t> {
         let entry = self.entry(key);
+        #[cfg(test)]
+        crate::schema::note(&entry.path, crate::schema::Note::Required);
         if entry.value.is_none() {
             entry.fault(format!("missing, expected {what}"));
         }
@@ -263,6 +267,8 @@ impl<'t> Entry<'t> {
     }
 
     pub(crate) fn text(&self) -> Option<&'t str> {
+        #[cfg(test)]
+        crate::schema::note(&self.path, crate::schema::Note::Text);
         match self.value? {
             Value::Text(text) => Some(text),
             other => self.unexpected("a string", other),
@@ -282,6 +288,8 @@ impl<'t> Entry<'t> {
     /// One of the named values.
     pub(crate) fn choice<T: Copy>(&self, choices: &[(&str, T)]) -> Option<T> {
         let names: Vec<String> = choices.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+        #[cfg(test)]
+        crate::schema::note(&self.path, crate::schema::Note::Choice(names.clone()));
         self.text_as(&one_of(&names), |text| {
             choices.iter().find(|(name, _)| *name == text).map(|(_, value)| *value)
         })
@@ -298,6 +306,8 @@ impl<'t> Entry<'t> {
     }
 
     pub(crate) fn flag(&self) -> Option<bool> {
+        #[cfg(test)]
+        crate::schema::note(&self.path, crate::schema::Note::Flag);
         match self.value? {
             Value::Flag(flag) => Some(*flag),
             other => self.unexpected("true or false", other),
@@ -307,6 +317,8 @@ impl<'t> Entry<'t> {
     /// A whole number within `range`; `unit` as in " MiB", or empty.
     pub(crate) fn number(&self, range: RangeInclusive<u64>, unit: &str) -> Option<u64> {
         let (min, max) = range.into_inner();
+        #[cfg(test)]
+        crate::schema::note(&self.path, crate::schema::Note::Number { min, max });
         let (number, text) = match self.value? {
             Value::Whole { number, text } => (*number, text),
             other => return self.unexpected(&format!("a whole number from {min} to {max}{unit}"), other),
@@ -328,6 +340,8 @@ impl<'t> Entry<'t> {
 
     /// An array, item by item, each an entry with its own place.
     pub(crate) fn items(&self, what: &str, max: usize) -> Option<Vec<Entry<'t>>> {
+        #[cfg(test)]
+        crate::schema::note(&self.path, crate::schema::Note::List { max });
         let items = match self.value? {
             Value::List(items) => items,
             other => return self.unexpected(what, other),
@@ -341,6 +355,8 @@ impl<'t> Entry<'t> {
 
     /// A table of free keys, each with a string.
     pub(crate) fn text_map(&self, max: usize) -> Option<BTreeMap<String, String>> {
+        #[cfg(test)]
+        crate::schema::note(&self.path, crate::schema::Note::Map);
         let table = self.as_table(self.value?)?;
         if table.len() > max {
             self.fault(format!("expected at most {max} keys, found {}", table.len()));
