@@ -461,7 +461,11 @@ fn what_is_wanted_no_more_when_the_next_daemon_begins_is_stopped_and_the_others_
     fs::remove_file(site.folder.path().join("workloads/old.toml")).unwrap();
     let mut second = site.start();
     second.wait_for("hearthd | ready: 1 of 1 workloads");
-    smol::block_on(old.readable()).expect("it ends");
+    let patience = async {
+        smol::Timer::after(PATIENCE).await;
+        panic!("it does not end");
+    };
+    smol::block_on(smol::future::or(old.readable(), patience)).expect("it ends");
     assert_eq!(site.monitor("clock"), clock);
     second.stop();
 }
