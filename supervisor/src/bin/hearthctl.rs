@@ -4,10 +4,12 @@
 
 #![forbid(unsafe_code)]
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use hearth_config::Faults;
 use hearth_config::guest::GuestConfig;
 use hearth_config::vm::VmConfig;
@@ -41,6 +43,11 @@ enum Order {
         kind: Option<FileKind>,
         #[arg(required = true)]
         files: Vec<PathBuf>,
+    },
+    /// Prints a script that completes hearthctl's words in a shell
+    Completions {
+        #[arg(value_enum)]
+        shell: Shell,
     },
     /// Measures what this host offers to virtual machines
     Doctor {
@@ -89,6 +96,13 @@ fn main() -> ExitCode {
     match command {
         Order::Box(verb) => ctl::run(&door, &verb),
         Order::Check { kind, files } => check(kind, &files),
+        Order::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Args::command(), "hearthctl", &mut script);
+            // Who asked and does not read needs none.
+            let _ = std::io::stdout().write_all(&script);
+            ExitCode::SUCCESS
+        }
         Order::Doctor { vmm } => doctor(door.json(), vmm),
         Order::Replay { file, all } => {
             let telling = match (door.json(), all) {

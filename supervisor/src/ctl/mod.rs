@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `status.rs` | the box as a table |
 //! | `explain.rs` | one workload in full |
+//! | `top.rs` | the box as it changes |
 //! | `text.rs` | tables and times |
 //!
 //! Duty: arguments into requests, answers into text or JSON, and an exit status. Not here: the API itself (`api`).
@@ -12,6 +13,7 @@
 mod explain;
 mod status;
 mod text;
+mod top;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -19,6 +21,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
+use self::top::TopError;
 use crate::api::client::{Client, ClientError, read};
 use crate::api::types::{BoxStatus, EventLine, Explained, LogLine, Scale, WorkloadStatus};
 use crate::wall;
@@ -40,6 +43,7 @@ Exit status:
   5  asked with --check: not all is as it should be";
 
 const FAILED: u8 = 1;
+const USAGE: u8 = 2;
 const UNREACHABLE: u8 = 3;
 const NO_SUCH_WORKLOAD: u8 = 4;
 const NOT_GOOD: u8 = 5;
@@ -75,6 +79,8 @@ pub enum Verb {
         #[arg(long)]
         check: bool,
     },
+    /// Shows the box as it changes, until q is pressed
+    Top,
     /// Tells why a workload is in the state that it is in: what is wanted, probes, faults, last moves, what comes next
     Explain { workload: String },
     /// Prints what hearthd announced, and with -f what it announces
@@ -165,6 +171,9 @@ fn replicas(text: &str) -> Result<Replicas, String> {
 
 #[must_use]
 pub fn run(door: &Door, verb: &Verb) -> ExitCode {
+    if matches!(verb, Verb::Top) {
+        return look_on(door);
+    }
     let done = carry_out(door, verb);
     ExitCode::from(done.unwrap_or_else(|error| {
         eprintln!("hearthctl: {}", one_line(&error));
@@ -176,9 +185,21 @@ pub fn run(door: &Door, verb: &Verb) -> ExitCode {
     }))
 }
 
+fn look_on(door: &Door) -> ExitCode {
+    let Err(error) = top::run(&door.socket()) else { return ExitCode::SUCCESS };
+    eprintln!("hearthctl: {}", one_line(&error));
+    ExitCode::from(match error {
+        TopError::Client(ClientError::Unreachable(..)) => UNREACHABLE,
+        TopError::NoTerminal => USAGE,
+        _ => FAILED,
+    })
+}
+
 fn carry_out(door: &Door, verb: &Verb) -> Result<u8, ClientError> {
     let mut client = Client::connect(&door.socket())?;
     match verb {
+        // It has connections of its own.
+        Verb::Top => {}
         Verb::Status { workload: None, check } => {
             let body = client.get("/v1/status")?;
             let status: BoxStatus = read(&body)?;

@@ -5,7 +5,7 @@
 use super::text::{span, table};
 use crate::api::types::{BoxStatus, ReplicaStatus, WorkloadStatus};
 
-const HEADING: [&str; 7] = ["NAME", "KIND", "STATE", "READY", "RESTARTS", "VERSION", "SINCE"];
+pub(super) const HEADING: [&str; 7] = ["NAME", "KIND", "STATE", "READY", "RESTARTS", "VERSION", "SINCE"];
 
 pub(super) fn of_box(status: &BoxStatus) -> String {
     let BoxStatus { version, phase, ready, of, .. } = status;
@@ -25,7 +25,7 @@ pub(super) fn of_workload(workload: &WorkloadStatus, now_ms: u64) -> String {
 }
 
 /// One row for the workload; below it its replicas, where one row does not say all.
-fn rows_of(workload: &WorkloadStatus, now_ms: u64) -> Vec<Vec<String>> {
+pub(super) fn rows_of(workload: &WorkloadStatus, now_ms: u64) -> Vec<Vec<String>> {
     let only = match workload.replicas.as_slice() {
         [only] => Some(only),
         _ => None,
@@ -70,11 +70,17 @@ fn since(replica: &ReplicaStatus, now_ms: u64) -> String {
     text
 }
 
+/// A workload with one replica, all well.
+#[cfg(test)]
+pub(super) fn example(name: &str) -> WorkloadStatus {
+    tests::workload(name, "ready", vec![tests::replica(name, "ready", 0)])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn replica(name: &str, state: &'static str, since_ms: u64) -> ReplicaStatus {
+    pub(super) fn replica(name: &str, state: &'static str, since_ms: u64) -> ReplicaStatus {
         ReplicaStatus {
             name: name.to_owned(),
             slot: 0,
@@ -88,7 +94,7 @@ mod tests {
         }
     }
 
-    fn workload(name: &str, state: &'static str, replicas: Vec<ReplicaStatus>) -> WorkloadStatus {
+    pub(super) fn workload(name: &str, state: &'static str, replicas: Vec<ReplicaStatus>) -> WorkloadStatus {
         WorkloadStatus {
             name: name.to_owned(),
             kind: "service".into(),

@@ -170,6 +170,19 @@ fn a_scraper_finds_the_box_its_workloads_their_logs_and_the_daemon_itself() {
 }
 
 #[test]
+fn shells_are_told_every_verb() {
+    let site = Site::with_fake();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = told(&site, &["completions", shell]);
+        for verb in ["status", "explain", "events", "logs", "restart", "scale", "rollout", "doctor", "check"]
+        {
+            assert!(script.contains(verb), "{shell} does not know {verb}");
+        }
+    }
+    assert_eq!(ctl(&site, &["top"]).status.code(), Some(2), "a pipe is no terminal");
+}
+
+#[test]
 fn who_asks_for_what_there_is_not_is_told_so_with_a_status_of_its_own() {
     let site = Site::with_fake().workload("clock", "service", "serve", "");
     assert_eq!(ctl(&site, &["status"]).status.code(), Some(3));
