@@ -19,12 +19,20 @@ use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::unistd::geteuid;
 use thiserror::Error;
 
 /// Nobody but the owner: sockets in it control machines.
 const PRIVATE: u32 = 0o700;
+
+/// A daemon that was killed while it started a machine leaves a process between its birth and its program, which has
+/// the lock for some moments more.
+const LAST_BREATH: Duration = Duration::from_millis(500);
+/// Between two looks at the lock.
+const LOCK_PERIOD: Duration = Duration::from_millis(10);
 
 #[derive(Debug, Error)]
 pub enum StateError {
@@ -53,12 +61,15 @@ impl StateDir {
             return Err(StateError::NotOurs(path.to_owned()));
         }
         let lock = File::create(path.join("lock")).map_err(unusable)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(StateError::InUse(path.to_owned())),
-            Err(TryLockError::Error(error)) => return Err(unusable(error)),
+        let deadline = Instant::now() + LAST_BREATH;
+        loop {
+            match lock.try_lock() {
+                Ok(()) => return Ok(StateDir { path: path.to_owned(), _lock: lock }),
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => thread::sleep(LOCK_PERIOD),
+                Err(TryLockError::WouldBlock) => return Err(StateError::InUse(path.to_owned())),
+                Err(TryLockError::Error(error)) => return Err(unusable(error)),
+            }
         }
-        Ok(StateDir { path: path.to_owned(), _lock: lock })
     }
 
     /// A fresh, empty, private folder.
@@ -93,6 +104,15 @@ mod tests {
         let state = StateDir::open(&path).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, PRIVATE);
         assert!(matches!(StateDir::open(&path), Err(StateError::InUse(_))));
+        // One that has it for a moment more is waited for.
+        let elsewhere = base.path().join("elsewhere");
+        let held = StateDir::open(&elsewhere).unwrap();
+        let dying = thread::spawn(move || {
+            thread::sleep(LOCK_PERIOD * 3);
+            drop(held);
+        });
+        StateDir::open(&elsewhere).unwrap().close();
+        dying.join().unwrap();
         StateDir::fresh_folder(&path.join("vm/clock")).unwrap();
         StateDir::remove_folder(&path.join("vm/clock")).unwrap();
         state.close();
