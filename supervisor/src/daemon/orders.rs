@@ -1,0 +1,115 @@
+//! What the core wants done with one machine.
+//!
+//! Duty: from an [`Order`] to the machine that it is for, as it is set up now. Not here: the machine itself
+//! (`machine.rs`), questions to it (`asking.rs`).
+
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use hearth_config::workload::WorkloadConfig;
+use hearth_core::{Build, Event, HEARTBEAT, Order, Said, Vm};
+use nix::sys::signal::Signal;
+
+use super::Daemon;
+use crate::asking;
+use crate::machine::{Machine, Reporter};
+use crate::setup::{control_socket, vm_folder};
+use crate::wording;
+
+impl Daemon {
+    /// What the core wants of one machine; what came of it at once.
+    pub(super) fn order(&mut self, vm: Vm, order: &Order) -> Option<Event> {
+        match order {
+            Order::Start { build, .. } => {
+                return self.start(vm, *build).err().map(|said| Event::Vm { vm, said });
+            }
+            Order::AskAgent { grace } => {
+                if let Some(machine) = self.machine(vm) {
+                    machine.ask_to_stop(*grace);
+                }
+            }
+            Order::Terminate => self.signal(vm, Signal::SIGTERM),
+            Order::Kill => self.signal(vm, Signal::SIGKILL),
+            Order::Probe { probe, timeout } => self.ask(vm, *probe, *timeout),
+            Order::Balloon { mib } => {
+                if self.machine(vm).is_some() {
+                    asking::balloon(&self.executor, self.control(vm), *mib, self.reporter(vm));
+                }
+            }
+            Order::RestartProcess => {
+                if let Some(machine) = self.machine(vm) {
+                    machine.restart_process();
+                }
+            }
+            // Nothing routes traffic yet, and nobody keeps snapshots.
+            Order::Traffic { .. } | Order::Snapshot => {}
+        }
+        None
+    }
+
+    fn ask(&self, vm: Vm, place: u8, timeout: Duration) {
+        let name = self.core.name(vm.replica.workload).unwrap_or_default();
+        let probe = self.setup.workload(name).and_then(|workload| workload.probes.get(usize::from(place)));
+        if let Some((machine, probe)) = self.machine(vm).zip(probe) {
+            let question = (place, &probe.check, timeout);
+            machine.ask(&self.executor, self.control(vm), question, self.reporter(vm));
+        }
+    }
+
+    /// Where the monitor of a machine takes requests.
+    fn control(&self, vm: Vm) -> PathBuf {
+        let name = self.core.name(vm.replica.workload).unwrap_or_default();
+        let replica = wording::replica(name, vm.replica.slot);
+        control_socket(&vm_folder(&self.setup.device.paths.state, &replica))
+    }
+
+    fn start(&mut self, vm: Vm, build: Build) -> Result<(), Said> {
+        self.guest_ready.remove(&vm.replica);
+        let name = self.core.name(vm.replica.workload).unwrap_or_default();
+        let kept = self.builds.get(name, build.version);
+        let Some(workload) = kept.clone().or_else(|| self.setup.workload(name).cloned().map(Rc::new)) else {
+            return Err(Said::NotSpawned("its file is gone".to_owned()));
+        };
+        if kept.is_none() {
+            // Its file was changed while no daemon ran. What is there serves better than nothing.
+            let line = format!(
+                "{name}: its version {} is not known any more, that of its file is started",
+                build.version
+            );
+            self.console.say(&line);
+        }
+        let reporter = self.reporter(vm);
+        match Machine::start(&self.executor, &self.setup, &workload, build, reporter) {
+            Ok(machine) => {
+                self.machines.insert(vm.replica, machine);
+                Ok(())
+            }
+            Err(error) => Err(Said::NotSpawned(wording::one_line(&error))),
+        }
+    }
+
+    pub(super) fn reporter(&self, vm: Vm) -> Reporter {
+        let name = self.core.name(vm.replica.workload).unwrap_or_default();
+        let beats = self.setup.workload(name).and_then(WorkloadConfig::heartbeat);
+        Reporter {
+            vm,
+            name: wording::replica(name, vm.replica.slot).into(),
+            workload: name.into(),
+            console: self.console.clone(),
+            logs: self.logs.clone(),
+            reports: self.reports.clone(),
+            heartbeat: beats.unwrap_or(HEARTBEAT),
+        }
+    }
+
+    pub(super) fn machine(&self, vm: Vm) -> Option<&Machine> {
+        self.machines.get(&vm.replica).filter(|machine| machine.vm == vm)
+    }
+
+    fn signal(&self, vm: Vm, signal: Signal) {
+        if let Some(machine) = self.machine(vm) {
+            machine.signal(signal);
+        }
+    }
+}
