@@ -8,10 +8,12 @@
 use crate::{
     boot::Plan,
     call_port::CallPort,
+    child::{describe, hold_all, reap, release_all},
     clock::Uptime,
     console::Console,
     copies::Copies,
     entropy,
+    errands::Errands,
     identity::{self, Name},
     intake::Intake,
     lifecycle::{Action, Ending, Event, Lifecycle},
@@ -21,7 +23,7 @@ use crate::{
     session::Wishes,
     signals::{Signals, Told},
     vsock::Vsock,
-    workload::{Workload, describe, hold_all, reap, release_all},
+    workload::Workload,
 };
 use hearth_buttons::Buttons;
 use hearth_config::guest::GuestConfig;
@@ -73,6 +75,7 @@ pub(crate) struct Agent {
     /// The same of what warms it up.
     warm_up: Option<Workload>,
     questions: Questions,
+    errands: Errands,
     /// How the warm-up ended, for a host that comes late.
     warmth: Option<Notice>,
     /// For a host that comes late. Before the first start there is nothing to tell.
@@ -102,6 +105,7 @@ impl Agent {
             workload: None,
             warm_up: None,
             questions: Questions::default(),
+            errands: Errands::open(),
             warmth: None,
             present: None,
             last_line: None,
@@ -120,7 +124,12 @@ impl Agent {
                 self.farewell()?;
                 return Ok(ending);
             }
-            let deadlines = [self.lifecycle.deadline(), self.copies.deadline(), self.questions.deadline()];
+            let deadlines = [
+                self.lifecycle.deadline(),
+                self.copies.deadline(),
+                self.questions.deadline(),
+                self.errands.deadline(),
+            ];
             self.wait(deadlines.into_iter().flatten().min())?;
             finished = self.apply(Event::Tick);
             if self.copies.is_late(Uptime::now()) {
@@ -166,6 +175,7 @@ impl Agent {
         }
         let outbox = &mut self.outbox;
         self.questions.turn(Uptime::now(), |id, good| outbox.answer(id, good));
+        self.errands.turn(Uptime::now(), &self.config);
         let wishes = self.deliver();
         let (answer, finished) = self.grant(wishes);
         if let Some(answer) = answer {
@@ -318,9 +328,16 @@ impl Agent {
     }
 
     fn reap(&mut self) -> Option<Ending> {
-        let mut own = vec![self.workload.as_mut(), self.warm_up.as_mut()];
-        own.extend(self.questions.commands());
-        let mut ends = reap(own).into_iter();
+        let mut own = vec![
+            self.workload.as_mut().map(|workload| &mut workload.child),
+            self.warm_up.as_mut().map(|warm_up| &mut warm_up.child),
+        ];
+        own.extend(self.questions.commands().map(Some));
+        let before_errands = own.len();
+        own.extend(self.errands.children().map(Some));
+        let mut ends = reap(own);
+        self.errands.ended(ends.split_off(before_errands).into_iter());
+        let mut ends = ends.into_iter();
         let (ended, warmed_up) = (ends.next().flatten(), ends.next().flatten());
         self.questions.ended(ends);
         if let Some(status) = warmed_up {
@@ -354,6 +371,7 @@ impl Agent {
         self.workload = None;
         self.warm_up = None;
         self.questions = Questions::default();
+        self.errands.close();
         self.intake = Intake::new();
         self.call_port = CallPort::default();
         loop {
@@ -400,6 +418,7 @@ impl Agent {
             fds.extend(workloads.flat_map(Workload::fds).map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         }
         fds.extend(self.questions.interest().map(|(fd, flags)| PollFd::new(fd, flags)));
+        fds.extend(self.errands.interest().map(|(fd, flags)| PollFd::new(fd, flags)));
         fds.extend(self.call_port.fds().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         fds.extend(self.link.interest(&self.outbox).map(|(fd, flags)| PollFd::new(fd, flags)));
         if !self.console.is_empty() {

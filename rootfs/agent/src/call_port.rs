@@ -1,25 +1,18 @@
 //! The port on which the host may ask for something when no supervisor is connected.
 //!
-//! Duty: take one message from the host, and from nobody else: a process in the guest could call the
-//! port, too, over the loopback that some kernels have. Hand the answer back.
-//! Not its duty: what a message leads to.
+//! Duty: take one message from the host, and hand the answer back.
+//! Not its duty: what a message leads to, who may call (`port`).
 //! Invariant: never blocks, and holds one caller at most. A newer one takes the place of an older one, so a
 //! caller that says nothing keeps nobody out.
 
+use crate::port::HostPort;
 use hearth_wire::{Decoder, FromAgent, MAX_FRAME, ToAgent, control::AGENT_CALL_PORT, encode};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::Socket;
 use std::{
-    io::{self, ErrorKind, Read, Write},
+    io::{ErrorKind, Read, Write},
     os::fd::{AsFd, BorrowedFd},
 };
 
-/// The host, in every guest.
-const HOST_CID: u32 = 2;
-/// Whatever address the guest has (`VMADDR_CID_ANY`).
-const ANY_CID: u32 = u32::MAX;
-/// Callers that wait to be accepted.
-const BACKLOG: i32 = 4;
 /// Callers accepted in one turn.
 const ACCEPTS_PER_TURN: usize = 4;
 /// Bytes of one read; an identity has some two hundred.
@@ -28,20 +21,20 @@ const READ_LEN: usize = 512;
 /// The port, and who calls.
 #[derive(Debug, Default)]
 pub(crate) struct CallPort {
-    listener: Option<Socket>,
+    port: HostPort,
     caller: Option<Caller<Socket>>,
 }
 
 impl CallPort {
     /// Listens, where the kernel has vsock sockets. Where it has none, nobody calls.
     pub(crate) fn open() -> Self {
-        Self { listener: listen().ok(), caller: None }
+        Self { port: HostPort::open(AGENT_CALL_PORT), caller: None }
     }
 
     /// What to poll for reading.
     pub(crate) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let caller = self.caller.as_ref().map(|caller| caller.stream.as_fd());
-        self.listener.as_ref().map(AsFd::as_fd).into_iter().chain(caller)
+        self.port.fd().into_iter().chain(caller)
     }
 
     /// Does what can be done at once. Returns what the host asked for.
@@ -65,42 +58,14 @@ impl CallPort {
     }
 
     fn accept(&mut self) {
-        let Some(listener) = &self.listener else { return };
         for _ in 0..ACCEPTS_PER_TURN {
-            if !someone_calls(listener) {
-                return;
-            }
-            match listener.accept() {
-                Ok((stream, from)) => {
-                    let is_host = from.as_vsock_address().is_some_and(|(cid, _)| cid == HOST_CID);
-                    if is_host && stream.set_nonblocking(true).is_ok() {
-                        self.caller = Some(Caller::new(stream));
-                    }
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                // A listener that is broken would wake the loop for ever.
-                Err(_) => {
-                    self.listener = None;
-                    return;
-                }
+            match self.port.next() {
+                Some(Some(stream)) => self.caller = Some(Caller::new(stream)),
+                Some(None) => {}
+                None => return,
             }
         }
     }
-}
-
-/// Whether there is somebody to accept. Linux would sleep until its next tick before it says that there is nobody,
-/// non-blocking or not (`vsock_accept`): ten milliseconds, and many more in a guest that has just been restored.
-fn someone_calls(listener: &Socket) -> bool {
-    poll(&mut [PollFd::new(listener.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO)
-        .is_ok_and(|ready| ready > 0)
-}
-
-fn listen() -> io::Result<Socket> {
-    let socket = Socket::new(Domain::VSOCK, Type::STREAM.nonblocking().cloexec(), None)?;
-    socket.bind(&SockAddr::vsock(ANY_CID, AGENT_CALL_PORT))?;
-    socket.listen(BACKLOG)?;
-    Ok(socket)
 }
 
 /// What a caller said.

@@ -12,11 +12,13 @@
 mod agent;
 mod boot;
 mod call_port;
+mod child;
 mod clock;
 mod cmdline;
 mod console;
 mod copies;
 mod entropy;
+mod errands;
 #[cfg(test)]
 mod fake_host;
 mod identity;
@@ -26,6 +28,7 @@ mod lifecycle;
 mod link;
 mod mounts;
 mod outbox;
+mod port;
 mod power;
 mod questions;
 mod root;

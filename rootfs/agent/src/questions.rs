@@ -9,7 +9,7 @@
 //! Duty: find the answers, side by side. Not its duty: what they lead to.
 //! Invariant: never blocks, holds at most [`MAX_QUESTIONS`], and every question is answered by its deadline.
 
-use crate::{clock::Uptime, outbox::Outbox, session::Asked, workload::Workload};
+use crate::{child::Child, clock::Uptime, outbox::Outbox, session::Asked, workload::Workload};
 use hearth_config::guest::GuestConfig;
 use hearth_wire::{ExitStatus, Question};
 use nix::{errno::Errno, poll::PollFlags};
@@ -87,9 +87,9 @@ impl Questions {
     }
 
     /// The processes that are at work, for whoever reaps.
-    pub(crate) fn commands(&mut self) -> impl Iterator<Item = Option<&mut Workload>> {
+    pub(crate) fn commands(&mut self) -> impl Iterator<Item = &mut Child> {
         self.open.iter_mut().filter_map(|open| match &mut open.work {
-            Work::Running(command) => Some(Some(command)),
+            Work::Running(command) => Some(&mut command.child),
             _ => None,
         })
     }

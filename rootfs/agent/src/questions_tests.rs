@@ -1,5 +1,5 @@
 use super::*;
-use crate::workload::reap_one;
+use crate::child::reap_one;
 use hearth_wire::{UrlPath, Words};
 use nix::poll::{PollFd, PollTimeout, poll};
 use std::net::TcpListener;
@@ -27,7 +27,7 @@ fn answers(questions: &mut Questions) -> Vec<(u32, bool)> {
         if !fds.is_empty() {
             poll(&mut fds, PollTimeout::NONE).unwrap();
         }
-        let ends: Vec<_> = questions.commands().map(|command| command.and_then(reap_one)).collect();
+        let ends: Vec<_> = questions.commands().map(reap_one).collect();
         questions.ended(ends.into_iter());
         questions.turn(AT(0), |id, good| all.push((id, good)));
     }

@@ -20,6 +20,7 @@ extern crate std;
 
 pub mod control;
 mod decoder;
+pub mod exec;
 mod frame;
 mod message;
 mod stream;
