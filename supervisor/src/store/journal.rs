@@ -15,11 +15,10 @@ use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use hearth_core::{Entry, Event, Moment, State};
+use hearth_disk::Disk;
+use hearth_disk::frame::{self, Magic};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-
-use super::disk::Disk;
-use super::frame::{self, Magic};
 
 /// The digit is the version: to be raised whenever an event's or the state's bytes change their meaning.
 const MAGIC: &Magic = b"HRTHJNL1";

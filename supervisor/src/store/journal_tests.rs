@@ -1,10 +1,10 @@
 //! Journals that are full, broken and torn, each replayed.
 
 use super::*;
-use crate::store::faulty::{Fate, Faulty, Unsynced};
 use hearth_core::{
     Boot, Build, Config, DeviceRecord, Found, Kind, Needs, Run, Said, Slot, Spec, Version, VmEnd, WorkloadId,
 };
+use hearth_disk::faulty::{Fate, Faulty, Unsynced};
 
 const SEED: u64 = 42;
 

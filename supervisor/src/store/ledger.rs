@@ -13,11 +13,10 @@ use std::collections::BTreeMap;
 use std::io;
 
 use hearth_core::{BootReason, DeviceRecord, Record};
+use hearth_disk::Disk;
+use hearth_disk::frame::{self, Magic};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-
-use super::disk::Disk;
-use super::frame::{self, Magic};
 
 /// The digit is the version: to be raised whenever a note's bytes change their meaning.
 const MAGIC: &Magic = b"HRTHREC1";

@@ -1,8 +1,8 @@
 //! The ledger through failed writes, power cuts at every step, and damage.
 
 use super::*;
-use crate::store::faulty::{Fate, Faulty, Unsynced};
 use hearth_core::{Build, Durable, Kind, Needs, Restarts, Run, Slots, Tripped, Version};
+use hearth_disk::faulty::{Fate, Faulty, Unsynced};
 
 fn record(name: &str, run: u32) -> Record {
     Record {

@@ -2,21 +2,16 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `frame.rs` | checked pieces of a file |
-//! | `disk.rs` | what is done to files |
 //! | `ledger.rs` | records: what must not be lost |
 //! | `journal.rs` | events: what happened, for replays |
 //! | `boot.rs` | which boot this is, and why |
 //!
-//! Duty: one folder with all of it, for one daemon. Not here: what is worth keeping (`hearth-core` says so).
+//! Duty: one folder with all of it, for one daemon. Not here: what is worth keeping (`hearth-core` says so), files and
+//! their checked pieces (`hearth-disk`).
 //! Invariants: a daemon whose disk is broken runs all the same, and says so once. What is unreadable is put aside,
 //! never in the way of a start.
 
 mod boot;
-mod disk;
-#[cfg(test)]
-mod faulty;
-mod frame;
 mod journal;
 mod ledger;
 
@@ -24,16 +19,15 @@ use std::path::{Path, PathBuf};
 
 use hearth_config::device::Store as StoreConfig;
 use hearth_core::{Boot, BootReason, DeviceRecord, Event, Moment, Record, State};
-
+use hearth_disk::{Disk, Folder, frame};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::wording::one_line;
-use disk::{Disk, Folder};
 use journal::Journal;
 use ledger::{BootNote, Damage, Ledger, LedgerError};
 
-pub(crate) use frame::Magic;
+pub(crate) use hearth_disk::frame::Magic;
 pub use journal::{Head, Tape, TapeError};
 
 /// Bytes of one sealed thing.

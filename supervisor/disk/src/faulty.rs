@@ -7,11 +7,11 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use super::disk::Disk;
+use crate::disk::Disk;
 
 /// What comes when the operation of the given number is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
+pub enum Fate {
     /// It fails after some of it was done; everything after works.
     Fails,
     /// From here on nothing works: the power is gone.
@@ -20,7 +20,7 @@ pub(super) enum Fate {
 
 /// What a power cut makes of that which was not synced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unsynced {
+pub enum Unsynced {
     Lost,
     /// All of it made it, as after a `kill -9`.
     Kept,
@@ -28,6 +28,43 @@ pub(super) enum Unsynced {
     Half,
     /// The length did, the bytes are zeros.
     Zeros,
+    /// Each file has a fate of its own, drawn from this seed: bytes up to anywhere, then nothing, zeros or garbage.
+    /// Changes of names are there up to any one of them.
+    Mixed(u64),
+}
+
+/// A change of names that no sync of the folder has made lasting.
+#[derive(Clone, Debug)]
+enum Renaming {
+    Made(String, usize),
+    Renamed(String, String),
+    Removed(String),
+}
+
+impl Renaming {
+    fn apply(&self, names: &mut BTreeMap<String, usize>) {
+        match self {
+            Renaming::Made(name, place) => {
+                names.insert(name.clone(), *place);
+            }
+            Renaming::Renamed(from, to) => {
+                if let Some(place) = names.remove(from) {
+                    names.insert(to.clone(), place);
+                }
+            }
+            Renaming::Removed(name) => {
+                names.remove(name);
+            }
+        }
+    }
+}
+
+/// Good enough to choose fates (SplitMix64).
+fn draw(seed: &mut u64, below: usize) -> usize {
+    *seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mixed = (*seed ^ (*seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb) >> 33;
+    usize::try_from(mixed).unwrap_or_default() % below.max(1)
 }
 
 #[derive(Clone, Debug, Default)]
@@ -37,24 +74,39 @@ struct Content {
 }
 
 #[derive(Clone, Debug, Default)]
-pub(super) struct Faulty {
+pub struct Faulty {
     /// By name, as programs see it, and as it would be after a power cut.
     names: BTreeMap<String, usize>,
     synced_names: BTreeMap<String, usize>,
+    /// From the second to the first.
+    renamings: Vec<Renaming>,
     contents: Vec<Content>,
-    pub(super) operations: usize,
+    pub operations: usize,
+    /// Bytes given to files, for whoever counts what a deed costs.
+    pub written: usize,
+    /// What it says when asked for its free space; none is: plenty.
+    pub free: Option<u64>,
     fate: Option<(usize, Fate)>,
     dead: bool,
 }
 
 impl Faulty {
-    pub(super) fn with_fate(number: usize, fate: Fate) -> Faulty {
+    /// The operation of the given number from now on meets it.
+    pub fn meet(&mut self, number: usize, fate: Fate) {
+        self.fate = Some((self.operations + number, fate));
+    }
+
+    pub fn with_fate(number: usize, fate: Fate) -> Faulty {
         Faulty { fate: Some((number, fate)), ..Faulty::default() }
     }
 
     /// The disk as the next boot finds it.
-    pub(super) fn after_power_cut(&self, unsynced: Unsynced) -> Faulty {
+    pub fn after_power_cut(&self, unsynced: Unsynced) -> Faulty {
         let mut disk = self.clone();
+        let mut seed = match unsynced {
+            Unsynced::Mixed(seed) => seed,
+            _ => 0,
+        };
         for content in &mut disk.contents {
             let common = content.now.iter().zip(&content.synced).take_while(|(a, b)| a == b).count();
             let tail = content.now.len() - common;
@@ -64,24 +116,40 @@ impl Faulty {
                 Unsynced::Half if tail > 0 => content.now.truncate(common + tail / 2),
                 Unsynced::Zeros => content.now[common..].fill(0),
                 Unsynced::Half => {}
+                Unsynced::Mixed(_) => {
+                    let from = common + draw(&mut seed, tail + 1);
+                    match draw(&mut seed, 4) {
+                        0 => content.now = content.synced.clone(),
+                        1 => content.now.truncate(from),
+                        2 => content.now[from..].fill(0),
+                        _ => content.now[from..]
+                            .iter_mut()
+                            .for_each(|byte| *byte = byte.wrapping_mul(31).wrapping_add(7)),
+                    }
+                }
             }
             content.synced = content.now.clone();
         }
         if unsynced != Unsynced::Kept {
             disk.names = disk.synced_names.clone();
         }
+        if let Unsynced::Mixed(_) = unsynced {
+            let kept = draw(&mut seed, disk.renamings.len() + 1);
+            disk.renamings[..kept].iter().for_each(|renaming| renaming.apply(&mut disk.names));
+        }
+        disk.renamings.clear();
         disk.synced_names = disk.names.clone();
         Faulty { fate: None, dead: false, operations: 0, ..disk }
     }
 
-    pub(super) fn damage(&mut self, name: &str, at: usize) {
+    pub fn damage(&mut self, name: &str, at: usize) {
         let place = self.names[name];
         let Content { now, synced } = &mut self.contents[place];
         now[at] ^= 0xff;
         synced.clone_from(now);
     }
 
-    pub(super) fn length(&self, name: &str) -> Option<usize> {
+    pub fn length(&self, name: &str) -> Option<usize> {
         self.names.get(name).map(|place| self.contents[*place].now.len())
     }
 
@@ -98,6 +166,11 @@ impl Faulty {
             }
             _ => false,
         })
+    }
+
+    fn change(&mut self, renaming: Renaming) {
+        renaming.apply(&mut self.names);
+        self.renamings.push(renaming);
     }
 
     fn content(&mut self, name: &str) -> io::Result<&mut Content> {
@@ -119,13 +192,15 @@ impl Disk for Faulty {
         let fails = self.turn()?;
         let length = if fails { bytes.len() / 2 } else { bytes.len() };
         self.contents.push(Content { now: bytes[..length].to_vec(), synced: Vec::new() });
-        self.names.insert(name.to_owned(), self.contents.len() - 1);
+        self.written += length;
+        self.change(Renaming::Made(name.to_owned(), self.contents.len() - 1));
         done_or(fails)
     }
 
     fn append(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let fails = self.turn()?;
         let length = if fails { bytes.len() / 2 } else { bytes.len() };
+        self.written += length;
         self.content(name)?.now.extend_from_slice(&bytes[..length]);
         done_or(fails)
     }
@@ -142,16 +217,42 @@ impl Disk for Faulty {
     fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
         let fails = self.turn()?;
         if !fails {
-            let place = self.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
-            self.names.insert(to.to_owned(), place);
+            if !self.names.contains_key(from) {
+                return Err(io::ErrorKind::NotFound.into());
+            }
+            self.change(Renaming::Renamed(from.to_owned(), to.to_owned()));
         }
         done_or(fails)
+    }
+
+    fn remove(&mut self, name: &str) -> io::Result<()> {
+        let fails = self.turn()?;
+        if !fails && self.names.contains_key(name) {
+            self.change(Renaming::Removed(name.to_owned()));
+        }
+        done_or(fails)
+    }
+
+    fn list(&mut self) -> io::Result<Vec<(String, u64)>> {
+        if self.dead {
+            return Err(io::Error::other("no power"));
+        }
+        Ok(self
+            .names
+            .iter()
+            .map(|(name, place)| (name.clone(), self.contents[*place].now.len() as u64))
+            .collect())
+    }
+
+    fn free(&mut self) -> io::Result<u64> {
+        Ok(self.free.unwrap_or(u64::MAX))
     }
 
     fn sync_folder(&mut self) -> io::Result<()> {
         let fails = self.turn()?;
         if !fails {
             self.synced_names = self.names.clone();
+            self.renamings.clear();
         }
         done_or(fails)
     }

@@ -12,27 +12,28 @@
 use crc::{CRC_32_ISCSI, Crc};
 
 /// Names a format and its version.
-pub(crate) type Magic = [u8; 8];
+pub type Magic = [u8; 8];
 
-const HEADER: usize = 8;
+/// Bytes of a frame before its payload.
+pub const HEADER: usize = 8;
 const CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
 
 /// What a look through a file found.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Scan<'b> {
+pub struct Scan<'b> {
     /// Of every good frame.
-    pub(super) payloads: Vec<&'b [u8]>,
+    pub payloads: Vec<&'b [u8]>,
     /// Up to here the file is good.
-    pub(super) good: usize,
+    pub good: usize,
     /// Bytes that belong to no good frame, with good ones after them.
-    pub(super) holes: usize,
+    pub holes: usize,
     /// Bytes after the last good frame.
-    pub(super) torn: usize,
+    pub torn: usize,
 }
 
 /// Appends a frame to `out`. Says whether it fits: payloads have at most `most` bytes.
 #[must_use]
-pub(super) fn push(out: &mut Vec<u8>, payload: &[u8], most: usize) -> bool {
+pub fn push(out: &mut Vec<u8>, payload: &[u8], most: usize) -> bool {
     let Some(length) = u32::try_from(payload.len()).ok().filter(|_| payload.len() <= most) else {
         return false;
     };
@@ -43,11 +44,7 @@ pub(super) fn push(out: &mut Vec<u8>, payload: &[u8], most: usize) -> bool {
 }
 
 /// The payloads up to the first damage, and the bytes from there on. `None`: the file is not of this format.
-pub(super) fn until_damage<'b>(
-    magic: &Magic,
-    bytes: &'b [u8],
-    most: usize,
-) -> Option<(Vec<&'b [u8]>, usize)> {
+pub fn until_damage<'b>(magic: &Magic, bytes: &'b [u8], most: usize) -> Option<(Vec<&'b [u8]>, usize)> {
     let mut rest = bytes.strip_prefix(magic)?;
     let mut payloads = Vec::new();
     while let Some(payload) = frame_at(rest, 0, most) {
@@ -59,7 +56,7 @@ pub(super) fn until_damage<'b>(
 
 /// All payloads, those behind damage included. `None`: the file is not of this format. Every byte of damage costs a
 /// checksum over at most `most` bytes, so this is for files of small payloads.
-pub(super) fn scan<'b>(magic: &Magic, bytes: &'b [u8], most: usize) -> Option<Scan<'b>> {
+pub fn scan<'b>(magic: &Magic, bytes: &'b [u8], most: usize) -> Option<Scan<'b>> {
     let mut scan = Scan { good: magic.len(), ..Scan::default() };
     if !bytes.starts_with(magic) {
         return None;
@@ -83,7 +80,8 @@ pub(super) fn scan<'b>(magic: &Magic, bytes: &'b [u8], most: usize) -> Option<Sc
     Some(scan)
 }
 
-fn frame_at(bytes: &[u8], at: usize, most: usize) -> Option<&[u8]> {
+/// The payload of the frame that begins `at` so many bytes.
+pub fn frame_at(bytes: &[u8], at: usize, most: usize) -> Option<&[u8]> {
     let (length, rest) = bytes.get(at..)?.split_first_chunk::<4>()?;
     let (sum, rest) = rest.split_first_chunk::<4>()?;
     let length = u32::from_le_bytes(*length);
