@@ -3,10 +3,21 @@
 //! | what | where |
 //! |---|---|
 //! | Sparkplug B: the session, births, telemetry | `sparkplug` |
+//! | topics and the names in them | `topics` |
+//! | what outlives a connection, as the session sees it | `letters` |
+//! | the thread that speaks with brokers (feature `mqtt`) | `shell` |
 //!
-//! Duty: decide what is said to a broker, when, and what words from there mean. Not here: connections, files, clocks.
+//! Duty: decide what is said to a broker, when, and what words from there mean. Not here: clocks and files; connections
+//! but in `shell`.
 //! Invariant: with no broker a box is complete; nothing here is needed for a workload to run.
 
 #![forbid(unsafe_code)]
 
+mod dice;
+pub mod figures;
+pub mod letters;
+mod now;
 pub mod sparkplug;
+pub mod topics;
+
+pub use now::Now;
