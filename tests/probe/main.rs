@@ -6,12 +6,14 @@
 //! | `vmm PLAN` | box | the same, then races them at work (`work`) |
 //! | `try [FILTER]` | box | lets guests use every device of our monitor, and checks what came of it (`trials`) |
 //! | `snapshots` | box | what snapshots, restores and clones cost (`snapshots`) |
-//! | `guest ...` | guest | the other half of both (`guest`) |
+//! | `hurt [FILTER]` | box | hurts the box beside whose daemon it runs, and watches it heal (`hurt`) |
+//! | `guest ...` | guest | the other half of all (`guest`) |
 //!
 //! Not here: what figures mean, tables, comparisons; `cargo xtask` makes them of the lines that this prints.
 #![forbid(unsafe_code)]
 
 mod guest;
+mod hurt;
 mod pattern;
 mod race;
 mod snapshots;
@@ -37,6 +39,9 @@ USAGE
                                  --counted says that the board's clock counts instructions
     hearth-probe snapshots       Measures snapshots, restores and clones; a line for each figure:
                                  figure NAME VALUE
+    hearth-probe hurt [FILTER]   Beside the daemon: hurts its box in every way that is known, or in those whose
+                                 names contain a word of FILTER, with commas between. A line for each:
+                                 fault NAME: healed in MS ms: how | fault NAME: FAILED: why
     hearth-probe guest VERB ...  What a guest does in a trial or a benchmark
 ";
 
@@ -60,6 +65,8 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(failure) => complain(&failure.to_string(), 1),
         },
+        ["hurt"] => hurt::run(""),
+        ["hurt", filter] => hurt::run(filter),
         ["guest", words @ ..] => match guest::run(words) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => complain(&error.to_string(), 1),
@@ -68,7 +75,7 @@ fn main() -> ExitCode {
             print!("{HELP}");
             ExitCode::SUCCESS
         }
-        _ => complain("expected `boot PLAN`, `vmm PLAN`, `try`, `snapshots` or `guest VERB`", 2),
+        _ => complain("expected `boot PLAN`, `vmm PLAN`, `try`, `snapshots`, `hurt` or `guest VERB`", 2),
     }
 }
 

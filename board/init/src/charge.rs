@@ -18,6 +18,7 @@
 //! Invariant: once power-off is wanted the charge is never started again, and `Off` is reached.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::time::Duration;
 
 use hearth_core::{Moment, STEADY, delay};
@@ -35,8 +36,8 @@ pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Command {
-    /// Kept alive.
-    Daemon(Vec<OsString>),
+    /// Kept alive; a program beside it runs once, and its end is the box's.
+    Daemon { daemon: Vec<OsString>, beside: Option<Vec<OsString>> },
     /// Run once.
     Program(Vec<OsString>),
 }
@@ -44,7 +45,14 @@ pub(crate) enum Command {
 impl Command {
     pub(crate) fn words(&self) -> &[OsString] {
         match self {
-            Command::Daemon(words) | Command::Program(words) => words,
+            Command::Daemon { daemon: words, .. } | Command::Program(words) => words,
+        }
+    }
+
+    pub(crate) fn beside(&self) -> Option<&[OsString]> {
+        match self {
+            Command::Daemon { beside, .. } => beside.as_deref(),
+            Command::Program(_) => None,
         }
     }
 }
@@ -57,6 +65,17 @@ pub(crate) enum Ended {
     NamelessSignal,
     /// It could not be started.
     NotStarted,
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Ended::Code(code) => write!(f, "exit {code}"),
+            Ended::Signal(signal) => write!(f, "signal {signal}"),
+            Ended::NamelessSignal => f.write_str("a real-time signal"),
+            Ended::NotStarted => f.write_str("not started"),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,14 +160,8 @@ impl Charge {
     }
 
     fn ended(&mut self, now: Moment, since: Moment, ended: Ended) -> Vec<Action> {
-        let how = match ended {
-            Ended::Code(code) => format!("exit {code}"),
-            Ended::Signal(signal) => format!("signal {signal}"),
-            Ended::NamelessSignal => "a real-time signal".to_owned(),
-            Ended::NotStarted => "not started".to_owned(),
-        };
         if self.once {
-            let mut actions = vec![Action::Say(format!("program ended: {how}"))];
+            let mut actions = vec![Action::Say(format!("program ended: {ended}"))];
             actions.extend(self.off());
             return actions;
         }
@@ -159,7 +172,7 @@ impl Charge {
         self.attempts = if now.since(since) >= STEADY { 1 } else { self.attempts.saturating_add(1) };
         let wait = delay(self.attempts, 0).min(LONGEST_WAIT);
         self.phase = Phase::Waiting { until: now.after(wait) };
-        vec![Action::Say(format!("hearthd ended: {how}; again in {:.1} s", wait.as_secs_f64()))]
+        vec![Action::Say(format!("hearthd ended: {ended}; again in {:.1} s", wait.as_secs_f64()))]
     }
 
     fn off(&mut self) -> Vec<Action> {
@@ -177,7 +190,7 @@ mod tests {
     }
 
     fn daemon() -> Charge {
-        let mut charge = Charge::new(&Command::Daemon(vec![]));
+        let mut charge = Charge::new(&Command::Daemon { daemon: vec![], beside: None });
         assert_eq!(charge.step(at(0), Event::Tick), [Action::Start]);
         charge
     }

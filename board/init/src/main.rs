@@ -10,6 +10,7 @@
 
 mod charge;
 mod mounts;
+mod state_disk;
 mod watch;
 
 use std::ffi::OsString;
@@ -30,9 +31,14 @@ hearth-init: process 1 of a Hearth box; the kernel starts it
 It mounts what programs expect, loads the kernel modules of /etc/hearth/modules, runs
 /usr/bin/hearthd --config /etc/hearth/hearth.toml, and powers the box off on SIGTERM, SIGINT or the power
 button. A program given behind -- on the kernel command line, as an absolute path with arguments, runs
-instead of hearthd; when it ends, the box powers off.
+instead of hearthd, or beside it if --beside stands before; when it ends, the box powers off.
+
+A disk or partition named hearth-state, by the disk's serial number or the partition's name, with an ext4
+file system on it, becomes /var before anything starts, and keeps what is in there over reboots.
 ";
 
+/// The word before a program that does not take the daemon's place.
+const BESIDE: &str = "--beside";
 const HEARTHD: [&str; 3] = ["/usr/bin/hearthd", "--config", "/etc/hearth/hearth.toml"];
 /// For a person at the console to read why, before the box restarts.
 const LAST_WORDS: Duration = Duration::from_secs(10);
@@ -49,6 +55,7 @@ fn main() -> ExitCode {
         say(&format!("Ctrl-Alt-Del resets the box: {error}"));
     }
     say_all(hearth_modules::load_all(Path::new(hearth_modules::LIST)));
+    say_all(state_disk::mount_it());
     let error = watch::run(command(words));
     // Only reached when nothing can be watched at all.
     say(&format!("cannot go on, restarting the box: {error}"));
@@ -78,12 +85,14 @@ fn not_process_1(words: &[OsString]) -> ExitCode {
 /// The kernel hands over what stands behind `--`, and before that every word it does not know itself: the program
 /// is the first absolute path.
 fn command(words: Vec<OsString>) -> Command {
+    let beside = words.iter().any(|word| word == BESIDE);
     let program: Vec<OsString> =
         words.into_iter().skip_while(|word| !word.as_bytes().starts_with(b"/")).collect();
-    if program.is_empty() {
-        Command::Daemon(HEARTHD.iter().map(OsString::from).collect())
-    } else {
-        Command::Program(program)
+    let daemon = HEARTHD.iter().map(OsString::from).collect();
+    match (program.is_empty(), beside) {
+        (true, _) => Command::Daemon { daemon, beside: None },
+        (false, true) => Command::Daemon { daemon, beside: Some(program) },
+        (false, false) => Command::Program(program),
     }
 }
 
@@ -119,20 +128,26 @@ mod tests {
         line.split_whitespace().map(OsString::from).collect()
     }
 
+    fn daemon(beside: Option<&str>) -> Command {
+        let daemon = words("/usr/bin/hearthd --config /etc/hearth/hearth.toml");
+        Command::Daemon { daemon, beside: beside.map(words) }
+    }
+
     #[test]
     fn without_a_program_the_daemon_runs() {
-        let daemon = Command::Daemon(words("/usr/bin/hearthd --config /etc/hearth/hearth.toml"));
-        assert_eq!(command(vec![]), daemon);
-        assert_eq!(
-            command(words("splash verbose")),
-            daemon,
-            "words that the kernel does not know are no program"
-        );
+        assert_eq!(command(vec![]), daemon(None));
+        let unknown = command(words("splash verbose"));
+        assert_eq!(unknown, daemon(None), "words that the kernel does not know are no program");
     }
 
     #[test]
     fn a_program_behind_the_dashes_runs_instead_with_its_arguments() {
         let program = Command::Program(words("/bin/sh -c true"));
         assert_eq!(command(words("splash /bin/sh -c true")), program);
+    }
+
+    #[test]
+    fn a_program_beside_the_daemon_takes_nobodys_place() {
+        assert_eq!(command(words("splash --beside /bin/sh -c true")), daemon(Some("/bin/sh -c true")));
     }
 }

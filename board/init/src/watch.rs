@@ -4,6 +4,7 @@
 //! Invariant: [`run`] returns only when signals cannot be watched.
 
 use std::ffi::OsString;
+use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Command as Process, ExitCode};
@@ -58,6 +59,7 @@ pub(crate) fn run(command: Command) -> WatchError {
                 command,
                 charge,
                 pid: None,
+                beside: None,
                 announced: false,
                 buttons: Buttons::default(),
                 began: Instant::now(),
@@ -73,6 +75,8 @@ struct Watch {
     charge: Charge,
     /// The charge's process, while there is one.
     pid: Option<Pid>,
+    /// That of the program beside it, likewise.
+    beside: Option<Pid>,
     announced: bool,
     buttons: Buttons,
     began: Instant,
@@ -81,6 +85,7 @@ struct Watch {
 impl Watch {
     fn turn(&mut self, signals: &SignalFd) -> WatchError {
         self.apply(Event::Tick);
+        self.start_beside();
         loop {
             self.buttons.look_around();
             if let Err(error) = self.wait(signals) {
@@ -134,6 +139,10 @@ impl Watch {
             if self.pid == Some(pid) {
                 self.pid = None;
                 self.apply(Event::Ended(ended));
+            } else if self.beside == Some(pid) {
+                self.beside = None;
+                say(&format!("program beside the daemon ended: {ended}"));
+                self.apply(Event::PowerOff);
             }
         }
     }
@@ -152,13 +161,9 @@ impl Watch {
     }
 
     fn start(&mut self) {
-        let mut child = Process::new(OWN_PROGRAM);
-        child.arg(RUN).args(self.command.words()).env("PATH", PATH).process_group(0);
-        let child = child.spawn();
-        match child {
-            Ok(child) => {
-                // A process number above i32 does not exist on Linux.
-                self.pid = i32::try_from(child.id()).ok().map(Pid::from_raw);
+        match spawn(self.command.words()) {
+            Ok(pid) => {
+                self.pid = pid;
                 if !self.announced {
                     self.announced = true;
                     say(&format!("up in {}", shown(uptime())));
@@ -171,12 +176,27 @@ impl Watch {
         }
     }
 
+    fn start_beside(&mut self) {
+        let Some(words) = self.command.beside() else { return };
+        match spawn(words) {
+            Ok(pid) => self.beside = pid,
+            Err(error) => say(&format!("cannot start anything beside the daemon: {error}")),
+        }
+    }
+
     fn signal(&self, signal: Signal) {
         if let Some(pid) = self.pid {
             // Unreaped, so the number is still its own.
             let _ = kill(pid, signal);
         }
     }
+}
+
+/// Starts a program by way of [`become_program`].
+fn spawn(words: &[OsString]) -> io::Result<Option<Pid>> {
+    let child = Process::new(OWN_PROGRAM).arg(RUN).args(words).env("PATH", PATH).process_group(0).spawn()?;
+    // A process number above i32 does not exist on Linux.
+    Ok(i32::try_from(child.id()).ok().map(Pid::from_raw))
 }
 
 /// In the child: takes the signal mask off and becomes the program. Done by a second start of this program, because

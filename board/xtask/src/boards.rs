@@ -12,6 +12,7 @@ mod modules;
 pub(crate) mod probe;
 pub(crate) mod qemu;
 pub(crate) mod session;
+pub(crate) mod state_disk;
 
 use std::fmt;
 

@@ -125,7 +125,11 @@ pub(crate) enum BoardVerb {
         config: Option<PathBuf>,
         #[command(flatten)]
         guest_kernel: GuestKernelFlag,
-        /// A program that the board's init runs in the daemon's place, with its arguments.
+        /// Keep the box's /var in this disk image, over resets and power cuts; made if it is not there.
+        #[arg(long, value_name = "FILE")]
+        state: Option<PathBuf>,
+        /// A program that the board's init runs in the daemon's place, with its arguments; or beside the daemon, if
+        /// --beside stands before it. When it ends, the board powers off.
         #[arg(last = true, value_name = "PROGRAM")]
         program: Vec<String>,
     },
@@ -144,6 +148,18 @@ pub(crate) enum BoardVerb {
         /// Only trials with this in their name; or with one of several words, commas between them. A dash before a
         /// word leaves those with it out.
         #[arg(value_name = "FILTER", allow_hyphen_values = true)]
+        filter: Option<String>,
+    },
+    /// Boots the board, hurts it in every way that is known, and watches it heal.
+    ///
+    /// Monitors are killed and frozen, guests panic and hang, agents and workloads fall silent, the daemon is killed and
+    /// frozen, its store is corrupted, its disk is filled. One line for each fault, with how long the healing took and
+    /// what the box said about it; one of the faults ends in a reset by the hardware's watchdog.
+    Hurt {
+        /// Which board.
+        board: Board,
+        /// Only faults with this in their name; or with one of several words, commas between them.
+        #[arg(value_name = "FILTER")]
         filter: Option<String>,
     },
 }

@@ -7,6 +7,7 @@ mod disk;
 mod memory;
 mod processors;
 mod stream;
+pub(crate) mod victim;
 pub(crate) mod work;
 
 pub(crate) use self::disk::block as block_of_disk;
@@ -64,6 +65,8 @@ pub(crate) fn run(words: &[&str]) -> Result<(), GuestError> {
         ["count"] => count(),
         ["who"] => who(CLOCK_PERIOD),
         ["who", ms] => who(Duration::from_millis(number(ms)?)),
+        ["victim"] => victim::run(),
+        ["ask-victim"] => victim::ask(),
         ["dirty", mib] => memory::dirty(number(mib)?),
         ["memory", mib] => memory::use_and_free(number(mib)?),
         _ => Err(GuestError::Usage("no such verb of a guest")),

@@ -114,7 +114,7 @@ pub(crate) fn config_folder(shop: &Workshop, named: Option<&Path>) -> PathBuf {
 /// What init finds before it has mounted anything.
 fn add_roots(tree: &mut Tree) -> Result<(), TreeFault> {
     use hearth_image::{Device, Permissions};
-    for folder in ["dev", "proc", "run", "sys", "var/lib/hearth"] {
+    for folder in ["dev", "proc", "run", "sys", "var"] {
         tree.folder(folder, Permissions::PROGRAM)?;
     }
     tree.folder("tmp", Permissions::SCRATCH)?;

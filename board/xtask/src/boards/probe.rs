@@ -3,9 +3,9 @@
 //! Duty: the probe's program for the box, the initramfs with it for guests, and a busybox for both. Not here: what
 //! the probe does (`tests/probe`).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use hearth_image::{Tree, TreeFault};
+use hearth_image::{Permissions, Tree, TreeFault};
 use thiserror::Error;
 
 use super::{
@@ -64,14 +64,35 @@ pub(crate) fn image(
     arch: Arch,
     kernel: GuestKernelChoice,
 ) -> Result<BoardImage, ProbeError> {
-    image_with(shop, arch, kernel, image::nothing_extra())
+    image_with(shop, arch, kernel, None, image::nothing_extra())
 }
 
-/// The same, and something more.
+/// The board that is hurt on purpose: its workloads are the probe's, in an image of their own.
+pub(crate) fn hurt_image(shop: &Workshop, arch: Arch) -> Result<BoardImage, ProbeError> {
+    let victim = victim_image(shop, arch)?;
+    let files = |tree: &mut Tree| tree.data("usr/lib/hearth/images/probe.squashfs", victim.as_path());
+    let config = shop.path("tests/boards/hurt");
+    let extra = Extra { modules: &[], files };
+    image_with(shop, arch, GuestKernelChoice::Own, Some(&config), extra)
+}
+
+/// The disk image of a workload that is the probe and nothing else.
+fn victim_image(shop: &Workshop, arch: Arch) -> Result<PathBuf, ProbeError> {
+    let mut tree = Tree::new();
+    for folder in ["dev", "proc", "run", "sys"] {
+        tree.folder(folder, Permissions::PROGRAM)?;
+    }
+    tree.folder("tmp", Permissions::SCRATCH)?;
+    tree.program("bin/hearth-probe", programs::build_static(shop, arch, &[PACKAGE])?.path(NAME).as_path())?;
+    Ok(image_file::write(shop, &format!("victim-image-{arch}"), Format::Squashfs, &tree)?)
+}
+
+/// The same, with another configuration in place of the project's, and something more.
 pub(crate) fn image_with(
     shop: &Workshop,
     arch: Arch,
     kernel: GuestKernelChoice,
+    config: Option<&Path>,
     extra: Extra<impl FnOnce(&mut Tree) -> Result<(), TreeFault>>,
 ) -> Result<BoardImage, ProbeError> {
     let initrd = initrd(shop, arch, kernel)?;
@@ -83,5 +104,5 @@ pub(crate) fn image_with(
         tree.data("probe/initrd", initrd.as_path())?;
         (extra.files)(tree)
     };
-    Ok(image::build(shop, arch, kernel, None, Extra { modules: extra.modules, files })?)
+    Ok(image::build(shop, arch, kernel, config, Extra { modules: extra.modules, files })?)
 }

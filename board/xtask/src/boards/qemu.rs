@@ -5,7 +5,7 @@
 
 use std::{fmt, fs, path::Path, process::Command};
 
-use super::{Board, Kvm, image::BoardImage};
+use super::{Board, Kvm, image::BoardImage, state_disk};
 use crate::arch::Arch;
 
 /// Memory of a board: a small gateway's.
@@ -68,6 +68,8 @@ pub(crate) struct Machine<'a> {
     pub(crate) pace: Pace,
     /// What init runs in the daemon's place, with its arguments; empty: the daemon.
     pub(crate) program: &'a [String],
+    /// The image of the disk that keeps its state; none: its memory does.
+    pub(crate) state: Option<&'a Path>,
 }
 
 impl Machine<'_> {
@@ -80,6 +82,12 @@ impl Machine<'_> {
         command.args(["-chardev", "stdio,id=console,signal=off,mux=off", "-serial", "chardev:console"]);
         command.arg("-qmp").arg(format!("unix:{},server=on,wait=off", qmp.display()));
         command.args(["-device", "i6300esb", "-action", "watchdog=reset", "-device", "virtio-rng-pci"]);
+        if let Some(state) = self.state {
+            // A comma would end the path; QEMU takes two for one.
+            let path = state.display().to_string().replace(',', ",,");
+            command.args(["-drive", &format!("file={path},if=none,id=state,format=raw")]);
+            command.args(["-device", &format!("virtio-blk-pci,drive=state,serial={}", state_disk::NAME)]);
+        }
         command.arg("-kernel").arg(&self.image.kernel).arg("-initrd").arg(&self.image.initramfs);
         command.args(["-append", &self.kernel_command_line()]);
         command
@@ -145,7 +153,8 @@ mod tests {
             guest_kernel_origin: String::new(),
         };
         let accelerator = Accelerator::for_board(board, Kvm::Emulating, true, pace);
-        let machine = Machine { board, image: &image, accelerator, pace, program };
+        let machine =
+            Machine { board, image: &image, accelerator, pace, program, state: Some(Path::new("/a,b")) };
         crate::command::shown(&machine.command(Path::new("/qmp")))
     }
 
@@ -156,6 +165,12 @@ mod tests {
         let arm = line(Board::QemuAarch64, Pace::Real, &[]);
         assert!(arm.contains("gic-version=3") && arm.contains("ttyAMA0"), "{arm}");
         assert!(line(Board::QemuAarch64Gicv2, Pace::Real, &[]).contains("gic-version=2"));
+    }
+
+    #[test]
+    fn the_disk_of_its_state_is_called_what_init_looks_for() {
+        let shown = line(Board::QemuX86_64, Pace::Real, &[]);
+        assert!(shown.contains("file=/a,,b,if=none") && shown.contains("serial=hearth-state"), "{shown}");
     }
 
     #[test]

@@ -249,7 +249,7 @@ fn race(shop: &Workshop, field: &Field) -> Result<Figures, BenchError> {
     let initrd = image_file::write(shop, "bench-initrd", Format::Cpio, &guest)?;
     let files = |tree: &mut Tree| add_race(tree, &initrd, field);
     let extra = Extra { modules: probe::VHOST_VSOCK, files };
-    let image = probe::image_with(shop, board.arch(), GuestKernelChoice::Own, extra)?;
+    let image = probe::image_with(shop, board.arch(), GuestKernelChoice::Own, None, extra)?;
 
     let sizes =
         field.contenders.iter().map(|contender| Ok((contender.name.clone(), size(&contender.program)?)));
@@ -282,7 +282,7 @@ fn measure(
     mut take: impl FnMut(&str) -> bool,
 ) -> Result<Finish, BenchError> {
     let accelerator = Accelerator::for_board(board, Kvm::Absent, false, Pace::Counted);
-    let machine = Machine { board, image, accelerator, pace: Pace::Counted, program };
+    let machine = Machine { board, image, accelerator, pace: Pace::Counted, program, state: None };
     let qmp = board::qmp_socket();
     let mut session = Session::start(machine.command(&qmp), PowerOff::Button(qmp))?;
     let mut deadline = Instant::now() + RUN_PATIENCE;

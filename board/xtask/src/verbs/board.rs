@@ -1,7 +1,7 @@
 //! `board`: builds and boots whole machines in QEMU.
 
 use std::{
-    env,
+    env, io,
     path::{Path, PathBuf},
     process::{self, ExitCode},
 };
@@ -18,6 +18,7 @@ use crate::{
         probe::{self, ProbeError},
         qemu::{Accelerator, Machine, Pace, nested_kvm},
         session::{Event, PowerOff, Session, SessionError},
+        state_disk::{self, StateDiskError},
     },
     cli::BoardVerb,
     debian::packages::{self, Need, PackagesError},
@@ -38,6 +39,10 @@ pub(crate) enum BoardError {
     Doctor(#[from] DoctorError),
     #[error(transparent)]
     Session(#[from] SessionError),
+    #[error(transparent)]
+    StateDisk(#[from] StateDiskError),
+    #[error("there is no place for the board's disk")]
+    Scratch(#[source] io::Error),
 }
 
 pub(crate) fn run(shop: &Workshop, verb: &BoardVerb) -> Result<ExitCode, BoardError> {
@@ -53,9 +58,13 @@ pub(crate) fn run(shop: &Workshop, verb: &BoardVerb) -> Result<ExitCode, BoardEr
             );
             Ok(ExitCode::SUCCESS)
         }
-        BoardVerb::Run { board, config, guest_kernel, program } => {
+        BoardVerb::Run { board, config, guest_kernel, state, program } => {
             let image = build(shop, *board, guest_kernel.into(), config.as_deref())?;
-            let mut started = start(*board, &image, Pace::Real, doctor::measure(shop)?, program)?;
+            if let Some(state) = state {
+                state_disk::provide(shop, state)?;
+            }
+            let host = doctor::measure(shop)?;
+            let mut started = start(*board, &image, Pace::Real, host, program, state.as_deref())?;
             loop {
                 if let Event::Ended(status) = started.session.next(None)? {
                     return Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
@@ -66,6 +75,7 @@ pub(crate) fn run(shop: &Workshop, verb: &BoardVerb) -> Result<ExitCode, BoardEr
             let pace = if *counted { Pace::Counted } else { Pace::Real };
             try_out(shop, *board, guest_kernel.into(), pace, filter.as_deref())
         }
+        BoardVerb::Hurt { board, filter } => hurt(shop, *board, filter.as_deref()),
     }
 }
 
@@ -84,13 +94,34 @@ fn try_out(
         program.push("--counted".to_owned());
     }
     program.extend(filter.map(str::to_owned));
-    let mut started = start(board, &image, pace, doctor::measure(shop)?, &program)?;
+    let mut started = start(board, &image, pace, doctor::measure(shop)?, &program, None)?;
     let mut held = false;
     loop {
         match started.session.next(None)? {
             Event::Line(line) => held |= line.starts_with("trials: ") && line.ends_with(" 0 failed"),
             Event::Deadline => {}
             Event::Ended(_) => return Ok(if held { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
+        }
+    }
+}
+
+/// Boots the board with something beside its daemon that hurts it; success where it healed each time.
+fn hurt(shop: &Workshop, board: Board, filter: Option<&str>) -> Result<ExitCode, BoardError> {
+    packages::require(shop, &[Need::Board(board.arch())])?;
+    let image = probe::hurt_image(shop, board.arch())?;
+    let folder = tempfile::tempdir().map_err(BoardError::Scratch)?;
+    let state = folder.path().join("state");
+    state_disk::provide(shop, &state)?;
+    let mut program = ["--beside", probe::PROGRAM, "hurt"].map(str::to_owned).to_vec();
+    program.extend(filter.map(str::to_owned));
+    let host = doctor::measure(shop)?;
+    let mut started = start(board, &image, Pace::Real, host, &program, Some(&state))?;
+    let mut healed = false;
+    loop {
+        match started.session.next(None)? {
+            Event::Line(line) => healed |= line.starts_with("faults: ") && line.ends_with(" 0 failed"),
+            Event::Deadline => {}
+            Event::Ended(_) => return Ok(if healed { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
         }
     }
 }
@@ -121,9 +152,10 @@ pub(crate) fn start(
     pace: Pace,
     host: Kvm,
     program: &[String],
+    state: Option<&Path>,
 ) -> Result<Started, BoardError> {
     let accelerator = Accelerator::for_board(board, host, nested_kvm(), pace);
-    let machine = Machine { board, image, accelerator, pace, program };
+    let machine = Machine { board, image, accelerator, pace, program, state };
     let qmp = qmp_socket();
     let session = Session::start(machine.command(&qmp), PowerOff::Button(qmp))?;
     Ok(Started { session, accelerator })

@@ -73,7 +73,7 @@ pub(crate) fn run(shop: &Workshop, options: &Up) -> Result<ExitCode, UpError> {
     let (session, place, _lock) = match place {
         Place::Board(name) => {
             let image = board::build(shop, name, (&options.guest_kernel).into(), options.config.as_deref())?;
-            let started = board::start(name, &image, Pace::Real, host, &[])?;
+            let started = board::start(name, &image, Pace::Real, host, &[], None)?;
             shop.progress.say(&format!("{place} ({}) is booting; Ctrl-C powers it off", started.accelerator));
             (started.session, format!("board {name} in QEMU by {}", started.accelerator), None)
         }
