@@ -106,10 +106,10 @@ pub fn announce(
         }
         Announcement::Adopted { machines } => format!("{machines} running machines taken over"),
         Announcement::Booted { reason, failed_boots } => {
-            let failed = if *failed_boots > 0 {
-                format!(", {failed_boots} boots before failed")
-            } else {
-                String::new()
+            let failed = match failed_boots {
+                0 => String::new(),
+                1 => ", the boot before failed".to_owned(),
+                more => format!(", {more} boots before failed"),
             };
             format!("booted: {}{failed}", boot_reason(*reason))
         }

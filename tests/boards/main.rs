@@ -41,6 +41,8 @@ mod on_a_board {
     on_boards!(rates_hold_by_a_clock_that_counts_instructions: x86_64 = "qemu-x86_64");
     on_boards!(every_end_of_a_guest_is_told_from_the_others:
         x86_64 = "qemu-x86_64", aarch64 = "qemu-aarch64");
+    on_boards!(a_hurt_box_heals_down_to_its_watchdog:
+        x86_64 = "qemu-x86_64", aarch64 = "qemu-aarch64");
 }
 
 fn the_demo_comes_up_and_stops_in_order(board: &str) {
@@ -118,6 +120,17 @@ fn a_stock_kernel_uses_every_device(board: &str) {
 
 fn rates_hold_by_a_clock_that_counts_instructions(board: &str) {
     all_hold(Rig::try_out(board, &["--counted", "rate"]));
+}
+
+fn a_hurt_box_heals_down_to_its_watchdog(board: &str) {
+    let mut rig = Rig::hurt(board);
+    let ended_well = rig.wait_for_the_end_within(TRIALS_PATIENCE);
+    let told: Vec<_> = rig.said().iter().filter(|line| line.starts_with("fault ")).collect();
+    // As a table of what the box can take, for whoever runs this to see.
+    println!("{told:#?}");
+    assert!(told.iter().all(|line| line.contains(": healed in ")), "{told:#?}");
+    assert!(rig.said().iter().any(|line| line == "faults: 11 healed, 0 failed"), "{:#?}", rig.said());
+    assert!(ended_well);
 }
 
 /// Every trial says for itself whether it held; the box says how many did.

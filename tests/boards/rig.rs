@@ -53,6 +53,13 @@ impl Rig {
         Self::start(command, new_folder())
     }
 
+    /// A board that is hurt on purpose.
+    pub(crate) fn hurt(board: &str) -> Self {
+        let mut command = xtask();
+        command.args(["board", "hurt", board]);
+        Self::start(command, new_folder())
+    }
+
     fn start(mut command: Command, folder: PathBuf) -> Self {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
         let console = BufReader::new(child.stdout.take().unwrap());

@@ -7,6 +7,7 @@
 //! | `try [FILTER]` | box | lets guests use every device of our monitor, and checks what came of it (`trials`) |
 //! | `snapshots` | box | what snapshots, restores and clones cost (`snapshots`) |
 //! | `hurt [FILTER]` | box | hurts the box beside whose daemon it runs, and watches it heal (`hurt`) |
+//! | `care` | box | what the daemon beside it costs, and how quick it is (`hurt/care`) |
 //! | `guest ...` | guest | the other half of all (`guest`) |
 //!
 //! Not here: what figures mean, tables, comparisons; `cargo xtask` makes them of the lines that this prints.
@@ -42,6 +43,8 @@ USAGE
     hearth-probe hurt [FILTER]   Beside the daemon: hurts its box in every way that is known, or in those whose
                                  names contain a word of FILTER, with commas between. A line for each:
                                  fault NAME: healed in MS ms: how | fault NAME: FAILED: why
+    hearth-probe care            Beside the daemon: measures what it costs; a line for each figure:
+                                 figure NAME VALUE
     hearth-probe guest VERB ...  What a guest does in a trial or a benchmark
 ";
 
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
         },
         ["hurt"] => hurt::run(""),
         ["hurt", filter] => hurt::run(filter),
+        ["care"] => hurt::measure(),
         ["guest", words @ ..] => match guest::run(words) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => complain(&error.to_string(), 1),
@@ -75,7 +79,10 @@ fn main() -> ExitCode {
             print!("{HELP}");
             ExitCode::SUCCESS
         }
-        _ => complain("expected `boot PLAN`, `vmm PLAN`, `try`, `snapshots`, `hurt` or `guest VERB`", 2),
+        _ => complain(
+            "expected `boot PLAN`, `vmm PLAN`, `try`, `snapshots`, `hurt`, `care` or `guest VERB`",
+            2,
+        ),
     }
 }
 

@@ -112,7 +112,7 @@ enum Phase {
 pub(crate) struct Charge {
     once: bool,
     phase: Phase,
-    /// Restarts in a row without a steady run.
+    /// Ends in a row without a steady run.
     attempts: u32,
 }
 
@@ -169,8 +169,10 @@ impl Charge {
             self.phase = Phase::Off;
             return vec![Action::Say("hearthd wants the box to boot again".into()), Action::BootAgain];
         }
-        self.attempts = if now.since(since) >= STEADY { 1 } else { self.attempts.saturating_add(1) };
-        let wait = delay(self.attempts, 0).min(LONGEST_WAIT);
+        self.attempts = if now.since(since) >= STEADY { 0 } else { self.attempts.saturating_add(1) };
+        // One that ran well is missed at once: nobody looks after its workloads.
+        let wait =
+            if self.attempts == 0 { Duration::ZERO } else { delay(self.attempts, 0).min(LONGEST_WAIT) };
         self.phase = Phase::Waiting { until: now.after(wait) };
         vec![Action::Say(format!("hearthd ended: {ended}; again in {:.1} s", wait.as_secs_f64()))]
     }
@@ -222,7 +224,14 @@ mod tests {
         }
         now += 60_000;
         let told = charge.step(at(now), Event::Ended(Ended::Code(0)));
-        assert_eq!(told, [say("hearthd ended: exit 0; again in 0.5 s")], "a steady run is forgiven");
+        assert_eq!(
+            told,
+            [say("hearthd ended: exit 0; again in 0.0 s")],
+            "after a steady run it is missed at once"
+        );
+        assert_eq!(charge.step(at(now), Event::Tick), [Action::Start]);
+        let told = charge.step(at(now), Event::Ended(Ended::Code(1)));
+        assert_eq!(told, [say("hearthd ended: exit 1; again in 0.5 s")], "and then the waits begin anew");
     }
 
     #[test]

@@ -232,6 +232,14 @@ pub(crate) enum Bench {
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
     },
+    /// What the daemon costs with ten workloads, and how quickly it replaces and adopts machines.
+    ///
+    /// On a board whose clock counts instructions. Prints each promise with its figure, and says where one is not kept.
+    Daemon {
+        /// Write the figures as JSON here as well.
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
     /// The predictor: forecasts, anomalies, sizes, pools, causes and cures, each beside simple rivals.
     ///
     /// Prints each figure beside its target, whatever it says. Needs --data DIR, a folder of public data; --help

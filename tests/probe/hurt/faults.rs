@@ -26,6 +26,7 @@ use hearth_wire::control::Order;
 use nix::sys::signal::Signal;
 
 use super::patient::{Patient, Runs, Trouble, is_well, runs};
+use super::wall;
 use crate::guest::victim;
 use crate::trials::client;
 
@@ -91,14 +92,14 @@ fn replaced(
     let before = patient.runs()?;
     let old = *before.get(name).ok_or_else(|| Trouble(format!("there is no {name}")))?;
     let _ = patient.events();
-    let began = Instant::now();
+    let (began, wall_began) = (Instant::now(), wall());
     hurt(patient, name)?;
     patient.wait_until("in full health with another machine", |status| {
         is_well(status) && runs(status).get(name).is_some_and(|run| *run > old)
     })?;
     let took = began.elapsed();
     untouched(patient, &before, Some(name))?;
-    Ok(Seen { took, how: patient.words(Some(name)).join("; ") })
+    Ok(Seen { took, how: patient.story(name, wall_began) })
 }
 
 /// Kills the daemon, after something was done to what it stands on; healed when the next one looks after all machines.
@@ -120,9 +121,10 @@ fn adopted(
     }
     untouched(patient, &before, None)?;
     patient.forget_events();
-    let words = patient.words(None);
-    let told = words.iter().find(|text| text.contains("taken over")).or(words.first());
-    Ok(Seen { took, how: told.cloned().unwrap_or_default() })
+    let told = patient.events().into_iter().find(|event| event.kind == "adopted");
+    let told =
+        told.ok_or_else(|| Trouble("the daemon does not say that it took machines over".to_owned()))?;
+    Ok(Seen { took, how: told.text })
 }
 
 fn disk_full(patient: &mut Patient) -> Result<Seen, Trouble> {

@@ -8,10 +8,11 @@
 //!
 //! Duty: the order of the faults, what is remembered over a reset of the box, a line for each fault with how long its
 //! healing took, as a person who only has the API would see it. Not here: the faults (`faults`), what the box says of
-//! itself (`patient`).
+//! itself (`patient`), what the daemon costs (`care`).
 //! Invariant: each fault begins with a box in full health, and counts as healed only when the box is in full health
 //! again.
 
+mod care;
 mod faults;
 mod patient;
 
@@ -43,6 +44,17 @@ pub(crate) fn run(filter: &str) -> ExitCode {
         }
         Err(trouble) => {
             say(&format!("faults: cannot go on: {trouble}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What the daemon costs, in `figure NAME VALUE` lines.
+pub(crate) fn measure() -> ExitCode {
+    match care::measure() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(trouble) => {
+            say(&format!("figures: cannot go on: {trouble}"));
             ExitCode::FAILURE
         }
     }

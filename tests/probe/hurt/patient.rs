@@ -116,14 +116,16 @@ impl Patient {
         events
     }
 
-    /// Everything that the box has said since the last question, of one workload or of itself.
-    pub(super) fn words(&mut self, workload: Option<&str>) -> Vec<String> {
-        let events = self.events();
-        events
-            .into_iter()
-            .filter(|event| workload.is_none() || event.workload.as_deref() == workload)
-            .map(|event| event.text)
-            .collect()
+    /// What the box has said of a workload since the last question, each with its time after `began` on the wall clock.
+    pub(super) fn story(&mut self, workload: &str, began: Duration) -> String {
+        let began = u64::try_from(began.as_millis()).unwrap_or(u64::MAX);
+        let told = self.events().into_iter().filter(|event| event.workload.as_deref() == Some(workload));
+        // Each begins with the workload's name, which the reader knows.
+        let short =
+            |text: &str| text.split_once(": ").map_or_else(|| text.to_owned(), |(_, rest)| rest.to_owned());
+        let lines =
+            told.map(|event| format!("{} ms {}", event.unix_ms.saturating_sub(began), short(&event.text)));
+        lines.collect::<Vec<_>>().join(", ")
     }
 
     /// What the daemon says about why the box booted.

@@ -1,42 +1,29 @@
 //! What snapshots cost: the probe's figures, and the table of them.
 //!
-//! Duty: read `figure NAME VALUE` lines, and set medians beside what is promised and beside a cold boot of the same
+//! Duty: set medians beside what is promised and beside a cold boot of the same
 //! guest. Not here: how they are measured (`tests/probe/snapshots.rs`).
 
-use std::{collections::BTreeMap, fmt};
+use std::fmt;
 
 use super::{
+    figures::Figures,
     promises::{Promise, Promises},
-    results::median,
 };
 
-/// Every value of every figure, in the order in which they came.
+/// What snapshots cost.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct SnapshotFigures(BTreeMap<String, Vec<u64>>);
+pub(crate) struct SnapshotFigures(pub(crate) Figures);
 
 /// The last figure of a whole run.
 const LAST: &str = "difference_16_kib";
 
 impl SnapshotFigures {
-    /// Takes a line of the board's console; whether it was one of a figure.
-    pub(crate) fn read(&mut self, line: &str) -> bool {
-        let mut words = line.split_ascii_whitespace();
-        let (Some("figure"), Some(name), Some(value), None) =
-            (words.next(), words.next(), words.next(), words.next())
-        else {
-            return false;
-        };
-        let Ok(value) = value.parse() else { return false };
-        self.0.entry(name.to_owned()).or_default().push(value);
-        true
-    }
-
     pub(crate) fn complete(&self) -> bool {
-        self.0.contains_key(LAST)
+        self.0.has(LAST)
     }
 
     fn median(&self, name: &str) -> Option<u64> {
-        self.0.get(name).map(|values| median(values))
+        self.0.median(name)
     }
 
     fn promises(&self) -> Promises {
@@ -70,13 +57,6 @@ impl SnapshotFigures {
             Promise { what: what.to_owned(), unit, measured, at_most }
         };
         Promises(list.into_iter().map(promise).collect())
-    }
-
-    /// All medians as one JSON object.
-    pub(crate) fn to_json(&self) -> String {
-        let pairs: Vec<String> =
-            self.0.iter().map(|(name, values)| format!("\"{name}\":{}", median(values))).collect();
-        format!("{{{}}}\n", pairs.join(","))
     }
 }
 
@@ -144,9 +124,9 @@ mod tests {
             "figure clone_entry_ns 2000000",
             "figure clone_entry_ns 1000000",
         ] {
-            assert!(figures.read(line), "{line}");
+            assert!(figures.0.read(line), "{line}");
         }
-        assert!(!figures.read("figure x") && !figures.read("figure x y") && !figures.complete());
+        assert!(!figures.0.read("figure x") && !figures.0.read("figure x y") && !figures.complete());
         let text = figures.to_string();
         let line = |start: &str| text.lines().find(|line| line.starts_with(start)).unwrap().to_owned();
         let row = line("clone to its first instruction");
@@ -154,7 +134,7 @@ mod tests {
         assert_eq!(words, ["1/50.00", "2.00"]);
         assert!(line("exec to a clone's first instruction").ends_with("yes"));
         assert!(line("exec to a clone that knows who it is").ends_with("NO"), "not measured");
-        assert!(figures.read(&format!("figure {LAST} 5")) && figures.complete());
-        assert!(figures.to_json().contains("\"clone_entry_ns\":2000000"));
+        assert!(figures.0.read(&format!("figure {LAST} 5")) && figures.complete());
+        assert!(figures.0.to_json().contains("\"clone_entry_ns\":2000000"));
     }
 }

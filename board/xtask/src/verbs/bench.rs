@@ -22,6 +22,7 @@ use crate::{
             self, COMMAND_LINE, CONFIG, Contender, ContendersError, DEFAULT, DEFAULT_CONFIG, DEFAULT_CONTROL,
             GUEST_MIB, INITRD, KERNEL, OURS, PROBE_INITRD, WORK_CONFIG, WORK_DISK, WORK_SOCKET, WORK_TAP,
         },
+        daemon::DaemonFigures,
         promises::{Promise, Promises},
         results::Results,
         snapshots::SnapshotFigures,
@@ -91,6 +92,7 @@ pub(crate) fn run(shop: &Workshop, verb: &Bench) -> Result<ExitCode, BenchError>
         Bench::Boot { peers, json } => boot(shop, monitor(shop)?, peers, json.as_deref()),
         Bench::Vmm { json } => vmm(shop, &monitor(shop)?, json.as_deref()),
         Bench::Snapshot { json } => snapshot(shop, json.as_deref()),
+        Bench::Daemon { json } => daemon(shop, json.as_deref()),
         Bench::Predict { words } => Ok(predict::run(shop, words)?),
     }
 }
@@ -147,14 +149,36 @@ fn snapshot(shop: &Workshop, json: Option<&Path>) -> Result<ExitCode, BenchError
     let mut figures = SnapshotFigures::default();
     shop.progress.say("measuring on a board that counts instructions");
     let program = [probe::PROGRAM.into(), "snapshots".into()];
-    match measure(board, &image, &program, |line| figures.read(line))? {
+    match measure(board, &image, &program, |line| figures.0.read(line))? {
         Finish::Ended if figures.complete() => {}
         Finish::Ended => return Err(BenchError::Incomplete),
         Finish::StandsStill => return Err(BenchError::StandsStill),
     }
     println!("\n128 MiB, 1 vCPU, virtio console, vsock; a millisecond is a million instructions\n");
     print!("{figures}");
-    write_json(json, &figures.to_json())?;
+    write_json(json, &figures.0.to_json())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What the daemon costs, on the box that is hurt on purpose.
+fn daemon(shop: &Workshop, json: Option<&Path>) -> Result<ExitCode, BenchError> {
+    let board = Board::QemuX86_64;
+    if Arch::HOST != board.arch() {
+        return Err(BenchError::WrongArch(Arch::HOST));
+    }
+    packages::require(shop, &[Need::Board(board.arch())])?;
+    let image = probe::hurt_image(shop, board.arch())?;
+    let mut figures = DaemonFigures::default();
+    shop.progress.say("measuring on a board that counts instructions");
+    let program = ["--beside", probe::PROGRAM, "care"].map(str::to_owned);
+    match measure(board, &image, &program, |line| figures.0.read(line))? {
+        Finish::Ended if figures.complete() => {}
+        Finish::Ended => return Err(BenchError::Incomplete),
+        Finish::StandsStill => return Err(BenchError::StandsStill),
+    }
+    println!("\nten workloads of 48 MiB, 1 vCPU each; a millisecond is a million instructions\n");
+    print!("{figures}");
+    write_json(json, &figures.0.to_json())?;
     Ok(ExitCode::SUCCESS)
 }
 

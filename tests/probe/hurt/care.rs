@@ -1,0 +1,172 @@
+//! What the daemon costs, and how quick it is.
+//!
+//! | figure | what |
+//! |---|---|
+//! | `daemon_resident_kib`, `daemon_private_kib` | the daemon's memory with all workloads in full health |
+//! | `daemon_idle_ns_per_min` | processor time of all its threads in a minute in which nothing happens |
+//! | `cold_ns` | from the end of a monitor to the replacement's workload, booted |
+//! | `warm_ns` | likewise, restored from the snapshot of its version |
+//! | `adoption_ns` | from the end of the daemon to the next one's word that it has taken over all machines |
+//!
+//! Duty: measure on the box, from outside the daemon. Not here: what the figures are held against (`cargo xtask bench`).
+//! Invariant: a figure is printed only if nothing but what was asked for happened meanwhile.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use hearth_supervisor::api::client::Client;
+use hearth_supervisor::api::types::{EventLine, EventTold};
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
+use super::patient::{Patient, Trouble};
+use super::say;
+
+/// A quiet minute; also what makes the box forgive its last failure.
+const MINUTE: Duration = Duration::from_secs(61);
+/// For the box to say something.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Workloads that are booted anew, once each: a second failure would wait longer.
+const COLD: [&str; 5] = ["monitor-killed", "monitor-frozen", "guest-panicked", "guest-paused", "agent-held"];
+/// The one that is restored, and how often.
+const WARM: &str = "warm";
+const ROUNDS: usize = 5;
+const ADOPTIONS: usize = 3;
+
+pub(super) fn measure() -> Result<(), Trouble> {
+    let mut patient = Patient::find()?;
+    patient.wait_until_well()?;
+    resources(&patient)?;
+    for name in COLD {
+        replace(&patient, name, "cold_ns")?;
+    }
+    for _ in 0..ROUNDS {
+        thread::sleep(MINUTE);
+        patient.wait_until_well()?;
+        replace(&patient, WARM, "warm_ns")?;
+    }
+    for _ in 0..ADOPTIONS {
+        thread::sleep(MINUTE);
+        patient.wait_until_well()?;
+        adopt(&mut patient)?;
+    }
+    Ok(())
+}
+
+fn figure(name: &str, value: u128) {
+    say(&format!("figure {name} {value}"));
+}
+
+fn resources(patient: &Patient) -> Result<(), Trouble> {
+    let daemon = patient.daemon()?;
+    // The last of the start is over.
+    thread::sleep(MINUTE);
+    let (before, began) = (spent(daemon)?, Instant::now());
+    thread::sleep(MINUTE);
+    let (spent, took) = (spent(daemon)?.saturating_sub(before), began.elapsed());
+    figure("daemon_idle_ns_per_min", spent.as_nanos() * 60_000 / took.as_millis().max(1));
+    figure("daemon_resident_kib", kib(daemon, "VmRSS:")?);
+    figure("daemon_private_kib", kib(daemon, "RssAnon:")?);
+    Ok(())
+}
+
+/// Processor time of all threads.
+fn spent(process: Pid) -> Result<Duration, Trouble> {
+    let tasks = PathBuf::from(format!("/proc/{process}/task"));
+    let mut sum = 0;
+    for task in fs::read_dir(&tasks).map_err(|error| Trouble::of("task", &error))?.flatten() {
+        let text = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
+        sum += text.split_whitespace().next().and_then(|ns| ns.parse::<u64>().ok()).unwrap_or_default();
+    }
+    Ok(Duration::from_nanos(sum))
+}
+
+fn kib(process: Pid, key: &str) -> Result<u128, Trouble> {
+    let text = fs::read_to_string(format!("/proc/{process}/status"))
+        .map_err(|error| Trouble::of("status", &error))?;
+    let value = text.lines().find_map(|line| line.strip_prefix(key)?.split_whitespace().next()?.parse().ok());
+    value.ok_or_else(|| Trouble(format!("no {key} of process {process}")))
+}
+
+/// Ends a monitor; the time until its workload runs in another machine.
+fn replace(patient: &Patient, name: &'static str, called: &str) -> Result<(), Trouble> {
+    let monitor = patient.monitor(name)?;
+    let events = Events::follow()?;
+    let began = Instant::now();
+    patient.signal(monitor, Signal::SIGKILL)?;
+    let (ran, _) = events.wait(|event| event.kind == "running" && event.workload.as_deref() == Some(name))?;
+    figure(called, ran.duration_since(began).as_nanos());
+    patient.wait_until_well()
+}
+
+fn adopt(patient: &mut Patient) -> Result<(), Trouble> {
+    let before = patient.runs()?;
+    let began = Instant::now();
+    patient.signal(patient.daemon()?, Signal::SIGKILL)?;
+    let end = began + PATIENCE;
+    let took = loop {
+        patient.forget_events();
+        let took = began.elapsed();
+        if patient.events().iter().any(|event| event.kind == "adopted") {
+            break took;
+        }
+        if Instant::now() > end {
+            return Err(Trouble("nothing was adopted".to_owned()));
+        }
+        thread::sleep(Duration::from_millis(1));
+    };
+    patient.wait_until_well()?;
+    let after = patient.runs()?;
+    if before != after {
+        return Err(Trouble(format!("not all machines were adopted: {before:?}, and then {after:?}")));
+    }
+    figure("adoption_ns", took.as_nanos());
+    Ok(())
+}
+
+/// What the box says from now on.
+struct Events(Receiver<(Instant, EventTold)>);
+
+impl Events {
+    fn follow() -> Result<Events, Trouble> {
+        let connect = || Client::connect(&Patient::state().join("api.sock"));
+        let refused = |error| Trouble::of("api.sock", &error);
+        let mut last = 0;
+        let past = connect().map_err(refused)?.lines("/v1/events", |line| {
+            last = serde_json::from_str(line).map_or(last, |line| match line {
+                EventLine::Told(told) => told.number,
+                EventLine::Lost { .. } => last,
+            });
+            true
+        });
+        past.map_err(refused)?;
+        let client = connect().map_err(refused)?;
+        let (sender, events) = mpsc::channel();
+        thread::spawn(move || {
+            // It ends when nobody listens any more, at the next event.
+            let _ = client.lines(&format!("/v1/events?follow=true&after={last}"), |line| {
+                let at = Instant::now();
+                match serde_json::from_str(line) {
+                    Ok(EventLine::Told(told)) => sender.send((at, told)).is_ok(),
+                    _ => true,
+                }
+            });
+        });
+        Ok(Events(events))
+    }
+
+    fn wait(&self, wanted: impl Fn(&EventTold) -> bool) -> Result<(Instant, EventTold), Trouble> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            match self.0.recv_timeout(left) {
+                Ok((at, event)) if wanted(&event) => return Ok((at, event)),
+                Ok(_) => {}
+                Err(error) => return Err(Trouble::of("what was waited for was not told", &error)),
+            }
+        }
+    }
+}
