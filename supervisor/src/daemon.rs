@@ -208,7 +208,9 @@ impl Daemon {
     /// A box without an API does its work as well.
     fn open_the_door(&self, asks: Sender<Ask>) -> Option<Task<()>> {
         let events = Rc::clone(&self.events);
-        let door = Door { asks, events, logs: self.logs.clone(), places: Rc::default() };
+        let state = self.setup.device.paths.state.clone();
+        let (logs, console) = (self.logs.clone(), self.console.clone());
+        let door = Door { asks, events, logs, places: Rc::default(), state, console };
         match Socket::bind(&api_socket(&self.setup.device.paths.state)) {
             Ok(socket) => Some(self.executor.spawn(server::serve(socket, door, Rc::clone(&self.executor)))),
             Err(error) => {

@@ -22,6 +22,8 @@ use rustix::process::PidfdFlags;
 
 #[path = "daemon/door.rs"]
 mod door;
+#[path = "daemon/exec.rs"]
+mod exec;
 
 /// For anything to happen: only a hang takes that long.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -3,9 +3,11 @@
 //! Duty: requests over the socket, answers as they came. Not here: showing them (`ctl`).
 //! Invariant: what the daemon sends is bounded here too, and a daemon that does not answer is no hang.
 
+use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
@@ -23,8 +25,8 @@ const MAX_HEADERS: usize = 32;
 
 #[derive(Debug, Error)]
 pub enum ClientError {
-    #[error("{}: hearthd cannot be reached", .0.display())]
-    Unreachable(PathBuf, #[source] io::Error),
+    #[error("{0}: hearthd cannot be reached")]
+    Unreachable(Address, #[source] io::Error),
     #[error("{}", .0.message)]
     Refused(Refused),
     #[error("hearthd's answer does not come")]
@@ -35,24 +37,104 @@ pub enum ClientError {
     OtherWords(#[from] serde_json::Error),
 }
 
+/// Where a daemon is.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Address {
+    Socket(PathBuf),
+    Tcp {
+        /// HOST:PORT
+        authority: String,
+        token: String,
+    },
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Socket(path) => write!(f, "{}", path.display()),
+            Address::Tcp { authority, .. } => write!(f, "http://{authority}"),
+        }
+    }
+}
+
+impl fmt::Debug for Address {
+    /// Without the token: a secret does not get into a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A connection of either kind.
+#[derive(Debug)]
+enum Line {
+    Local(UnixStream),
+    Network(TcpStream),
+}
+
+impl Line {
+    fn open(address: &Address) -> io::Result<Line> {
+        match address {
+            Address::Socket(path) => UnixStream::connect(path).map(Line::Local),
+            Address::Tcp { authority, .. } => TcpStream::connect(authority).map(Line::Network),
+        }
+    }
+
+    fn set_patience(&self, read: Option<Duration>, write: Option<Duration>) -> io::Result<()> {
+        match self {
+            Line::Local(stream) => {
+                stream.set_read_timeout(read)?;
+                stream.set_write_timeout(write)
+            }
+            Line::Network(stream) => {
+                stream.set_read_timeout(read)?;
+                stream.set_write_timeout(write)
+            }
+        }
+    }
+}
+
+impl Read for Line {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Line::Local(stream) => stream.read(into),
+            Line::Network(stream) => stream.read(into),
+        }
+    }
+}
+
+impl Write for Line {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Line::Local(stream) => stream.write(bytes),
+            Line::Network(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// A connection for one request after the other.
 #[derive(Debug)]
 pub struct Client {
-    stream: BufReader<UnixStream>,
+    stream: BufReader<Line>,
+    address: Address,
 }
 
 enum Length {
     Bytes(usize),
     Chunked,
+    /// There is no body: the connection is something else now.
+    Switched,
 }
 
 impl Client {
-    pub fn connect(socket: &Path) -> Result<Client, ClientError> {
-        let unreachable = |error| ClientError::Unreachable(socket.to_owned(), error);
-        let stream = UnixStream::connect(socket).map_err(unreachable)?;
-        stream.set_read_timeout(Some(PATIENCE)).map_err(unreachable)?;
-        stream.set_write_timeout(Some(PATIENCE)).map_err(unreachable)?;
-        Ok(Client { stream: BufReader::new(stream) })
+    pub fn connect(address: &Address) -> Result<Client, ClientError> {
+        let unreachable = |error| ClientError::Unreachable(address.clone(), error);
+        let line = Line::open(address).map_err(unreachable)?;
+        line.set_patience(Some(PATIENCE), Some(PATIENCE)).map_err(unreachable)?;
+        Ok(Client { stream: BufReader::new(line), address: address.clone() })
     }
 
     /// The answer's body.
@@ -64,9 +146,42 @@ impl Client {
         self.ask("POST", path, body)
     }
 
+    /// A connection that is something else from now on, and what came of it so far. Only on a daemon's own socket.
+    pub fn switch(
+        mut self,
+        path: &str,
+        body: &[u8],
+        protocol: &str,
+    ) -> Result<(UnixStream, Vec<u8>), ClientError> {
+        let upgrade = format!("Connection: Upgrade\r\nUpgrade: {protocol}\r\n");
+        self.send("POST", path, &upgrade, body)?;
+        let (Length::Switched, early) = (self.head()?, self.stream.buffer().to_vec()) else {
+            return Err(ClientError::Strange);
+        };
+        let line = self.stream.into_inner();
+        line.set_patience(None, None).map_err(ClientError::Broken)?;
+        match line {
+            Line::Local(stream) => Ok((stream, early)),
+            Line::Network(_) => Err(ClientError::Strange),
+        }
+    }
+
+    /// Hands every piece of a stream to `take`, until it says that it has enough or the daemon ends it.
+    pub fn pieces(mut self, path: &str, mut take: impl FnMut(&[u8]) -> bool) -> Result<(), ClientError> {
+        self.send("GET", path, "", b"")?;
+        let Length::Chunked = self.head()? else { return Err(ClientError::Strange) };
+        self.stream.get_ref().set_patience(None, Some(PATIENCE)).map_err(ClientError::Broken)?;
+        while let Some(chunk) = self.chunk()? {
+            if !take(&chunk) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// Hands every line of a stream to `take`, until it says that it has enough or the daemon ends it.
     pub fn lines(mut self, path: &str, mut take: impl FnMut(&str) -> bool) -> Result<(), ClientError> {
-        self.send("GET", path, b"")?;
+        self.send("GET", path, "", b"")?;
         if let Length::Bytes(length) = self.head()? {
             let body = self.bytes(length)?;
             for line in String::from_utf8_lossy(&body).lines() {
@@ -77,7 +192,7 @@ impl Client {
             return Ok(());
         }
         // The next event may be hours away.
-        self.stream.get_ref().set_read_timeout(None).map_err(ClientError::Broken)?;
+        self.stream.get_ref().set_patience(None, Some(PATIENCE)).map_err(ClientError::Broken)?;
         let mut held = Vec::new();
         while let Some(chunk) = self.chunk()? {
             held.extend_from_slice(&chunk);
@@ -95,17 +210,25 @@ impl Client {
     }
 
     fn ask(&mut self, method: &str, path: &str, body: &[u8]) -> Result<Vec<u8>, ClientError> {
-        self.send(method, path, body)?;
+        self.send(method, path, "", body)?;
         match self.head()? {
             Length::Bytes(length) => self.bytes(length),
-            Length::Chunked => Err(ClientError::Strange),
+            Length::Chunked | Length::Switched => Err(ClientError::Strange),
         }
     }
 
-    fn send(&mut self, method: &str, path: &str, body: &[u8]) -> Result<(), ClientError> {
-        let mut request =
-            format!("{method} {path} HTTP/1.1\r\nHost: hearth\r\nContent-Length: {}\r\n\r\n", body.len())
-                .into_bytes();
+    fn send(&mut self, method: &str, path: &str, more: &str, body: &[u8]) -> Result<(), ClientError> {
+        let (host, token) = match &self.address {
+            Address::Socket(_) => ("hearth", String::new()),
+            Address::Tcp { authority, token } => {
+                (authority.as_str(), format!("Authorization: Bearer {token}\r\n"))
+            }
+        };
+        let length = body.len();
+        let mut request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {host}\r\n{token}{more}Content-Length: {length}\r\n\r\n"
+        )
+        .into_bytes();
         request.extend_from_slice(body);
         self.stream.get_mut().write_all(&request).map_err(ClientError::Broken)
     }
@@ -131,6 +254,7 @@ impl Client {
             header.and_then(|header| std::str::from_utf8(header.value).ok())
         };
         let length = match named("transfer-encoding") {
+            _ if status == 101 => Length::Switched,
             Some("chunked") => Length::Chunked,
             Some(_) => return Err(ClientError::Strange),
             None => {
@@ -141,7 +265,7 @@ impl Client {
         match length {
             length if status < 400 => Ok(length),
             Length::Bytes(length) => Err(ClientError::Refused(serde_json::from_slice(&self.bytes(length)?)?)),
-            Length::Chunked => Err(ClientError::Strange),
+            Length::Chunked | Length::Switched => Err(ClientError::Strange),
         }
     }
 

@@ -32,6 +32,15 @@ struct Inner {
     counts: BTreeMap<(&'static str, String), u64>,
 }
 
+/// Something that the shell of the daemon did for somebody; the core has no part in it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Note<'n> {
+    pub(crate) kind: &'static str,
+    pub(crate) workload: &'n str,
+    pub(crate) replica: &'n str,
+    pub(crate) text: &'n str,
+}
+
 impl Events {
     /// `text` is what people are told on the console.
     pub(crate) fn tell(
@@ -42,19 +51,38 @@ impl Events {
         name: impl Fn(WorkloadId) -> String,
     ) {
         let about = words::about(announcement);
+        let workload = about.workload.map(&name);
+        let replica = about.replica.map(|id| wording::replica(&name(id.workload), id.slot));
+        self.push(about.kind, about.alarm, at, workload, replica, text);
+    }
+
+    pub(crate) fn note(&self, note: &Note<'_>, at: Moment) {
+        let Note { kind, workload, replica, text } = *note;
+        self.push(kind, false, at, Some(workload.to_owned()), Some(replica.to_owned()), text);
+    }
+
+    fn push(
+        &self,
+        kind: &'static str,
+        alarm: bool,
+        at: Moment,
+        workload: Option<String>,
+        replica: Option<String>,
+        text: &str,
+    ) {
         let mut inner = self.inner.borrow_mut();
         inner.last += 1;
         let told = EventTold {
             number: inner.last,
             at_ms: at.as_millis(),
             unix_ms: wall::unix_ms(),
-            kind: about.kind.into(),
-            alarm: about.alarm,
-            workload: about.workload.map(&name),
-            replica: about.replica.map(|id| wording::replica(&name(id.workload), id.slot)),
+            kind: kind.into(),
+            alarm,
+            workload,
+            replica,
             text: text.to_owned(),
         };
-        *inner.counts.entry((about.kind, told.workload.clone().unwrap_or_default())).or_default() += 1;
+        *inner.counts.entry((kind, told.workload.clone().unwrap_or_default())).or_default() += 1;
         if inner.ring.len() == MAX_EVENTS {
             inner.ring.pop_front();
         }

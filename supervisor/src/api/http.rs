@@ -13,8 +13,8 @@ use super::Reply;
 pub(crate) const MAX_HEAD_BYTES: usize = 8 << 10;
 /// Headers of a request.
 const MAX_HEADERS: usize = 32;
-/// Bytes of a request's body: the longest that means anything is a tenth of it.
-pub(crate) const MAX_BODY_BYTES: usize = 1 << 10;
+/// Bytes of a request's body: the longest command, with most of its characters written as escapes.
+pub(crate) const MAX_BODY_BYTES: usize = 8 << 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Method {
@@ -45,6 +45,8 @@ pub(crate) struct Head {
     pub(crate) keep: bool,
     /// Of `Authorization: Bearer`.
     pub(crate) token: Option<String>,
+    /// What the connection is to become.
+    pub(crate) upgrade: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -97,6 +99,9 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, HttpFault> {
         token: values(request.headers, "authorization")
             .find_map(|value| value.strip_prefix("Bearer "))
             .map(|token| token.trim().to_owned()),
+        upgrade: has_word(request.headers, "connection", "upgrade")
+            .then(|| values(request.headers, "upgrade").next().map(str::to_owned))
+            .flatten(),
     };
     Ok(Some((head, length)))
 }
@@ -151,6 +156,11 @@ pub(crate) fn stream_head(kind: &str) -> Vec<u8> {
     .into_bytes()
 }
 
+/// From here on the connection is something else.
+pub(crate) fn switching(protocol: &str) -> String {
+    format!("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n\r\n")
+}
+
 /// A piece of a stream; an empty one ends it.
 pub(crate) fn chunk(bytes: &[u8]) -> Vec<u8> {
     let mut chunk = format!("{:x}\r\n", bytes.len()).into_bytes();
@@ -165,10 +175,13 @@ const fn phrase(status: u16) -> &'static str {
         202 => "Accepted",
         400 => "Bad Request",
         401 => "Unauthorized",
+        403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
         408 => "Request Timeout",
+        409 => "Conflict",
         413 => "Content Too Large",
+        426 => "Upgrade Required",
         431 => "Request Header Fields Too Large",
         _ => "Service Unavailable",
     }
@@ -220,7 +233,7 @@ mod tests {
         ] {
             assert_eq!(post(headers), Err(HttpFault::Length), "{headers}");
         }
-        assert_eq!(post("Content-Length: 1025\r\n"), Err(HttpFault::BodyTooLong));
+        assert_eq!(post("Content-Length: 8193\r\n"), Err(HttpFault::BodyTooLong));
         assert_eq!(post("Content-Length: 99999999999999999999999\r\n"), Err(HttpFault::BodyTooLong));
     }
 

@@ -9,6 +9,7 @@
 //! | `metrics.rs` | the same for Prometheus |
 //! | `events.rs` | what was announced lately, and who waits for more |
 //! | `server.rs` | connections |
+//! | `exec.rs` | those that become a line to a program in a guest |
 //! | `client.rs` | the other side, for `hearthctl` |
 //!
 //! Duty: questions and requests in, answers out. Not here: decisions (`hearth-core`), tables for people (`ctl`).
@@ -17,6 +18,7 @@
 
 pub mod client;
 pub(crate) mod events;
+pub(crate) mod exec;
 mod http;
 mod metrics;
 mod routes;
@@ -43,8 +45,17 @@ pub(crate) struct Ask {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Question {
     Status,
-    Explain { workload: String },
-    Do { workload: String, deed: Deed },
+    Explain {
+        workload: String,
+    },
+    /// Which machine is meant by the name of a workload or of a replica.
+    Reach {
+        name: String,
+    },
+    Do {
+        workload: String,
+        deed: Deed,
+    },
     LeaveSafeMode,
     BeginAgain,
     Reboot,
@@ -74,7 +85,7 @@ impl Question {
     /// workloads that there are not.
     pub(crate) fn request(&self, core: &State) -> Option<Request> {
         match self {
-            Question::Status | Question::Metrics | Question::Explain { .. } => None,
+            Question::Status | Question::Metrics | Question::Explain { .. } | Question::Reach { .. } => None,
             Question::LeaveSafeMode => Some(Request::LeaveSafeMode),
             Question::BeginAgain => Some(Request::ReExec),
             Question::Reboot => Some(Request::Reboot),

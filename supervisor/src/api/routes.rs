@@ -7,7 +7,7 @@
 use hearth_core::MAX_REPLICAS;
 
 use super::http::Method;
-use super::types::Scale;
+use super::types::{ExecWanted, Scale};
 use super::{Deed, Question, Reply};
 
 /// What a request wants.
@@ -19,6 +19,11 @@ pub(super) enum Call {
     Logs {
         workload: String,
         wanted: LogsWanted,
+    },
+    Exec {
+        /// Or of a replica.
+        workload: String,
+        wanted: ExecWanted,
     },
     OpenApi,
     Metrics,
@@ -51,6 +56,7 @@ enum Route {
     Explain,
     Deed(Deed),
     Scale,
+    Exec,
     LeaveSafeMode,
     BeginAgain,
     Reboot,
@@ -71,6 +77,7 @@ const ROUTES: &[(Method, &str, Route)] = &[
     (Method::Post, "/v1/workloads/{name}/retry", Route::Deed(Deed::Retry)),
     (Method::Post, "/v1/workloads/{name}/undo", Route::Deed(Deed::Undo)),
     (Method::Post, "/v1/workloads/{name}/scale", Route::Scale),
+    (Method::Post, "/v1/workloads/{name}/exec", Route::Exec),
     (Method::Post, "/v1/leave-safe-mode", Route::LeaveSafeMode),
     (Method::Post, "/v1/begin-again", Route::BeginAgain),
     (Method::Post, "/v1/reboot", Route::Reboot),
@@ -120,7 +127,7 @@ fn call(route: Route, workload: String, query: &str, body: &[u8]) -> Result<Call
     if !query.is_empty() && !matches!(route, Route::Events | Route::Logs) {
         return Err(bad(format!("expected no query, found {query}")));
     }
-    if !body.is_empty() && route != Route::Scale {
+    if !body.is_empty() && !matches!(route, Route::Scale | Route::Exec) {
         return Err(bad("expected no body".to_owned()));
     }
     Ok(match route {
@@ -128,6 +135,7 @@ fn call(route: Route, workload: String, query: &str, body: &[u8]) -> Result<Call
         Route::Explain => Call::Ask(Question::Explain { workload }),
         Route::Deed(deed) => Call::Ask(Question::Do { workload, deed }),
         Route::Scale => Call::Ask(Question::Do { workload, deed: Deed::Scale(scale(body)?) }),
+        Route::Exec => Call::Exec { workload, wanted: exec(body)? },
         Route::LeaveSafeMode => Call::Ask(Question::LeaveSafeMode),
         Route::BeginAgain => Call::Ask(Question::BeginAgain),
         Route::Reboot => Call::Ask(Question::Reboot),
@@ -147,6 +155,11 @@ fn scale(body: &[u8]) -> Result<Option<u16>, Reply> {
         }
         Err(error) => Err(bad(format!("{expected}: {error}"))),
     }
+}
+
+fn exec(body: &[u8]) -> Result<ExecWanted, Reply> {
+    serde_json::from_slice(body)
+        .map_err(|error| bad(format!("expected {{\"command\": [\"PROGRAM\", ...], ...}}: {error}")))
 }
 
 fn events(query: &str) -> Result<EventsWanted, Reply> {

@@ -9,36 +9,42 @@
 //! ```
 //!
 //! Duty: bytes between sockets and `http`, questions to the daemon's loop. Not here: what the answers are.
-//! Invariant: at most [`MAX_CONNECTIONS`] connections, [`MAX_STREAMS`] of them streams; each holds one request's bytes,
-//! and no wait for a client is without end but that of a stream for something to tell.
+//! Invariant: at most [`MAX_CONNECTIONS`] connections, [`MAX_STREAMS`] of them streams and [`MAX_SESSIONS`] lines to programs;
+//! each holds one request's bytes, and no wait for a client is without end but that of a stream for something to tell.
 
 use std::cell::Cell;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use serde::Serialize;
 use smol::channel::{Sender, bounded};
 use smol::future::or;
 use smol::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use smol::net::unix::UnixListener;
+use smol::net::unix::{UnixListener, UnixStream};
 use smol::{LocalExecutor, Timer};
 use thiserror::Error;
 
-use super::events::Events;
+use super::events::{Events, Note};
 use super::http::{self, Head, HttpFault, MAX_BODY_BYTES, MAX_HEAD_BYTES};
 use super::metrics::{self, Page};
 use super::routes::{Call, EventsWanted, LogsWanted, route};
-use super::types::LogLine;
+use super::types::{LogLine, Reached};
 use super::{Ask, Question, Reply};
+use crate::clock;
+use crate::console::Console;
 use crate::logs::Logs;
 use crate::logs::tail::{Piece, Tail};
 
 /// Connections at a time: some people, a scraper and a dashboard.
-const MAX_CONNECTIONS: usize = 16;
+const MAX_CONNECTIONS: usize = 20;
 /// Those of them that are streams: somebody who only asks always finds a place.
 const MAX_STREAMS: usize = 8;
+/// And those that are lines to programs in guests: each has a person who types.
+pub(super) const MAX_SESSIONS: usize = 4;
 /// For a whole request to come, the wait for a further one included.
 const REQUEST_PATIENCE: Duration = Duration::from_secs(30);
 /// For a client to take some bytes.
@@ -74,6 +80,8 @@ impl Socket {
             _ => {}
         }
         let listener = UnixListener::bind(path).map_err(at)?;
+        // The folder keeps everybody else out, too.
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(at)?;
         Ok(Socket { listener, path: path.to_owned() })
     }
 }
@@ -92,6 +100,33 @@ pub(crate) struct Door {
     pub(crate) events: Rc<Events>,
     pub(crate) logs: Option<Logs>,
     pub(crate) places: Rc<Places>,
+    /// Where machines have their folders.
+    pub(crate) state: PathBuf,
+    pub(crate) console: Console,
+}
+
+impl Door {
+    /// On the console and as an event.
+    pub(super) fn tell(&self, note: &Note<'_>) {
+        self.console.say(note.text);
+        self.events.note(note, clock::now());
+    }
+}
+
+/// Who is at the other end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Caller {
+    /// On the daemon's own socket, which only root can open.
+    Local(String),
+}
+
+impl Caller {
+    fn local(stream: &UnixStream) -> Caller {
+        Caller::Local(match getsockopt(stream, PeerCredentials) {
+            Ok(peer) => format!("uid {} (process {})", peer.uid(), peer.pid()),
+            Err(_) => "somebody on this box".to_owned(),
+        })
+    }
 }
 
 /// Who is inside.
@@ -99,13 +134,14 @@ pub(crate) struct Door {
 pub(crate) struct Places {
     connections: Cell<usize>,
     streams: Cell<usize>,
+    pub(super) sessions: Cell<usize>,
 }
 
 /// A place that was taken; dropping it gives it back.
-struct Place<'p>(&'p Cell<usize>);
+pub(super) struct Place<'p>(&'p Cell<usize>);
 
 impl<'p> Place<'p> {
-    fn take(taken: &'p Cell<usize>, most: usize) -> Option<Place<'p>> {
+    pub(super) fn take(taken: &'p Cell<usize>, most: usize) -> Option<Place<'p>> {
         (taken.get() < most).then(|| {
             taken.set(taken.get() + 1);
             Place(taken)
@@ -125,7 +161,8 @@ pub(crate) async fn serve(socket: Socket, door: Door, executor: Rc<LocalExecutor
         match socket.listener.accept().await {
             Ok((stream, _)) => {
                 let door = door.clone();
-                executor.spawn(async move { attend(stream, &door).await }).detach();
+                let caller = Caller::local(&stream);
+                executor.spawn(async move { attend(stream, &door, &caller).await }).detach();
             }
             Err(_) => {
                 Timer::after(ACCEPT_AGAIN).await;
@@ -135,17 +172,17 @@ pub(crate) async fn serve(socket: Socket, door: Door, executor: Rc<LocalExecutor
 }
 
 /// One connection, from first to last. That a client goes away is no news.
-async fn attend(stream: impl AsyncRead + AsyncWrite + Unpin, door: &Door) {
+async fn attend(stream: impl AsyncRead + AsyncWrite + Unpin, door: &Door, caller: &Caller) {
     let mut client = Client { stream, held: Vec::new() };
     let Some(_place) = Place::take(&door.places.connections, MAX_CONNECTIONS) else {
         let reply = busy(format!("expected at most {MAX_CONNECTIONS} connections"));
         let _ = client.write(&http::whole(&reply, JSON, "", false)).await;
         return;
     };
-    while client.turn(door).await == Some(Next::Request) {}
+    while client.turn(door, caller).await == Some(Next::Request) {}
 }
 
-fn busy(message: String) -> Reply {
+pub(super) fn busy(message: String) -> Reply {
     Reply::refused(503, "busy", message)
 }
 
@@ -155,15 +192,15 @@ enum Next {
     Close,
 }
 
-struct Client<S> {
-    stream: S,
+pub(super) struct Client<S> {
+    pub(super) stream: S,
     /// Read, and not yet understood.
-    held: Vec<u8>,
+    pub(super) held: Vec<u8>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// One request; `None` once the client is gone.
-    async fn turn(&mut self, door: &Door) -> Option<Next> {
+    async fn turn(&mut self, door: &Door, caller: &Caller) -> Option<Next> {
         let request = self.request();
         let late = async {
             Timer::after(REQUEST_PATIENCE).await;
@@ -193,6 +230,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 }
                 None => busy(format!("expected at most {MAX_STREAMS} streams")),
             },
+            Ok(Call::Exec { workload, wanted }) => {
+                let upgrade = head.upgrade.as_deref();
+                match self.exec(door, caller, workload, &wanted, upgrade).await? {
+                    Some(refusal) => refusal,
+                    None => return Some(Next::Close),
+                }
+            }
             Ok(Call::Logs { workload, wanted }) => match self.logs_of(door, workload, wanted).await? {
                 Some(refusal) => refusal,
                 None => return Some(Next::Close),
@@ -235,7 +279,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         }
     }
 
-    async fn write(&mut self, bytes: &[u8]) -> Option<()> {
+    pub(super) async fn write(&mut self, bytes: &[u8]) -> Option<()> {
         let write = async { self.stream.write_all(bytes).await.ok() };
         let late = async {
             Timer::after(WRITE_PATIENCE).await;
@@ -359,6 +403,12 @@ fn log_lines(lines: &[u8]) -> Vec<u8> {
     text.lines().flat_map(|line| json_line(&LogLine::of(line))).collect()
 }
 
+/// The machine that somebody means.
+pub(super) async fn reach(door: &Door, name: String) -> Result<Reached, Reply> {
+    let reply = ask(door, Question::Reach { name }).await;
+    serde_json::from_slice(&reply.body).map_err(|_| reply)
+}
+
 async fn ask(door: &Door, question: Question) -> Reply {
     let (answer, answered) = bounded(1);
     let leaving = || Reply::refused(503, "leaving", "hearthd is about to end".to_owned());
@@ -375,11 +425,17 @@ mod tests {
     use hearth_core::{Announcement, Moment, State};
     use smol::channel::Receiver;
     use smol::future::zip;
-    use smol::net::unix::UnixStream;
 
     fn door() -> (Door, Receiver<Ask>) {
         let (asks, asked) = bounded(super::super::MAX_QUESTIONS);
-        (Door { asks, events: Rc::default(), logs: None, places: Rc::default() }, asked)
+        let console = Console::new([], std::io::sink()).unwrap();
+        let state = PathBuf::new();
+        let (events, places) = (Rc::default(), Rc::default());
+        (Door { asks, events, logs: None, places, state, console }, asked)
+    }
+
+    fn somebody() -> Caller {
+        Caller::Local("somebody".to_owned())
     }
 
     fn tell(door: &Door) {
@@ -395,7 +451,7 @@ mod tests {
             ours.read_to_end(&mut text).await.unwrap();
             String::from_utf8(text).unwrap()
         };
-        zip(attend(theirs, door), client).await.1
+        zip(attend(theirs, door, &somebody()), client).await.1
     }
 
     const STATUS: &str = "GET /v1/status HTTP/1.1\r\n\r\n";
@@ -488,7 +544,7 @@ mod tests {
                 drop(ours);
                 heard
             };
-            let ((), heard) = zip(attend(theirs, &door), client).await;
+            let ((), heard) = zip(attend(theirs, &door, &somebody()), client).await;
             assert!(heard.contains("Transfer-Encoding: chunked"), "{heard}");
             let line = heard.lines().find(|line| line.starts_with('{')).unwrap();
             assert_eq!(serde_json::from_str::<EventTold>(line).unwrap().text, "stopping");

@@ -181,6 +181,36 @@ pub struct Scale {
     pub replicas: Option<u16>,
 }
 
+/// Body of `POST /v1/workloads/NAME/exec`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExecWanted {
+    pub command: Vec<String>,
+    /// A terminal of its own; without one, its outputs are two pipes.
+    #[serde(default)]
+    pub terminal: Option<TerminalWanted>,
+    /// Whether anything will be typed.
+    #[serde(default)]
+    pub input: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TerminalWanted {
+    pub rows: u16,
+    pub columns: u16,
+    /// What `TERM` is to say; empty: nothing.
+    #[serde(default)]
+    pub name: String,
+}
+
+/// Within the daemon: a machine that is there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reached {
+    pub workload: String,
+    pub replica: String,
+}
+
 /// Body of every answer from 400 on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refused {

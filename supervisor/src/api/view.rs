@@ -11,7 +11,8 @@ use serde::Serialize;
 
 use super::metrics::Page;
 use super::types::{
-    BoxStatus, Explained, IncidentTold, ProbeTold, Refused, ReplicaStatus, TransitionTold, WorkloadStatus,
+    BoxStatus, Explained, IncidentTold, ProbeTold, Reached, Refused, ReplicaStatus, TransitionTold,
+    WorkloadStatus,
 };
 use super::{Question, Reply, words};
 use crate::wording::{self, Took};
@@ -31,6 +32,7 @@ pub(crate) fn answer(core: &State, now: Moment, question: &Question) -> Reply {
             Some(explained) => Reply::json(200, &explained),
             None => Reply::no_such_workload(workload),
         },
+        Question::Reach { name } => reach(core, name),
         Question::Do { workload, .. } => match find(core, workload) {
             // Asked, not done: machines take their time.
             Some(story) => Reply::json(202, &workload_status(core, &story)),
@@ -52,6 +54,27 @@ impl Reply {
 
     pub(super) fn no_such_workload(name: &str) -> Reply {
         Reply::refused(404, "no-such-workload", format!("expected a workload of this box, found \"{name}\""))
+    }
+}
+
+/// The machine of a replica, or of a workload's first replica that has one.
+fn reach(core: &State, name: &str) -> Reply {
+    let (workload, slot) = match name.split_once('.') {
+        Some((workload, slot)) => (workload, slot.parse().ok().map(Slot)),
+        None => (name, None),
+    };
+    let named = slot.is_some() || !name.contains('.');
+    let Some(story) = find(core, workload).filter(|_| named) else { return Reply::no_such_workload(name) };
+    let is_meant = |replica: &&ReplicaStory| slot.is_none_or(|slot| slot == replica.slot);
+    let mut there = story.replicas.iter().filter(|replica| replica.lifecycle.is_alive());
+    match there.find(is_meant) {
+        Some(replica) => {
+            let replica = wording::replica(&story.name, replica.slot);
+            Reply::json(200, &Reached { workload: story.name.clone(), replica })
+        }
+        None => {
+            Reply::refused(409, "no-machine", format!("expected a workload that runs, {name} has no machine"))
+        }
     }
 }
 

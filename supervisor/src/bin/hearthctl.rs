@@ -179,3 +179,13 @@ fn beside_this_program() -> Option<PathBuf> {
     let path = std::env::current_exe().ok()?.with_file_name("hearth-vmm");
     path.exists().then_some(path)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_does_not_contradict_itself() {
+        Args::command().debug_assert();
+    }
+}

@@ -5,24 +5,28 @@
 //! | `status.rs` | the box as a table |
 //! | `explain.rs` | one workload in full |
 //! | `top.rs` | the box as it changes |
+//! | `exec/` | a program in a guest, with the person's terminal |
 //! | `text.rs` | tables and times |
 //!
 //! Duty: arguments into requests, answers into text or JSON, and an exit status. Not here: the API itself (`api`).
 //! Invariant: what goes to standard output is the answer and nothing else; with `--json` it is what the API said.
 
+mod exec;
 mod explain;
 mod status;
 mod text;
 mod top;
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use thiserror::Error;
 
+use self::exec::{Exec, ExecError};
 use self::top::TopError;
-use crate::api::client::{Client, ClientError, read};
+use crate::api::client::{Address, Client, ClientError, read};
 use crate::api::types::{BoxStatus, EventLine, Explained, LogLine, Scale, WorkloadStatus};
 use crate::wall;
 use crate::wording::one_line;
@@ -40,7 +44,8 @@ Exit status:
   2  wrong usage, or a fault in a configuration file
   3  hearthd cannot be reached
   4  there is no such workload
-  5  asked with --check: not all is as it should be";
+  5  asked with --check: not all is as it should be
+exec has statuses of its own: see hearthctl exec --help";
 
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
@@ -51,22 +56,57 @@ const NOT_GOOD: u8 = 5;
 #[derive(Clone, Debug, Args)]
 pub struct Door {
     /// hearthd's socket; by default $HEARTH_SOCKET, or else /run/hearth/api.sock
-    #[arg(long, global = true, value_name = "PATH")]
+    // An id of its own: `vm` has a socket, too.
+    #[arg(id = "door", long = "socket", global = true, value_name = "PATH")]
     socket: Option<PathBuf>,
+    /// Where else hearthd answers, such as http://127.0.0.1:9180: what [api] in its hearth.toml says
+    #[arg(long, global = true, value_name = "URL", conflicts_with = "door", requires = "token_file")]
+    connect: Option<String>,
+    /// The file with the token that it wants there
+    #[arg(long, global = true, value_name = "PATH", requires = "connect")]
+    token_file: Option<PathBuf>,
     /// What the API answers, as it is, instead of text
     #[arg(long, global = true)]
     json: bool,
 }
 
 impl Door {
-    fn socket(&self) -> PathBuf {
+    fn address(&self) -> Result<Address, DoorError> {
+        if let (Some(url), Some(file)) = (&self.connect, &self.token_file) {
+            return tcp_address(url, file);
+        }
         let said = self.socket.clone().or_else(|| std::env::var_os(SOCKET_VARIABLE).map(PathBuf::from));
-        said.unwrap_or_else(|| DEFAULT_SOCKET.into())
+        Ok(Address::Socket(said.unwrap_or_else(|| DEFAULT_SOCKET.into())))
     }
 
     pub fn json(&self) -> bool {
         self.json
     }
+}
+
+#[derive(Debug, Error)]
+enum DoorError {
+    #[error("--connect: expected http://HOST:PORT, found {0}")]
+    Url(String),
+    #[error("--token-file: {}", .0.display())]
+    File(PathBuf, #[source] io::Error),
+    #[error("--token-file: {}: expected a token of printable characters", .0.display())]
+    Token(PathBuf),
+}
+
+fn tcp_address(url: &str, file: &Path) -> Result<Address, DoorError> {
+    let authority = url.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
+    let is_good = |authority: &&str| {
+        let port = authority.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+        matches!(port, Some(Ok(_))) && authority.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/')
+    };
+    let Some(authority) = authority.filter(is_good) else { return Err(DoorError::Url(url.to_owned())) };
+    let text = std::fs::read_to_string(file).map_err(|error| DoorError::File(file.to_owned(), error))?;
+    let token = text.trim();
+    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(DoorError::Token(file.to_owned()));
+    }
+    Ok(Address::Tcp { authority: authority.to_owned(), token: token.to_owned() })
 }
 
 #[derive(Debug, Subcommand)]
@@ -102,6 +142,9 @@ pub enum Verb {
         #[arg(short = 'n', long, default_value_t = 100)]
         lines: usize,
     },
+    /// Runs a program in a workload's guest, with a terminal if -it says so
+    #[command(long_about = exec::HELP)]
+    Exec(Exec),
     /// Gives a workload new machines, one replica after the other
     Restart { workload: String },
     /// Stops a workload until somebody starts it, even over reboots
@@ -171,10 +214,19 @@ fn replicas(text: &str) -> Result<Replicas, String> {
 
 #[must_use]
 pub fn run(door: &Door, verb: &Verb) -> ExitCode {
-    if matches!(verb, Verb::Top) {
-        return look_on(door);
+    let address = match door.address() {
+        Ok(address) => address,
+        Err(error) => {
+            eprintln!("hearthctl: {}", one_line(&error));
+            return ExitCode::from(USAGE);
+        }
+    };
+    match verb {
+        Verb::Top => return look_on(&address),
+        Verb::Exec(exec) => return run_there(&address, door.json, exec),
+        _ => {}
     }
-    let done = carry_out(door, verb);
+    let done = carry_out(door, &address, verb);
     ExitCode::from(done.unwrap_or_else(|error| {
         eprintln!("hearthctl: {}", one_line(&error));
         match error {
@@ -185,8 +237,20 @@ pub fn run(door: &Door, verb: &Verb) -> ExitCode {
     }))
 }
 
-fn look_on(door: &Door) -> ExitCode {
-    let Err(error) = top::run(&door.socket()) else { return ExitCode::SUCCESS };
+/// It says itself how it ended.
+fn run_there(address: &Address, json: bool, exec: &Exec) -> ExitCode {
+    let status = exec::run(address, json, exec).unwrap_or_else(|error| {
+        eprintln!("hearthctl: {}", one_line(&error));
+        match error {
+            ExecError::Json | ExecError::NoTerminal => USAGE,
+            _ => exec::NOT_RUN,
+        }
+    });
+    ExitCode::from(status)
+}
+
+fn look_on(address: &Address) -> ExitCode {
+    let Err(error) = top::run(address) else { return ExitCode::SUCCESS };
     eprintln!("hearthctl: {}", one_line(&error));
     ExitCode::from(match error {
         TopError::Client(ClientError::Unreachable(..)) => UNREACHABLE,
@@ -195,11 +259,11 @@ fn look_on(door: &Door) -> ExitCode {
     })
 }
 
-fn carry_out(door: &Door, verb: &Verb) -> Result<u8, ClientError> {
-    let mut client = Client::connect(&door.socket())?;
+fn carry_out(door: &Door, address: &Address, verb: &Verb) -> Result<u8, ClientError> {
+    let mut client = Client::connect(address)?;
     match verb {
-        // It has connections of its own.
-        Verb::Top => {}
+        // They have connections of their own.
+        Verb::Top | Verb::Exec(_) => {}
         Verb::Status { workload: None, check } => {
             let body = client.get("/v1/status")?;
             let status: BoxStatus = read(&body)?;
@@ -257,7 +321,7 @@ fn carry_out(door: &Door, verb: &Verb) -> Result<u8, ClientError> {
 
 /// A name that a path cannot hold is nobody's.
 fn path(workload: &str, deed: &str) -> String {
-    let plain = workload.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    let plain = workload.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte));
     let name = if plain && !workload.is_empty() { workload } else { "%3F" };
     format!("/v1/workloads/{name}{deed}")
 }

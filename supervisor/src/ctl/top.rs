@@ -4,7 +4,6 @@
 //! Not here: the table's cells (`status`). Invariant: the terminal is given back as it was, however this ends.
 
 use std::io::{self, IsTerminal};
-use std::path::Path;
 use std::time::Duration;
 
 use ratatui::Frame;
@@ -16,7 +15,7 @@ use ratatui::widgets::{Block, Cell, List, Row, Table};
 use thiserror::Error;
 
 use super::status::{HEADING, rows_of};
-use crate::api::client::{Client, ClientError, read};
+use crate::api::client::{Address, Client, ClientError, read};
 use crate::api::types::{BoxStatus, EventLine, EventTold};
 use crate::wall;
 
@@ -48,14 +47,14 @@ struct View {
     trouble: Option<String>,
 }
 
-pub(super) fn run(socket: &Path) -> Result<(), TopError> {
+pub(super) fn run(address: &Address) -> Result<(), TopError> {
     if !io::stdout().is_terminal() {
         return Err(TopError::NoTerminal);
     }
-    let mut view = View { status: ask(socket)?, news: Vec::new(), seen: 0, trouble: None };
+    let mut view = View { status: ask(address)?, news: Vec::new(), seen: 0, trouble: None };
     let mut terminal = ratatui::try_init().map_err(TopError::Terminal)?;
     let outcome = loop {
-        view.refresh(socket);
+        view.refresh(address);
         let turn = terminal.draw(|frame| draw(frame, &view)).and_then(|_| wants_to_leave());
         match turn {
             Ok(false) => {}
@@ -78,18 +77,18 @@ fn wants_to_leave() -> io::Result<bool> {
     Ok(key.kind == KeyEventKind::Press && (interrupt || leave))
 }
 
-fn ask(socket: &Path) -> Result<BoxStatus, ClientError> {
-    read(&Client::connect(socket)?.get("/v1/status")?)
+fn ask(address: &Address) -> Result<BoxStatus, ClientError> {
+    read(&Client::connect(address)?.get("/v1/status")?)
 }
 
 impl View {
     /// A daemon that is away, as while it begins again, is no reason to leave.
-    fn refresh(&mut self, socket: &Path) {
-        let news = ask(socket).and_then(|status| {
+    fn refresh(&mut self, address: &Address) {
+        let news = ask(address).and_then(|status| {
             self.status = status;
             let mut lines = Vec::new();
             let path = format!("/v1/events?after={}", self.seen);
-            Client::connect(socket)?.lines(&path, |line| {
+            Client::connect(address)?.lines(&path, |line| {
                 lines.extend(serde_json::from_str(line).ok());
                 true
             })?;

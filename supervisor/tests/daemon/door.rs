@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 
 use super::Site;
 
-fn ctl(site: &Site, words: &[&str]) -> Output {
+pub(crate) fn ctl(site: &Site, words: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_hearthctl"))
         .arg("--socket")
         .arg(site.state().join("api.sock"))
@@ -16,7 +16,7 @@ fn ctl(site: &Site, words: &[&str]) -> Output {
 }
 
 /// What it prints if it ends well.
-fn told(site: &Site, words: &[&str]) -> String {
+pub(crate) fn told(site: &Site, words: &[&str]) -> String {
     let output = ctl(site, words);
     assert!(output.status.success(), "{words:?}: {output:?}");
     String::from_utf8(output.stdout).expect("text")

@@ -4,6 +4,8 @@
 
 #![forbid(unsafe_code)]
 
+mod programs;
+
 use std::path::{Path, PathBuf};
 use std::process::exit;
 use std::time::Duration;
@@ -33,7 +35,9 @@ fn main() {
     let file = PathBuf::from(std::env::args().nth(2).expect("run FILE"));
     let vm = VmConfig::load(&file).expect("what the daemon wrote is good");
     let words: Vec<&str> = vm.boot.cmdline.split(" -- ").nth(1).unwrap_or_default().split(' ').collect();
-    let mut socket = vm.vsock.expect("a vsock device").socket.into_os_string();
+    let socket = vm.vsock.expect("a vsock device").socket;
+    programs::take_calls(&socket);
+    let mut socket = socket.into_os_string();
     socket.push(format!("_{AGENT_PORT}"));
     let code = smol::block_on(run(&words, Path::new(&socket)));
     exit(code);
