@@ -221,6 +221,7 @@ mod tests {
     use smol::future::poll_once;
 
     use crate::console::Console;
+    use crate::screens::Screens;
 
     #[test]
     fn between_two_reads_of_a_flood_everybody_else_has_a_turn() {
@@ -240,6 +241,7 @@ mod tests {
             name: "flood".into(),
             workload: "flood".into(),
             logs: None,
+            screens: Screens::default(),
             console: Console::new(["flood"], std::io::sink()).unwrap(),
             reports,
             heartbeat: Duration::from_secs(1),

@@ -152,6 +152,7 @@ mod tests {
             name: "web".into(),
             workload: "web".into(),
             logs: None,
+            screens: crate::screens::Screens::default(),
             console: Console::new(["web"], std::io::sink()).unwrap(),
             reports,
             heartbeat: Duration::from_secs(1),

@@ -27,6 +27,7 @@ use crate::kvm;
 use crate::logs::Logs;
 use crate::machine::{Machine, Report, What};
 use crate::reload::{self, News, Terminal};
+use crate::screens::Screens;
 use crate::setup::{Setup, api_socket};
 use crate::state_dir::{StateDir, StateError};
 use crate::store::{Left, Store};
@@ -131,6 +132,7 @@ struct Daemon {
     guest_ready: BTreeMap<ReplicaId, Duration>,
     events: Rc<Events>,
     logs: Option<Logs>,
+    screens: Screens,
     asked_to_stop: bool,
     finished: bool,
     outcome: Outcome,
@@ -168,6 +170,7 @@ impl Daemon {
             guest_ready: BTreeMap::new(),
             events: Rc::default(),
             logs,
+            screens: Screens::default(),
             asked_to_stop: false,
             finished: false,
             outcome: Outcome::Stopped,
@@ -210,7 +213,8 @@ impl Daemon {
         let events = Rc::clone(&self.events);
         let state = self.setup.device.paths.state.clone();
         let (logs, console) = (self.logs.clone(), self.console.clone());
-        let door = Door { asks, events, logs, places: Rc::default(), state, console };
+        let screens = self.screens.clone();
+        let door = Door { asks, events, logs, screens, places: Rc::default(), state, console };
         match Socket::bind(&api_socket(&self.setup.device.paths.state)) {
             Ok(socket) => Some(self.executor.spawn(server::serve(socket, door, Rc::clone(&self.executor)))),
             Err(error) => {
@@ -497,6 +501,7 @@ impl Daemon {
                 self.store.forget(&name);
                 self.on_logs(|logs| logs.forget(&name));
                 self.events.forget(&name);
+                self.screens.forget(&name);
             }
             Action::BootSettled => self.store.boot_settled(),
             Action::TrimLogs => self.on_logs(Logs::trim),

@@ -6,11 +6,12 @@ use std::path::Path;
 
 use hearth_config::device::Paths;
 use hearth_config::vm::{
-    Balloon, Block, Boot, Console, Control, Identity, Limit, Rng, Serial, Stop, VmConfig, Vsock, Watchdog,
+    Balloon, Block, Boot, Console, Control, Identity, Limit, Rng, Serial, Snapshot, Stop, VmConfig, Vsock,
+    Watchdog,
 };
 use hearth_config::workload::{Check, WorkloadConfig};
 
-use crate::setup::{control_socket, vsock_socket};
+use crate::setup::{control_socket, snapshots_folder, vsock_socket};
 
 /// What every guest kernel is told: where to print, to end at once when it panics (the monitor reports it), and
 /// where the workload's image is.
@@ -19,8 +20,9 @@ const CMDLINE: &str = "console=hvc0 quiet panic=-1 hearth.root=/dev/vda";
 /// The guest's vsock address. Every machine has a vsock of its own, so one number serves all.
 const GUEST_CID: u32 = 3;
 
-/// The machine of `workload`, with its socket in `folder`.
+/// The machine of `workload`, with its socket in `folder`, which is called like its replica.
 pub fn machine_of(workload: &WorkloadConfig, paths: &Paths, folder: &Path) -> VmConfig {
+    let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or(workload.name.as_str());
     let command = workload.command_line();
     let cmdline = if command.is_empty() { CMDLINE.to_owned() } else { format!("{CMDLINE} -- {command}") };
     VmConfig {
@@ -43,7 +45,7 @@ pub fn machine_of(workload: &WorkloadConfig, paths: &Paths, folder: &Path) -> Vm
         control: Some(Control { socket: control_socket(folder) }),
         // The daemon asks the agent itself, and signals the monitor when that did not help.
         stop: Stop { agent_s: 0, button_s: 0 },
-        snapshot: None,
+        snapshot: Some(Snapshot { folder: snapshots_folder(&paths.state, name), rebase: false }),
         identity: Identity::default(),
     }
 }
@@ -80,6 +82,7 @@ mod tests {
         assert!(vm.block[0].read_only);
         assert_eq!(vm.machine.memory.0, 64);
         assert_eq!(vm.vsock.unwrap().socket, Path::new("/run/hearth/vm/hello/vsock.sock"));
+        assert_eq!(vm.snapshot.unwrap().folder, Path::new("/run/hearth/snapshots/hello"));
     }
 
     #[test]

@@ -27,6 +27,7 @@ mod outlet;
 mod process;
 mod reload;
 pub mod replay;
+mod screens;
 pub mod setup;
 pub mod state_dir;
 pub mod store;

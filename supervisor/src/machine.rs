@@ -30,6 +30,7 @@ use crate::last_word::last_word;
 use crate::lines::LineSplitter;
 use crate::logs::Logs;
 use crate::process::Process;
+use crate::screens::Screens;
 use crate::setup::{Setup, control_socket, vm_folder, vsock_socket};
 use crate::state_dir::StateDir;
 use crate::survivors::{note_identity, note_pid};
@@ -88,6 +89,8 @@ pub(crate) struct Reporter {
     pub(crate) console: Console,
     /// None where no folder could be had for them.
     pub(crate) logs: Option<Logs>,
+    /// What its console shows.
+    pub(crate) screens: Screens,
     pub(crate) reports: Sender<Report>,
     /// How often its agent is to beat.
     pub(crate) heartbeat: Duration,
@@ -288,7 +291,8 @@ async fn watch(
     adopted: bool,
 ) {
     let (gone, is_gone) = bounded::<()>(1);
-    let printed = zip(relay(ears.console, &reporter), relay(ears.monitor, &reporter));
+    let screen = |bytes: &[u8]| reporter.screens.show(&reporter.name, bytes);
+    let printed = zip(relay(ears.console, &reporter, screen), relay(ears.monitor, &reporter, |_| {}));
     let said = zip(printed, agent::serve(ears.listener, is_gone.clone(), to_agent, reporter.clone()));
     let patience = async {
         let _ = is_gone.recv().await;
@@ -339,14 +343,18 @@ async fn adopted_end(process: &Process, folder: &Path) -> io::Result<VmEnd> {
     })
 }
 
-async fn relay(pipe: Option<impl AsyncRead + Unpin>, reporter: &Reporter) {
+/// Its bytes as they are go to `show`.
+async fn relay(pipe: Option<impl AsyncRead + Unpin>, reporter: &Reporter, show: impl Fn(&[u8])) {
     let Some(mut pipe) = pipe else { return };
     let mut lines = LineSplitter::new();
     let mut buffer = [0; READ_BYTES];
     loop {
         match pipe.read(&mut buffer).await {
             Ok(0) | Err(_) => break,
-            Ok(length) => lines.push(&buffer[..length], |line| reporter.line(line)),
+            Ok(length) => {
+                show(&buffer[..length]);
+                lines.push(&buffer[..length], |line| reporter.line(line));
+            }
         }
         // One chatty guest takes turns with everything else.
         smol::future::yield_now().await;

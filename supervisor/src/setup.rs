@@ -74,6 +74,11 @@ pub fn vm_folder(state: &Path, name: &str) -> PathBuf {
     state.join("vm").join(name)
 }
 
+/// Where snapshots go that somebody asked for; `name` is the replica's.
+pub fn snapshots_folder(state: &Path, name: &str) -> PathBuf {
+    state.join("snapshots").join(name)
+}
+
 /// Where `hearthd` answers, given its state folder.
 pub fn api_socket(state: &Path) -> PathBuf {
     state.join("api.sock")

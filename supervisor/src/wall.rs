@@ -22,6 +22,17 @@ pub(crate) fn stamp(unix_ms: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", unix_ms % 1000)
 }
 
+/// The same moment as a plain name: `20261121-193606`.
+pub(crate) fn digits(unix_ms: u64) -> String {
+    let stamp = stamp(unix_ms);
+    let seconds = stamp.split_once('.').map_or(stamp.as_str(), |(seconds, _)| seconds);
+    seconds
+        .chars()
+        .filter(|one| !matches!(one, '-' | ':'))
+        .map(|one| if one == 'T' { '-' } else { one })
+        .collect()
+}
+
 /// The civil date of a day since 1970-01-01: years are counted from March, so that the day that comes every four years
 /// is the last one.
 fn date(days: u64) -> (u64, u64, u64) {
@@ -48,5 +59,6 @@ mod tests {
         assert_eq!(at(4_107_542_399), "2100-02-28T23:59:59.007Z");
         assert_eq!(at(4_107_542_400), "2100-03-01T00:00:00.007Z");
         assert_eq!(at(0).len(), STAMP_BYTES);
+        assert_eq!(digits(1_795_289_766_007), "20261121-193606");
     }
 }

@@ -146,6 +146,17 @@ impl Client {
         self.ask("POST", path, body)
     }
 
+    /// For what takes longer than an answer does.
+    pub fn post_patiently(
+        &mut self,
+        path: &str,
+        body: &[u8],
+        patience: Duration,
+    ) -> Result<Vec<u8>, ClientError> {
+        self.stream.get_ref().set_patience(Some(patience), Some(PATIENCE)).map_err(ClientError::Broken)?;
+        self.ask("POST", path, body)
+    }
+
     /// A connection that is something else from now on, and what came of it so far. Only on a daemon's own socket.
     pub fn switch(
         mut self,

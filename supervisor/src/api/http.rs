@@ -172,6 +172,7 @@ pub(crate) fn chunk(bytes: &[u8]) -> Vec<u8> {
 const fn phrase(status: u16) -> &'static str {
     match status {
         200 => "OK",
+        201 => "Created",
         202 => "Accepted",
         400 => "Bad Request",
         401 => "Unauthorized",

@@ -9,6 +9,8 @@
 //! | `metrics.rs` | the same for Prometheus |
 //! | `events.rs` | what was announced lately, and who waits for more |
 //! | `server.rs` | connections |
+//! | `console.rs` | those that show a guest's console |
+//! | `snapshot.rs` | a machine written down on request |
 //! | `exec.rs` | those that become a line to a program in a guest |
 //! | `client.rs` | the other side, for `hearthctl` |
 //!
@@ -17,12 +19,14 @@
 //! is told what it missed, or disconnected, and holds nobody up.
 
 pub mod client;
+mod console;
 pub(crate) mod events;
 pub(crate) mod exec;
 mod http;
 mod metrics;
 mod routes;
 pub(crate) mod server;
+mod snapshot;
 pub mod types;
 mod view;
 pub(crate) mod words;

@@ -7,7 +7,7 @@
 use hearth_core::MAX_REPLICAS;
 
 use super::http::Method;
-use super::types::{ExecWanted, Scale};
+use super::types::{ExecWanted, Scale, SnapshotWanted};
 use super::{Deed, Question, Reply};
 
 /// What a request wants.
@@ -24,6 +24,15 @@ pub(super) enum Call {
         /// Or of a replica.
         workload: String,
         wanted: ExecWanted,
+    },
+    Console {
+        /// Or of a replica.
+        workload: String,
+        follow: bool,
+    },
+    Snapshot {
+        workload: String,
+        wanted: SnapshotWanted,
     },
     OpenApi,
     Metrics,
@@ -57,6 +66,8 @@ enum Route {
     Deed(Deed),
     Scale,
     Exec,
+    Console,
+    Snapshot,
     LeaveSafeMode,
     BeginAgain,
     Reboot,
@@ -78,6 +89,8 @@ const ROUTES: &[(Method, &str, Route)] = &[
     (Method::Post, "/v1/workloads/{name}/undo", Route::Deed(Deed::Undo)),
     (Method::Post, "/v1/workloads/{name}/scale", Route::Scale),
     (Method::Post, "/v1/workloads/{name}/exec", Route::Exec),
+    (Method::Get, "/v1/workloads/{name}/console", Route::Console),
+    (Method::Post, "/v1/workloads/{name}/snapshot", Route::Snapshot),
     (Method::Post, "/v1/leave-safe-mode", Route::LeaveSafeMode),
     (Method::Post, "/v1/begin-again", Route::BeginAgain),
     (Method::Post, "/v1/reboot", Route::Reboot),
@@ -124,10 +137,10 @@ fn matched<'p>(template: &str, path: &'p str) -> Option<&'p str> {
 }
 
 fn call(route: Route, workload: String, query: &str, body: &[u8]) -> Result<Call, Reply> {
-    if !query.is_empty() && !matches!(route, Route::Events | Route::Logs) {
+    if !query.is_empty() && !matches!(route, Route::Events | Route::Logs | Route::Console) {
         return Err(bad(format!("expected no query, found {query}")));
     }
-    if !body.is_empty() && !matches!(route, Route::Scale | Route::Exec) {
+    if !body.is_empty() && !matches!(route, Route::Scale | Route::Exec | Route::Snapshot) {
         return Err(bad("expected no body".to_owned()));
     }
     Ok(match route {
@@ -136,6 +149,8 @@ fn call(route: Route, workload: String, query: &str, body: &[u8]) -> Result<Call
         Route::Deed(deed) => Call::Ask(Question::Do { workload, deed }),
         Route::Scale => Call::Ask(Question::Do { workload, deed: Deed::Scale(scale(body)?) }),
         Route::Exec => Call::Exec { workload, wanted: exec(body)? },
+        Route::Console => Call::Console { workload, follow: console(query)? },
+        Route::Snapshot => Call::Snapshot { workload, wanted: snapshot(body)? },
         Route::LeaveSafeMode => Call::Ask(Question::LeaveSafeMode),
         Route::BeginAgain => Call::Ask(Question::BeginAgain),
         Route::Reboot => Call::Ask(Question::Reboot),
@@ -160,6 +175,22 @@ fn scale(body: &[u8]) -> Result<Option<u16>, Reply> {
 fn exec(body: &[u8]) -> Result<ExecWanted, Reply> {
     serde_json::from_slice(body)
         .map_err(|error| bad(format!("expected {{\"command\": [\"PROGRAM\", ...], ...}}: {error}")))
+}
+
+/// No body is as good as an empty one.
+fn snapshot(body: &[u8]) -> Result<SnapshotWanted, Reply> {
+    if body.is_empty() {
+        return Ok(SnapshotWanted::default());
+    }
+    serde_json::from_slice(body).map_err(|error| bad(format!("expected {{\"name\": \"NAME\"}}: {error}")))
+}
+
+fn console(query: &str) -> Result<bool, Reply> {
+    match query {
+        "" | "follow=false" => Ok(false),
+        "follow=true" => Ok(true),
+        other => Err(bad(format!("expected follow=true, found {other}"))),
+    }
 }
 
 fn events(query: &str) -> Result<EventsWanted, Reply> {

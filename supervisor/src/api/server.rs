@@ -33,16 +33,17 @@ use super::http::{self, Head, HttpFault, MAX_BODY_BYTES, MAX_HEAD_BYTES};
 use super::metrics::{self, Page};
 use super::routes::{Call, EventsWanted, LogsWanted, route};
 use super::types::{LogLine, Reached};
-use super::{Ask, Question, Reply};
+use super::{Ask, Question, Reply, snapshot};
 use crate::clock;
 use crate::console::Console;
 use crate::logs::Logs;
 use crate::logs::tail::{Piece, Tail};
+use crate::screens::Screens;
 
 /// Connections at a time: some people, a scraper and a dashboard.
 const MAX_CONNECTIONS: usize = 20;
 /// Those of them that are streams: somebody who only asks always finds a place.
-const MAX_STREAMS: usize = 8;
+pub(super) const MAX_STREAMS: usize = 8;
 /// And those that are lines to programs in guests: each has a person who types.
 pub(super) const MAX_SESSIONS: usize = 4;
 /// For a whole request to come, the wait for a further one included.
@@ -99,6 +100,7 @@ pub(crate) struct Door {
     pub(crate) asks: Sender<Ask>,
     pub(crate) events: Rc<Events>,
     pub(crate) logs: Option<Logs>,
+    pub(crate) screens: Screens,
     pub(crate) places: Rc<Places>,
     /// Where machines have their folders.
     pub(crate) state: PathBuf,
@@ -133,7 +135,8 @@ impl Caller {
 #[derive(Debug, Default)]
 pub(crate) struct Places {
     connections: Cell<usize>,
-    streams: Cell<usize>,
+    pub(super) streams: Cell<usize>,
+    pub(super) snapshots: Cell<usize>,
     pub(super) sessions: Cell<usize>,
 }
 
@@ -229,6 +232,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                     return Some(Next::Close);
                 }
                 None => busy(format!("expected at most {MAX_STREAMS} streams")),
+            },
+            Ok(Call::Snapshot { workload, wanted }) => snapshot::take(door, caller, workload, wanted).await,
+            Ok(Call::Console { workload, follow }) => match self.console_of(door, workload, follow).await? {
+                Some(refusal) => refusal,
+                None => return Some(Next::Close),
             },
             Ok(Call::Exec { workload, wanted }) => {
                 let upgrade = head.upgrade.as_deref();
@@ -364,7 +372,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     /// Ends when the client hangs up. Who follows has nothing more to say: what it says is read and forgotten.
-    async fn gone(&mut self) -> Option<()> {
+    pub(super) async fn gone(&mut self) -> Option<()> {
         loop {
             let mut buffer = [0; READ_BYTES];
             if matches!(self.stream.read(&mut buffer).await, Ok(0) | Err(_)) {
@@ -430,8 +438,8 @@ mod tests {
         let (asks, asked) = bounded(super::super::MAX_QUESTIONS);
         let console = Console::new([], std::io::sink()).unwrap();
         let state = PathBuf::new();
-        let (events, places) = (Rc::default(), Rc::default());
-        (Door { asks, events, logs: None, places, state, console }, asked)
+        let (events, places, screens) = (Rc::default(), Rc::default(), Screens::default());
+        (Door { asks, events, logs: None, screens, places, state, console }, asked)
     }
 
     fn somebody() -> Caller {

@@ -204,6 +204,26 @@ pub struct TerminalWanted {
     pub name: String,
 }
 
+/// Body of `POST /v1/workloads/NAME/snapshot`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SnapshotWanted {
+    /// `null` or left out: the wall clock's digits.
+    #[serde(default)]
+    pub name: Option<String>,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotTaken {
+    pub replica: String,
+    pub name: String,
+    /// On the box.
+    pub folder: String,
+    /// What it takes of the disk.
+    pub bytes: u64,
+}
+
 /// Within the daemon: a machine that is there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reached {

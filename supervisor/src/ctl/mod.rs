@@ -5,12 +5,14 @@
 //! | `status.rs` | the box as a table |
 //! | `explain.rs` | one workload in full |
 //! | `top.rs` | the box as it changes |
+//! | `console.rs` | what a guest shows on its console |
 //! | `exec/` | a program in a guest, with the person's terminal |
 //! | `text.rs` | tables and times |
 //!
 //! Duty: arguments into requests, answers into text or JSON, and an exit status. Not here: the API itself (`api`).
 //! Invariant: what goes to standard output is the answer and nothing else; with `--json` it is what the API said.
 
+mod console;
 mod exec;
 mod explain;
 mod status;
@@ -20,14 +22,18 @@ mod top;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use thiserror::Error;
 
+use self::console::Harmless;
 use self::exec::{Exec, ExecError};
 use self::top::TopError;
 use crate::api::client::{Address, Client, ClientError, read};
-use crate::api::types::{BoxStatus, EventLine, Explained, LogLine, Scale, WorkloadStatus};
+use crate::api::types::{
+    BoxStatus, EventLine, Explained, LogLine, Scale, SnapshotTaken, SnapshotWanted, WorkloadStatus,
+};
 use crate::wall;
 use crate::wording::one_line;
 
@@ -46,6 +52,9 @@ Exit status:
   4  there is no such workload
   5  asked with --check: not all is as it should be
 exec has statuses of its own: see hearthctl exec --help";
+
+/// A little longer than the daemon waits for a monitor.
+const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(130);
 
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
@@ -141,6 +150,30 @@ pub enum Verb {
         /// How many lines from the end
         #[arg(short = 'n', long, default_value_t = 100)]
         lines: usize,
+    },
+    /// Prints what a guest shows on its console: what it showed lately, and on
+    ///
+    /// That is the guest's kernel and its agent; what its workload says goes another way: see logs. What would command
+    /// a terminal is shown instead of done.
+    Console {
+        /// A workload, or one of its replicas: NAME.NUMBER
+        workload: String,
+        /// Only what was shown so far
+        #[arg(long)]
+        once: bool,
+        /// As it is, for a program that knows what to do with it
+        #[arg(long)]
+        raw: bool,
+    },
+    /// Writes down a running machine, and tells where
+    ///
+    /// The guest stands still while its memory is copied. hearth-vmm restore goes on from it. Whoever takes snapshots
+    /// removes them: they lie in the daemon's state folder, and are gone after a reboot where that is in memory.
+    Snapshot {
+        /// A workload, or one of its replicas: NAME.NUMBER
+        workload: String,
+        /// 1 to 32 letters, digits, dots, dashes or underscores; by default the time
+        name: Option<String>,
     },
     /// Runs a program in a workload's guest, with a terminal if -it says so
     #[command(long_about = exec::HELP)]
@@ -306,6 +339,26 @@ fn carry_out(door: &Door, address: &Address, verb: &Verb) -> Result<u8, ClientEr
                 say(&format!("{text}\n"))
             })?;
         }
+        Verb::Console { workload, once, raw } => {
+            let path = path(workload, &format!("/console?follow={}", !once));
+            let mut harmless = Harmless::default();
+            client.pieces(&path, |piece| if *raw { say_bytes(piece) } else { say(&harmless.text(piece)) })?;
+        }
+        Verb::Snapshot { workload, name } => {
+            let body = serde_json::to_vec(&SnapshotWanted { name: name.clone() })?;
+            let body = client.post_patiently(&path(workload, "/snapshot"), &body, SNAPSHOT_PATIENCE)?;
+            let taken: SnapshotTaken = read(&body)?;
+            print(door, &body, || {
+                let kib = taken.bytes.div_ceil(1024);
+                format!(
+                    "{}: {}, {}.{} MiB\n",
+                    taken.replica,
+                    taken.folder,
+                    kib / 1024,
+                    kib % 1024 * 10 / 1024
+                )
+            });
+        }
         Verb::Restart { workload } => ask(door, client, workload, "/restart", b"")?,
         Verb::Stop { workload } => ask(door, client, workload, "/stop", b"")?,
         Verb::Start { workload } => ask(door, client, workload, "/start", b"")?,
@@ -367,6 +420,10 @@ fn print(door: &Door, body: &[u8], text: impl FnOnce() -> String) {
 
 /// Says whether somebody still reads.
 fn say(text: &str) -> bool {
+    say_bytes(text.as_bytes())
+}
+
+fn say_bytes(bytes: &[u8]) -> bool {
     let mut out = io::stdout();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_ok()
+    out.write_all(bytes).and_then(|()| out.flush()).is_ok()
 }

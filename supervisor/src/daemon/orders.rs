@@ -98,6 +98,7 @@ impl Daemon {
             workload: name.into(),
             console: self.console.clone(),
             logs: self.logs.clone(),
+            screens: self.screens.clone(),
             reports: self.reports.clone(),
             heartbeat: beats.unwrap_or(HEARTBEAT),
         }

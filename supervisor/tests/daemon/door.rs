@@ -204,7 +204,7 @@ fn clients_that_hang_flood_or_speak_nonsense_keep_nobody_out_for_good() {
     let mut daemon = site.start();
     daemon.wait_for("hearthd | ready: 1 of 1 workloads");
     let connect = || UnixStream::connect(site.state().join("api.sock")).unwrap();
-    let hanging: Vec<UnixStream> = (0..16).map(|_| connect()).collect();
+    let hanging: Vec<UnixStream> = (0..20).map(|_| connect()).collect();
     let mut late = String::new();
     connect().read_to_string(&mut late).unwrap();
     assert!(late.starts_with("HTTP/1.1 503 "), "{late}");

@@ -233,3 +233,54 @@ fn what_cannot_be_reached_is_told_in_one_line() {
     assert!(answer.starts_with("HTTP/1.1 426 Upgrade Required\r\n"), "{answer}");
     daemon.stop();
 }
+
+#[test]
+fn a_console_is_shown_with_what_was_before_and_goes_on_and_cannot_command_a_terminal() {
+    let site = Site::with_fake().workload("clock", "service", "show", "");
+    let mut daemon = site.start();
+    daemon.wait_for("hearthd | ready: 1 of 1 workloads");
+    let before = "guest kernel speaking\n";
+    while told(&site, &["console", "--once", "clock"]) != format!("{before}^[[2Jcolour\n") {}
+    let raw = told(&site, &["console", "--once", "--raw", "clock"]);
+    assert_eq!(raw, format!("{before}\u{1b}[2Jcolour\n"));
+    let mut onlooker = hearthctl(&site).args(["console", "clock"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut out = onlooker.stdout.take().unwrap();
+    until(&mut out, "colour\n");
+    told(&site, &["restart", "clock"]);
+    assert_eq!(until(&mut out, "colour\n"), format!("{before}^[[2Jcolour\n"));
+    onlooker.kill().unwrap();
+    onlooker.wait().unwrap();
+    told(&site, &["stop", "clock"]);
+    daemon.wait_for("clock   | asked to stop");
+    assert!(told(&site, &["console", "--once", "clock"]).ends_with("colour\n"), "its last words");
+    assert_eq!(ctl(&site, &["console", "nobody"]).status.code(), Some(4));
+    daemon.stop();
+}
+
+#[test]
+fn a_snapshot_is_written_and_told_with_its_place_and_size() {
+    let site = Site::with_fake().workload("clock", "service", "serve", "");
+    let mut daemon = site.start();
+    daemon.wait_for("hearthd | ready: 1 of 1 workloads");
+    let folder = site.state().join("snapshots/clock/before");
+    let text = told(&site, &["snapshot", "clock", "before"]);
+    assert_eq!(text, format!("clock: {}, 0.0 MiB\n", folder.display()));
+    assert!(folder.join("memory").exists());
+    let json: serde_json::Value =
+        serde_json::from_str(&told(&site, &["--json", "snapshot", "clock"])).unwrap();
+    assert!(json["bytes"].as_u64().unwrap() >= 8192 && json["name"].as_str().unwrap().len() == 15, "{json}");
+    let refused = |words: &[&str]| {
+        let output = ctl(&site, words);
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let again = format!("hearthctl: expected a new name, there is {}\n", folder.display());
+    assert_eq!(refused(&["snapshot", "clock", "before"]), (1, again));
+    let failed = "hearthctl: its monitor refused: no room\n".to_owned();
+    assert_eq!(refused(&["snapshot", "clock", "refused"]), (1, failed));
+    let (status, words) = refused(&["snapshot", "clock", "../../etc"]);
+    assert!(status == 1 && words.starts_with("hearthctl: expected a name of 1 to 32 letters"), "{words}");
+    assert_eq!(refused(&["snapshot", "nobody"]).0, 4);
+    let events = told(&site, &["events"]);
+    assert!(events.contains(&format!(" had a snapshot written, {}\n", folder.display())), "{events}");
+    daemon.stop();
+}

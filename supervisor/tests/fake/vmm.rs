@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod control;
 mod programs;
 
 use std::path::{Path, PathBuf};
@@ -37,6 +38,10 @@ fn main() {
     let words: Vec<&str> = vm.boot.cmdline.split(" -- ").nth(1).unwrap_or_default().split(' ').collect();
     let socket = vm.vsock.expect("a vsock device").socket;
     programs::take_calls(&socket);
+    control::take_requests(
+        vm.control.map(|control| control.socket),
+        vm.snapshot.map(|snapshot| snapshot.folder),
+    );
     let mut socket = socket.into_os_string();
     socket.push(format!("_{AGENT_PORT}"));
     let code = smol::block_on(run(&words, Path::new(&socket)));
@@ -108,6 +113,10 @@ async fn run(words: &[&str], socket: &Path) -> i32 {
             };
             or(signal, flood).await;
             STOPPED_BY_HOST
+        }
+        ["show"] => {
+            println!("\u{1b}[2Jcolour");
+            serve(stream, socket, signals, Obedience::Good).await
         }
         ["deaf"] => serve(stream, socket, signals, Obedience::OnlySignals).await,
         ["stubborn"] => serve(stream, socket, signals, Obedience::None).await,
