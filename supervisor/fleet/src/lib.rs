@@ -17,6 +17,8 @@ mod dice;
 pub mod figures;
 pub mod letters;
 mod now;
+#[cfg(feature = "mqtt")]
+pub mod shell;
 pub mod sparkplug;
 pub mod topics;
 

@@ -53,6 +53,8 @@ pub(crate) enum Need {
     DebianRust,
     /// Booting a board in QEMU.
     Board(Arch),
+    /// A broker for the tests of the fleet, and a client of it that is not ours.
+    Broker,
 }
 
 impl Need {
@@ -74,6 +76,7 @@ impl Need {
             Need::Programs(arch) => vec![arch.gcc_package(), arch.libc_package()],
             Need::DebianRust => vec!["rustc-web"],
             Need::Board(arch) => vec![arch.qemu_package()],
+            Need::Broker => vec!["mosquitto", "mosquitto-clients"],
         }
     }
 }

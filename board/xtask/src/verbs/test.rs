@@ -22,6 +22,7 @@ use crate::{
     boards::{Board, guest_files::GuestKernelChoice},
     cli,
     command::{self, CommandError, Line},
+    debian::packages::{self, Need},
     progress::Elapsed,
     workshop::{Workshop, compiling},
 };
@@ -101,6 +102,10 @@ pub(crate) fn run(shop: &Workshop, options: &cli::Test) -> Result<ExitCode, Test
         check(shop, &mut counts, "formatting", &["fmt", "--all", "--check"])?;
         let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
         check(shop, &mut counts, "linter", &clippy)?;
+    }
+    if let Err(error) = packages::require(shop, &[Need::Broker]) {
+        // Tests that need it say that they are skipped.
+        println!("broker for the fleet's tests: {}", crate::chain(&error));
     }
     let runner = match command::ask(shop.cargo().args(["nextest", "--version"])) {
         Ok(_) => Runner::Nextest,

@@ -12,3 +12,4 @@ pub mod payload;
 pub mod session;
 
 pub use host::HostState;
+pub use pause::Pauses;

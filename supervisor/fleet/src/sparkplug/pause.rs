@@ -7,18 +7,29 @@ use core::time::Duration;
 
 use crate::dice::Dice;
 
-/// The first attempts of ten thousand boxes spread over this: some 2,500 a second, which one broker stands.
-const FIRST: Duration = Duration::from_secs(4);
-/// A person who repaired the link should see the box within minutes.
-const LONGEST: Duration = Duration::from_secs(180);
+/// Between which two spans pauses are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pauses {
+    /// The first attempts of ten thousand boxes spread over this: some 2,500 a second, which one broker stands.
+    pub first: Duration,
+    /// A person who repaired the link should see the box within minutes.
+    pub longest: Duration,
+}
+
+impl Default for Pauses {
+    fn default() -> Pauses {
+        Pauses { first: Duration::from_secs(4), longest: Duration::from_secs(180) }
+    }
+}
+
 /// Even where nothing is wrong: a broker that cuts everybody off at once is asked a few times a second at most.
 const LEAST: Duration = Duration::from_millis(250);
 
 /// Before the attempt after so many failed ones (0: the connection was good and broke).
-pub(super) fn before_attempt(failures: u32, dice: &mut Dice) -> Duration {
-    let span = FIRST.saturating_mul(1 << failures.min(16)).min(LONGEST);
+pub(super) fn before_attempt(failures: u32, pauses: Pauses, dice: &mut Dice) -> Duration {
+    let span = pauses.first.saturating_mul(1 << failures.min(16)).min(pauses.longest);
     // Half of it for sure once there were failures, or luck alone would keep a box knocking.
-    let sure = if failures == 0 { LEAST } else { span / 2 };
+    let sure = if failures == 0 { LEAST.min(span) } else { span / 2 };
     sure + dice.up_to(span - sure)
 }
 
@@ -32,8 +43,9 @@ mod tests {
         for (failures, from, to) in
             [(0, 250, 4_000), (1, 4_000, 8_000), (3, 16_000, 32_000), (40, 90_000, 180_000)]
         {
-            let pauses: Vec<u128> =
-                (0..200).map(|_| before_attempt(failures, &mut dice).as_millis()).collect();
+            let pauses: Vec<u128> = (0..200)
+                .map(|_| before_attempt(failures, Pauses::default(), &mut dice).as_millis())
+                .collect();
             assert!(pauses.iter().all(|pause| (from..=to).contains(pause)), "{failures}: {pauses:?}");
             let middle = u128::midpoint(from, to);
             assert!(pauses.iter().any(|pause| *pause < middle) && pauses.iter().any(|pause| *pause > middle));

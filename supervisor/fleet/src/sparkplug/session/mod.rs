@@ -264,7 +264,7 @@ impl Session {
 
     fn pause(&mut self, now: Now) {
         let rounds = self.failures / u32::try_from(self.config.servers.max(1)).unwrap_or(u32::MAX);
-        let until = now.mono.after(pause::before_attempt(rounds, &mut self.dice));
+        let until = now.mono.after(pause::before_attempt(rounds, self.config.pauses, &mut self.dice));
         self.link = Link::Pausing { until };
     }
 

@@ -8,6 +8,7 @@ use prost::Message as _;
 use super::*;
 use crate::figures::{Device, Figure, Value};
 use crate::letters::{Letter, What};
+use crate::sparkplug::Pauses;
 use crate::sparkplug::history::Kept;
 use crate::sparkplug::payload::{Metric, Payload, Scalar};
 use crate::topics::Id;
@@ -44,7 +45,13 @@ fn figures() -> Snapshot {
 impl Rig {
     fn new(servers: usize, primary_host: Option<&str>) -> Rig {
         let topics = Topics::new(id("plant"), id("box"));
-        let config = Config { topics, servers, primary_host: primary_host.map(id), history_per_s: 100 };
+        let config = Config {
+            topics,
+            servers,
+            primary_host: primary_host.map(id),
+            pauses: Pauses::default(),
+            history_per_s: 100,
+        };
         let now = Now { mono: Moment::from_millis(5), wall_ms: 1_700_000_000_000 };
         let mut rig = Rig {
             session: Session::new(config, 255, 7),

@@ -2,6 +2,7 @@
 
 use crate::figures::Snapshot;
 use crate::letters::Letter;
+use crate::sparkplug::Pauses;
 use crate::topics::{Id, Topics};
 
 #[derive(Clone, Debug)]
@@ -10,6 +11,7 @@ pub struct Config {
     /// How many servers there are; they are told apart by their number.
     pub servers: usize,
     pub primary_host: Option<Id>,
+    pub pauses: Pauses,
     /// Historical messages per second, from 1.
     pub history_per_s: u32,
 }

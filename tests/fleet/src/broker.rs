@@ -1,0 +1,126 @@
+//! Debian's mosquitto, one for each test, on a socket in a folder of its own.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use tempfile::TempDir;
+use thiserror::Error;
+
+use crate::PATIENCE;
+
+/// Where Debian puts it; not on everybody's path.
+const PROGRAMS: [&str; 2] = ["/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto"];
+
+#[derive(Debug, Error)]
+pub enum BrokerError {
+    #[error("cannot start or ask the broker")]
+    Io(#[from] io::Error),
+    #[error("the broker did not open its socket; it says: {0}")]
+    Silent(String),
+    #[error("mosquitto_pub failed")]
+    Publish,
+}
+
+/// A broker that runs; it ends with this.
+#[derive(Debug)]
+pub struct Broker {
+    folder: TempDir,
+    child: Child,
+    more: String,
+}
+
+/// `None`: the test says that it is skipped, and returns.
+pub fn program() -> Option<&'static Path> {
+    let found = PROGRAMS.iter().map(Path::new).find(|path| path.exists());
+    if found.is_none() {
+        println!("skipped: no mosquitto");
+    }
+    found
+}
+
+impl Broker {
+    /// With more lines for its configuration file.
+    pub fn start(program: &Path, more: &str) -> Result<Broker, BrokerError> {
+        let folder = tempfile::Builder::new().prefix("hearth-broker").tempdir()?;
+        let child = spawn(program, folder.path(), more)?;
+        let broker = Broker { folder, child, more: more.to_owned() };
+        broker.wait_until_it_listens()?;
+        Ok(broker)
+    }
+
+    fn wait_until_it_listens(&self) -> Result<(), BrokerError> {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if UnixStream::connect(self.socket()).is_ok() {
+                return Ok(());
+            }
+            // There is nothing to wait on: the socket's name comes before its listener.
+            std::thread::yield_now();
+        }
+        Err(BrokerError::Silent(fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()))
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join("socket")
+    }
+
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// As a power cut would.
+    pub fn kill(&mut self) -> io::Result<()> {
+        self.child.kill()?;
+        self.child.wait().map(drop)
+    }
+
+    pub fn start_again(&mut self, program: &Path) -> Result<(), BrokerError> {
+        self.child = spawn(program, self.folder.path(), &self.more)?;
+        self.wait_until_it_listens()
+    }
+
+    /// With a program that is not ours.
+    pub fn publish(&self, topic: &str, payload: &[u8], options: &[&str]) -> Result<(), BrokerError> {
+        let mut child = Command::new("mosquitto_pub")
+            .arg("--unix")
+            .arg(self.socket())
+            .args(["-t", topic, "-s"])
+            .args(options)
+            .stdin(Stdio::piped())
+            .spawn()?;
+        if let Some(mut input) = child.stdin.take() {
+            input.write_all(payload)?;
+        }
+        if child.wait()?.success() { Ok(()) } else { Err(BrokerError::Publish) }
+    }
+}
+
+fn spawn(program: &Path, folder: &Path, more: &str) -> io::Result<Child> {
+    let socket = folder.join("socket");
+    match fs::remove_file(&socket) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let config = folder.join("mosquitto.conf");
+    let text = format!(
+        "user root\npersistence false\nlog_dest file {}\nallow_anonymous true\nlistener 0 {}\n{more}",
+        folder.join("log").display(),
+        socket.display()
+    );
+    fs::write(&config, text)?;
+    Command::new(program).arg("-c").arg(config).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let _ = self.kill();
+    }
+}
