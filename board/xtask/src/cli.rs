@@ -240,6 +240,13 @@ pub(crate) enum Bench {
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
     },
+    /// The outbox: records per second, a start, and bytes of flash per byte of telemetry.
+    ///
+    /// Prints each figure beside what was promised, whatever it says.
+    Outbox {
+        /// On the disk that is to be measured. Default: the one of this build.
+        folder: Option<PathBuf>,
+    },
     /// The predictor: forecasts, anomalies, sizes, pools, causes and cures, each beside simple rivals.
     ///
     /// Prints each figure beside its target, whatever it says. Needs --data DIR, a folder of public data; --help

@@ -100,6 +100,11 @@ impl Faulty {
         Faulty { fate: Some((number, fate)), ..Faulty::default() }
     }
 
+    /// The power is gone.
+    pub fn is_dead(&self) -> bool {
+        self.dead
+    }
+
     /// The disk as the next boot finds it.
     pub fn after_power_cut(&self, unsynced: Unsynced) -> Faulty {
         let mut disk = self.clone();

@@ -2,6 +2,7 @@
 //!
 //! | what | where |
 //! |---|---|
+//! | what must not be lost, until a broker has it | `outbox` |
 //! | Sparkplug B: the session, births, telemetry | `sparkplug` |
 //! | topics and the names in them | `topics` |
 //! | what outlives a connection, as the session sees it | `letters` |
@@ -17,6 +18,7 @@ mod dice;
 pub mod figures;
 pub mod letters;
 mod now;
+pub mod outbox;
 #[cfg(feature = "mqtt")]
 pub mod shell;
 pub mod sparkplug;

@@ -1,7 +1,7 @@
 //! `bench`: measurements that compare across machines and days.
 //!
 //! Duty: put all contenders on one board, let the board race them, print the table.
-//! Not here: what the predictor's program measures. Invariant: the boards' clock counts instructions; no figure of a
+//! Not here: what the predictor's program and the outbox's measure. Invariant: the boards' clock counts instructions; no figure of a
 //! race depends on how fast this machine is.
 
 use std::{
@@ -14,7 +14,7 @@ use std::{
 use hearth_image::{Tree, TreeFault, guest_initrd};
 use thiserror::Error;
 
-use super::{board, predict};
+use super::{board, outbox, predict};
 use crate::{
     arch::Arch,
     bench::{
@@ -72,6 +72,8 @@ pub(crate) enum BenchError {
     #[error(transparent)]
     Predict(#[from] predict::PredictError),
     #[error(transparent)]
+    Outbox(#[from] outbox::OutboxError),
+    #[error(transparent)]
     Session(#[from] SessionError),
     #[error("cannot {what} {}", path.display())]
     File { what: &'static str, path: PathBuf, source: io::Error },
@@ -93,6 +95,7 @@ pub(crate) fn run(shop: &Workshop, verb: &Bench) -> Result<ExitCode, BenchError>
         Bench::Vmm { json } => vmm(shop, &monitor(shop)?, json.as_deref()),
         Bench::Snapshot { json } => snapshot(shop, json.as_deref()),
         Bench::Daemon { json } => daemon(shop, json.as_deref()),
+        Bench::Outbox { folder } => Ok(outbox::run(shop, folder.as_deref())?),
         Bench::Predict { words } => Ok(predict::run(shop, words)?),
     }
 }

@@ -16,6 +16,7 @@ mod board;
 mod clean;
 mod doctor;
 mod kernel;
+mod outbox;
 mod predict;
 mod rootfs;
 mod setup;
