@@ -7,7 +7,7 @@ use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
@@ -130,7 +130,12 @@ enum Length {
 }
 
 impl Client {
-    pub fn connect(address: &Address) -> Result<Client, ClientError> {
+    /// To the daemon's own socket.
+    pub fn connect(socket: &Path) -> Result<Client, ClientError> {
+        Client::reach(&Address::Socket(socket.to_owned()))
+    }
+
+    pub fn reach(address: &Address) -> Result<Client, ClientError> {
         let unreachable = |error| ClientError::Unreachable(address.clone(), error);
         let line = Line::open(address).map_err(unreachable)?;
         line.set_patience(Some(PATIENCE), Some(PATIENCE)).map_err(unreachable)?;

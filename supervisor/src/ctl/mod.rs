@@ -293,7 +293,7 @@ fn look_on(address: &Address) -> ExitCode {
 }
 
 fn carry_out(door: &Door, address: &Address, verb: &Verb) -> Result<u8, ClientError> {
-    let mut client = Client::connect(address)?;
+    let mut client = Client::reach(address)?;
     match verb {
         // They have connections of their own.
         Verb::Top | Verb::Exec(_) => {}

@@ -78,7 +78,7 @@ fn wants_to_leave() -> io::Result<bool> {
 }
 
 fn ask(address: &Address) -> Result<BoxStatus, ClientError> {
-    read(&Client::connect(address)?.get("/v1/status")?)
+    read(&Client::reach(address)?.get("/v1/status")?)
 }
 
 impl View {
@@ -88,7 +88,7 @@ impl View {
             self.status = status;
             let mut lines = Vec::new();
             let path = format!("/v1/events?after={}", self.seen);
-            Client::connect(address)?.lines(&path, |line| {
+            Client::reach(address)?.lines(&path, |line| {
                 lines.extend(serde_json::from_str(line).ok());
                 true
             })?;

@@ -107,7 +107,7 @@ pub(super) fn run(address: &Address, json: bool, exec: &Exec) -> Result<u8, Exec
     // Before the terminal changes: who is ended by one of them gives it back.
     let signals = Signals::new([Signal::Int, Signal::Term, Signal::Hup, Signal::Quit, Signal::Winch]);
     let signals = signals.map_err(ExecError::Signals)?;
-    let (stream, early) = Client::connect(address)?.switch(&path, &body, PROTOCOL)?;
+    let (stream, early) = Client::reach(address)?.switch(&path, &body, PROTOCOL)?;
     let _raw = raw.then(RawTerminal::enter).transpose().map_err(ExecError::Terminal)?;
     let session = Session { raw, interactive: exec.interactive };
     smol::block_on(session.hold(stream, early, signals))
