@@ -3,6 +3,7 @@
 //! Duty: where things lie on the box, what machines may take of it, and how it looks after itself.
 //! Not here: what runs on it (`workload`).
 
+mod fleet;
 mod logs;
 mod store;
 
@@ -15,6 +16,10 @@ use crate::fault::{Fault, Faults};
 use crate::quantity::Mebibytes;
 use crate::reader::{self, Table};
 
+pub use fleet::{
+    CONNECT_S, FREE_MIB, Fleet, HISTORY_PER_S, KEEP_ALIVE_S, MAX_KEYS, MAX_NAME, MAX_SERVERS, OUTBOX_MIB,
+    Outbox, PERIOD_S, Precedence, Trust,
+};
 pub use logs::{LOG_FILE_KIB, LOG_FILES, LOG_KIB_PER_S, Logs};
 pub use store::{JOURNAL_MIB, Store};
 
@@ -41,6 +46,8 @@ pub struct DeviceConfig {
     pub watchdog: Option<Watchdog>,
     pub store: Store,
     pub logs: Logs,
+    /// None: nobody is spoken to.
+    pub fleet: Option<Fleet>,
 }
 
 /// What machines may take together.
@@ -121,7 +128,12 @@ impl DeviceConfig {
         // Taken apart, so that none can be forgotten.
         let Paths { vmm, kernel, initrd, images, state, workloads } = &mut self.paths;
         let folders = [&mut self.store.folder, &mut self.logs.folder];
-        for path in [vmm, kernel, initrd, images, state, workloads].into_iter().chain(folders) {
+        let of_fleet = self.fleet.iter_mut().flat_map(|fleet| {
+            let files = [&mut fleet.ca, &mut fleet.certificate, &mut fleet.key, &mut fleet.password_file];
+            files.into_iter().flatten().chain([&mut fleet.outbox.folder])
+        });
+        let paths = [vmm, kernel, initrd, images, state, workloads];
+        for path in paths.into_iter().chain(folders).chain(of_fleet) {
             *path = std::path::absolute(&*path)?;
         }
         Ok(())
@@ -140,6 +152,7 @@ fn shape_beside(base: &Path) -> impl FnOnce(&mut Table<'_>) -> DeviceConfig {
         watchdog: table.optional_section("watchdog", watchdog),
         store: table.section("store", store::store),
         logs: table.section("logs", logs::logs),
+        fleet: table.optional_section("fleet", fleet::fleet),
     }
 }
 

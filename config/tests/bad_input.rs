@@ -564,7 +564,7 @@ fn guest_and_box_files_are_refused_with_place_key_and_expectation() {
             ("[paths]\nvmm = 1", "hearth.toml:2:1: paths.vmm: expected a string, found the number 1"),
             (
                 "[path]\n",
-                "hearth.toml:1:2: path: unknown key, did you mean paths? (known here: paths, stop, capacity, safe_mode, watchdog, store, logs)",
+                "hearth.toml:1:2: path: unknown key, did you mean paths? (known here: paths, stop, capacity, safe_mode, watchdog, store, logs, fleet)",
             ),
             (
                 "capacity.memory_mib = 31",
@@ -586,6 +586,64 @@ fn guest_and_box_files_are_refused_with_place_key_and_expectation() {
             ("stop.agent_s = 3601", "hearth.toml:1:6: stop.agent_s: expected at most 3600 s, found 3601"),
         ],
     );
+}
+
+#[test]
+fn what_a_box_says_of_its_fleet_is_refused_before_anybody_is_spoken_to() {
+    const SERVER: &str = "expected \"mqtts://HOST:PORT\", \"mqtt://HOST:PORT\" or \"unix:/PATH\"";
+    const NAME: &str = "expected a name of 1 to 96 bytes without + / # or control characters";
+    let server = |text: &str| {
+        (format!("servers = [\"{text}\"]"), format!("1:12: fleet.servers[0]: {SERVER}, found \"{text}\""))
+    };
+    let with = |line: &str, told: &str| (format!("servers = [\"mqtt://a\"]\n{line}"), told.to_owned());
+    let of_key = |line: &str, told: &str| with(line, &format!("3:{told}"));
+    let mut cases: Vec<(String, String)> = [
+        "a",
+        "http://a",
+        "mqtt://",
+        "mqtt://a:0",
+        "mqtt://a:b",
+        "mqtt://::1",
+        "mqtt://[::1]x",
+        "mqtts://[::1]",
+        "mqtt://a/b",
+        "unix:a",
+    ]
+    .map(|text| {
+        let (line, told) = server(text);
+        (line, format!("2{}", &told[1..]))
+    })
+    .to_vec();
+    cases.extend([
+        (
+            String::new(),
+            "1:2: fleet.servers: missing, expected a list of brokers such as \"mqtts://broker.example\""
+                .to_owned(),
+        ),
+        ("servers = []".to_owned(), "2:1: fleet.servers: expected at least one broker".to_owned()),
+        (
+            "servers = [\"mqtts://a\"]".to_owned(),
+            "1:2: fleet.ca: missing, expected a file with the authorities of servers with TLS".to_owned(),
+        ),
+        of_key("group = \"a/b\"", &format!("1: fleet.group: {NAME}, found \"a/b\"")),
+        of_key("node = \"\"", &format!("1: fleet.node: {NAME}, found \"\"")),
+        of_key("key = \"k\"", "1: fleet.key: expected certificate beside it"),
+        of_key("certificate = \"k\"", "1: fleet.certificate: expected key beside it"),
+        of_key("password_file = \"k\"", "1: fleet.password_file: expected username beside it"),
+        of_key("keep_alive_s = 4", "1: fleet.keep_alive_s: expected at least 5 s, found 4"),
+        of_key("outbox.mib = 0", "8: fleet.outbox.mib: expected at least 1 MiB, found 0"),
+        of_key(
+            "trust.operate = [\"RWx\"]",
+            "18: fleet.trust.operate[0]: expected a public key of minisign, \"RW...\", found \"RWx\"",
+        ),
+    ]);
+    for (line, told) in cases {
+        let text = format!("[fleet]\n{line}\n");
+        let faults = DeviceConfig::parse("hearth.toml", &text).unwrap_err().to_string();
+        assert_eq!(faults, format!("hearth.toml:{told}"), "{text}");
+    }
+    let good = "[fleet]\nservers = [\"mqtts://b.example:1\", \"mqtt://[::1]:7\", \"unix:/a\"]\nca = \"ca\"\n";
+    assert!(DeviceConfig::parse("hearth.toml", good).is_ok());
 }
 
 #[test]

@@ -37,6 +37,14 @@ fn the_box_example_shows_every_key_and_what_it_shows_is_good() {
     let device = DeviceConfig::parse("hearth.toml", &text).unwrap();
     let shortest = DeviceConfig::parse("hearth.toml", "[watchdog]\n").unwrap().watchdog.unwrap();
     assert_eq!(shortest, Watchdog { reboot: false, ..device.watchdog.unwrap() });
+    let text_of_fleet = "[fleet]\nservers = [\"mqtt://a\"]\n";
+    let shortest = DeviceConfig::parse("hearth.toml", text_of_fleet).unwrap().fleet.unwrap();
+    let shown = device.fleet.unwrap();
+    assert_eq!(
+        (shortest.keep_alive, shortest.connect, shortest.period, shortest.history_per_s, shortest.outbox),
+        (shown.keep_alive, shown.connect, shown.period, shown.history_per_s, shown.outbox)
+    );
+    assert_eq!(shortest.trust.operate_threshold, shown.trust.operate_threshold);
     every_key_is_there(&text, &|text| DeviceConfig::parse("hearth.toml", text).unwrap_err());
 }
 
@@ -83,7 +91,15 @@ fn every_key_is_there(text: &str, faults: &dyn Fn(&str) -> Faults) {
         let place = if header.contains("[[") { format!("{section}[0].") } else { format!("{section}.") };
         let bodies: String = text.split(&header).skip(1).map(body_of).collect();
         for key in known(&text.replacen(&header, &format!("{header}zzz = 1\n"), 1), &place) {
-            assert!(shown(&bodies, &key), "{section}.{key}");
+            let below = format!("\n[{section}.{key}]\n");
+            let Some((_, body)) = text.split_once(&below) else {
+                assert!(shown(&bodies, &key), "{section}.{key}");
+                continue;
+            };
+            let place = format!("{section}.{key}.");
+            for inner in known(&text.replacen(&below, &format!("{below}zzz = 1\n"), 1), &place) {
+                assert!(shown(&body_of(body), &inner), "{place}{inner}");
+            }
         }
     }
 }
