@@ -33,6 +33,8 @@ pub const CAPACITY_CPUS: RangeInclusive<u64> = 1..=8192;
 pub const PROMISE_PERCENT: RangeInclusive<u64> = 10..=1000;
 /// Boots in a row that failed, before no workload starts.
 pub const FAILED_BOOTS: RangeInclusive<u64> = 1..=100;
+/// A week is as good as somebody.
+pub const SAFE_MODE_S: RangeInclusive<u64> = 0..=604_800;
 /// Seconds until a watchdog resets the box: less than five is less than a slow disk takes for one write.
 pub const WATCHDOG_S: RangeInclusive<u64> = 5..=600;
 
@@ -66,6 +68,8 @@ pub struct Capacity {
 pub struct SafeMode {
     /// Boots in a row that failed early.
     pub failed_boots: u8,
+    /// After which it ends by itself; none: never.
+    pub hold: Option<Duration>,
 }
 
 /// The hardware's watchdog.
@@ -148,6 +152,10 @@ fn shape_beside(base: &Path) -> impl FnOnce(&mut Table<'_>) -> DeviceConfig {
         capacity: table.section("capacity", capacity),
         safe_mode: table.section("safe_mode", |t| SafeMode {
             failed_boots: t.entry("failed_boots").small(FAILED_BOOTS, "").unwrap_or(3),
+            hold: match t.entry("hold_s").small(SAFE_MODE_S, " s").unwrap_or(900) {
+                0 => None,
+                seconds => Some(Duration::from_secs(seconds)),
+            },
         }),
         watchdog: table.optional_section("watchdog", watchdog),
         store: table.section("store", store::store),

@@ -32,6 +32,7 @@ pub fn config(device: &DeviceConfig, workloads: &[WorkloadConfig]) -> Config {
             stop: StopTimes { agent: device.stop.agent, terminate: device.stop.terminate },
             watchdog: watchdog(device),
             safe_mode_after: device.safe_mode.failed_boots,
+            safe_mode_for: device.safe_mode.hold,
         },
         workloads: workloads.iter().map(spec).collect(),
     }
@@ -250,12 +251,13 @@ mod tests {
     #[test]
     fn what_the_box_has_reaches_the_core() {
         let text = "capacity = { memory_mib = 512, cpus = 4, memory_percent = 80, cpu_percent = 300 }\n\
-            safe_mode.failed_boots = 5\nwatchdog = { timeout_s = 30, patience_s = 7, reboot = true }";
+            safe_mode = { failed_boots = 5, hold_s = 0 }\nwatchdog = { timeout_s = 30, patience_s = 7, reboot = true }";
         let device = DeviceConfig::parse("hearth.toml", text).unwrap();
         let device = config(&device, &[]).device;
         let capacity =
             hearth_core::Capacity { memory_mib: 512, cpu_milli: 4000, memory_percent: 80, cpu_percent: 300 };
         assert_eq!((device.capacity, device.safe_mode_after), (capacity, 5));
+        assert_eq!(device.safe_mode_for, None);
         assert_eq!(device.watchdog.period, Some(Duration::from_secs(10)));
         assert_eq!((device.watchdog.patience, device.watchdog.reboot), (Duration::from_secs(7), true));
     }

@@ -113,9 +113,12 @@ pub fn announce(
             };
             format!("booted: {}{failed}", boot_reason(*reason))
         }
-        Announcement::SafeMode { failed_boots } => {
-            format!("ALARM: safe mode after {failed_boots} failed boots: no workload starts")
+        Announcement::SafeMode { failed_boots, held } => {
+            let until = held
+                .map_or_else(|| "until somebody ends it".to_owned(), |held| format!("for {}", Took(held)));
+            format!("ALARM: safe mode after {failed_boots} failed boots: no workload starts {until}")
         }
+        Announcement::SafeModeOver => "safe mode was long enough, the workloads are tried again".to_owned(),
         Announcement::Late { subsystem } => {
             format!("ALARM: {} is late, the watchdog is not petted", part(*subsystem))
         }

@@ -210,7 +210,11 @@ pub enum Announcement {
     /// Too many boots failed: no workload starts.
     SafeMode {
         failed_boots: u8,
+        /// For how long, if it ends by itself.
+        held: Option<Duration>,
     },
+    /// The box tries its workloads again, by itself.
+    SafeModeOver,
     /// A critical part of the daemon does not meet its deadline; the watchdog is not petted.
     Late {
         subsystem: Subsystem,

@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! Opening --surveyed--> Up --stop--> Stopping --all down--> Down
-//!                \--too many early failures--> Safe --leave--> Up
+//!                \--too many early failures--> Safe --leave, or held long enough--> Up
 //! ```
 //!
 //! Duty: boot reasons, the phases of the box. Not here: counting failed boots over a reboot (who boots the box does),
 //! moves (`state`).
-//! Invariant: in [`Phase::Safe`] no workload runs; the box answers people and the fleet, and waits.
+//! Invariant: in [`Phase::Safe`] no workload runs; the box answers people and the fleet. It tries again by itself after a
+//! while, since what looked like failures may have been power cuts, and nobody comes by.
 
 use serde::{Deserialize, Serialize};
 

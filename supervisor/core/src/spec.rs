@@ -35,6 +35,8 @@ pub struct DeviceSpec {
     pub watchdog: WatchdogSpec,
     /// Boots in a row that failed early, after which the box starts no workloads.
     pub safe_mode_after: u8,
+    /// After this the box tries its workloads again by itself; none: it waits for somebody.
+    pub safe_mode_for: Option<Duration>,
 }
 
 impl Default for DeviceSpec {
@@ -44,6 +46,7 @@ impl Default for DeviceSpec {
             stop: StopTimes::default(),
             watchdog: WatchdogSpec::default(),
             safe_mode_after: 3,
+            safe_mode_for: Some(Duration::from_secs(900)),
         }
     }
 }

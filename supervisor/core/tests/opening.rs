@@ -152,7 +152,8 @@ fn after_too_many_failed_boots_no_workload_starts_until_somebody_says_so() {
     let boot = Boot { reason: BootReason::Watchdog, first_daemon: true, failed_boots: 3 };
     let told = bench.again(boot, &[]);
     let booted = Announcement::Booted { reason: BootReason::Watchdog, failed_boots: 3 };
-    assert_eq!(told, [say(booted), say(Announcement::SafeMode { failed_boots: 3 })]);
+    let held = Some(Duration::from_secs(900));
+    assert_eq!(told, [say(booted), say(Announcement::SafeMode { failed_boots: 3, held })]);
     assert_eq!(bench.state.phase(), Phase::Safe);
     assert_eq!(bench.wait(BOX_SETTLED), [], "and such a boot does not count as one that came up well");
     assert_eq!(starts(&bench.step(Event::Ask(Request::LeaveSafeMode))).len(), 1);
@@ -277,6 +278,25 @@ fn safe_mode_that_a_person_ended_does_not_come_back_with_the_next_daemon() {
     let _ = bench.step(Event::Configured(Box::new(bench.config.clone())));
     let _ = bench.step(Event::Surveyed);
     assert_eq!(bench.state.phase(), Phase::Up);
+}
+
+#[test]
+fn safe_mode_ends_by_itself_after_a_while_since_nobody_comes_by() {
+    let boot = Boot { first_daemon: true, failed_boots: 3, reason: BootReason::PowerOn };
+    let mut bench = Bench::new(&[service("web", &[])]);
+    let _ = bench.again(boot, &[]);
+    let until = bench.now.after(Duration::from_secs(900));
+    assert_eq!(bench.state.next_deadline(), Some(until));
+    bench.now = until;
+    let told = bench.step(Event::Tick);
+    let kept = DeviceRecord { left_safe_mode: true, ..DeviceRecord::default() };
+    assert_eq!(told[..2], [say(Announcement::SafeModeOver), Action::RememberDevice(kept)]);
+    assert_eq!((bench.state.phase(), starts(&told).len()), (Phase::Up, 1));
+
+    let mut bench = Bench::new(&[service("web", &[])]);
+    bench.config.device.safe_mode_for = None;
+    let _ = bench.again(boot, &[]);
+    assert_eq!(bench.state.next_deadline(), None, "somebody is expected");
 }
 
 #[test]

@@ -199,6 +199,7 @@ pub(super) fn about(announcement: &Announcement) -> About {
         Announcement::ConfigRefused { .. } => About::the_box("config-refused"),
         Announcement::Adopted { .. } => About::the_box("adopted"),
         Announcement::SafeMode { .. } => About::the_box("safe-mode").alarm(),
+        Announcement::SafeModeOver => About::the_box("safe-mode-over"),
         Announcement::Late { .. } => About::the_box("late").alarm(),
         Announcement::Timely { .. } => About::the_box("timely"),
         Announcement::HealingBox { .. } => About::the_box("healing-box").alarm(),

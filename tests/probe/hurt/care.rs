@@ -25,16 +25,17 @@ use nix::unistd::Pid;
 use super::patient::{Patient, Trouble};
 use super::say;
 
-/// A quiet minute; also what makes the box forgive its last failure.
-const MINUTE: Duration = Duration::from_secs(61);
+/// After which init starts a daemon that ends at once, and a machine has proved itself worth a snapshot.
+const STEADY: Duration = Duration::from_secs(61);
+/// In which nothing happens.
+const IDLE: Duration = Duration::from_secs(20);
 /// For the box to say something.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Workloads that are booted anew, once each: a second failure would wait longer.
-const COLD: [&str; 5] = ["monitor-killed", "monitor-frozen", "guest-panicked", "guest-paused", "agent-held"];
-/// The one that is restored, and how often.
-const WARM: &str = "warm";
-const ROUNDS: usize = 5;
-const ADOPTIONS: usize = 3;
+const COLD: [&str; 3] = ["monitor-killed", "monitor-frozen", "guest-panicked"];
+/// The ones that are restored.
+const WARM: [&str; 3] = ["warm", "warm.1", "warm.2"];
+const ADOPTIONS: usize = 2;
 
 pub(super) fn measure() -> Result<(), Trouble> {
     let mut patient = Patient::find()?;
@@ -43,15 +44,12 @@ pub(super) fn measure() -> Result<(), Trouble> {
     for name in COLD {
         replace(&patient, name, "cold_ns")?;
     }
-    for _ in 0..ROUNDS {
-        thread::sleep(MINUTE);
-        patient.wait_until_well()?;
-        replace(&patient, WARM, "warm_ns")?;
-    }
     for _ in 0..ADOPTIONS {
-        thread::sleep(MINUTE);
-        patient.wait_until_well()?;
+        thread::sleep(STEADY);
         adopt(&mut patient)?;
+    }
+    for name in WARM {
+        replace(&patient, name, "warm_ns")?;
     }
     Ok(())
 }
@@ -63,9 +61,9 @@ fn figure(name: &str, value: u128) {
 fn resources(patient: &Patient) -> Result<(), Trouble> {
     let daemon = patient.daemon()?;
     // The last of the start is over.
-    thread::sleep(MINUTE);
+    thread::sleep(IDLE);
     let (before, began) = (spent(daemon)?, Instant::now());
-    thread::sleep(MINUTE);
+    thread::sleep(IDLE);
     let (spent, took) = (spent(daemon)?.saturating_sub(before), began.elapsed());
     figure("daemon_idle_ns_per_min", spent.as_nanos() * 60_000 / took.as_millis().max(1));
     figure("daemon_resident_kib", kib(daemon, "VmRSS:")?);
@@ -97,7 +95,7 @@ fn replace(patient: &Patient, name: &'static str, called: &str) -> Result<(), Tr
     let events = Events::follow()?;
     let began = Instant::now();
     patient.signal(monitor, Signal::SIGKILL)?;
-    let (ran, _) = events.wait(|event| event.kind == "running" && event.workload.as_deref() == Some(name))?;
+    let (ran, _) = events.wait(|event| event.kind == "running" && event.replica.as_deref() == Some(name))?;
     figure(called, ran.duration_since(began).as_nanos());
     patient.wait_until_well()
 }

@@ -46,6 +46,10 @@ impl State {
             self.settling = Settling::Settled;
             turn.actions.push(Action::BootSettled);
         }
+        if self.phase == Phase::Safe && self.safe_until.is_some_and(|until| until <= turn.now) {
+            turn.tell(Announcement::SafeModeOver);
+            self.leave_safe_mode(turn);
+        }
         if self.forgiven_at().is_some_and(|at| at <= turn.now) {
             self.device_record.reboots = 0;
             turn.actions.push(Action::RememberDevice(self.device_record));
@@ -143,6 +147,10 @@ impl State {
         let going_down = matches!(self.phase, Phase::Stopping | Phase::Down);
         let healing = self.healing_due().filter(|_| !going_down).map(|(_, due)| due);
         let disk = self.pressure.deadline();
-        [self.watchdog.deadline(), settling, healing, disk, self.forgiven_at()].into_iter().flatten().min()
+        let safe = self.safe_until.filter(|_| self.phase == Phase::Safe);
+        [self.watchdog.deadline(), settling, safe, healing, disk, self.forgiven_at()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }

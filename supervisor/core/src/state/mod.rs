@@ -51,6 +51,8 @@ pub struct State {
     phase: Phase,
     boot: Boot,
     settling: Settling,
+    /// When the box leaves safe mode by itself.
+    safe_until: Option<Moment>,
     up_since: Option<Moment>,
     /// What follows when all is down.
     reboot: Option<BootReason>,
@@ -85,6 +87,7 @@ impl State {
             phase: Phase::Opening,
             boot: Boot::default(),
             settling: Settling::Not,
+            safe_until: None,
             up_since: None,
             reboot: None,
             device: DeviceSpec::default(),

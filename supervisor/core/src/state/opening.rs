@@ -136,7 +136,9 @@ impl State {
         let left = self.device_record.left_safe_mode;
         if self.boot.wants_safe_mode(self.device.safe_mode_after) && !left {
             self.phase = Phase::Safe;
-            turn.tell(Announcement::SafeMode { failed_boots: self.boot.failed_boots });
+            let held = self.device.safe_mode_for;
+            self.safe_until = held.map(|held| turn.now.after(held));
+            turn.tell(Announcement::SafeMode { failed_boots: self.boot.failed_boots, held });
         } else {
             self.go_up(turn);
         }
@@ -144,10 +146,18 @@ impl State {
         turn.moved = true;
     }
 
+    pub(super) fn leave_safe_mode(&mut self, turn: &mut Turn<'_>) {
+        // A daemon that dies before the boot has settled does not undo it.
+        self.device_record.left_safe_mode = true;
+        turn.actions.push(Action::RememberDevice(self.device_record));
+        self.go_up(turn);
+    }
+
     pub(super) fn go_up(&mut self, turn: &mut Turn<'_>) {
         self.phase = Phase::Up;
         turn.phase = Phase::Up;
         self.up_since = Some(turn.now);
+        self.safe_until = None;
         self.settling = Settling::At(turn.now.after(BOX_SETTLED));
         turn.moved = true;
     }

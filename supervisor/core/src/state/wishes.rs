@@ -82,12 +82,7 @@ impl State {
             Request::Restart(id) => self.on(id, |workload| workload.restart(turn)),
             Request::Retry(id) => self.on(id, |workload| workload.retry(turn)),
             Request::UndoRollout(id) => self.on(id, |workload| workload.undo(turn)),
-            Request::LeaveSafeMode if self.phase == Phase::Safe => {
-                // A daemon that dies before the boot has settled does not undo what a person decided.
-                self.device_record.left_safe_mode = true;
-                turn.actions.push(Action::RememberDevice(self.device_record));
-                self.go_up(turn);
-            }
+            Request::LeaveSafeMode if self.phase == Phase::Safe => self.leave_safe_mode(turn),
             Request::LeaveSafeMode => {}
             Request::ReExec => turn.actions.push(Action::ReExec),
             Request::Reboot => self.begin_shutdown(turn, Some(BootReason::Asked)),
