@@ -3,6 +3,7 @@
 //! | what | where |
 //! |---|---|
 //! | what must not be lost, until a broker has it | `outbox` |
+//! | whose word counts | `sign` |
 //! | Sparkplug B: the session, births, telemetry | `sparkplug` |
 //! | topics and the names in them | `topics` |
 //! | what outlives a connection, as the session sees it | `letters` |
@@ -21,6 +22,7 @@ mod now;
 pub mod outbox;
 #[cfg(feature = "mqtt")]
 pub mod shell;
+pub mod sign;
 pub mod sparkplug;
 pub mod topics;
 
