@@ -25,8 +25,8 @@ pub(crate) enum Season {
     Mended,
 }
 
-/// The box has so long to heal what it can heal by itself.
-const CALM: Duration = Duration::from_secs(15 * 60);
+/// The box has so long to heal what it can heal by itself; it may be in safe mode for the first half of it.
+const CALM: Duration = Duration::from_secs(31 * 60);
 /// And so long to do what people want, all of it, once that can be done: trials after quarantines and rollouts, one
 /// workload after the other along its dependencies.
 const MENDED: Duration = Duration::from_secs(40 * 60);

@@ -14,7 +14,12 @@ use crate::world::World;
 impl World {
     /// What the box could heal by itself, it has healed.
     pub(crate) fn check_healed(&mut self) {
-        let Some(what) = (0..NAMES.len()).find_map(|place| self.unhealed(place)) else { return };
+        let phase = self.daemon.as_ref().map(|daemon| daemon.core.phase());
+        let what = match phase {
+            Some(Phase::Safe) => Some("the box does not leave safe mode by itself".to_owned()),
+            _ => (0..NAMES.len()).find_map(|place| self.unhealed(place)),
+        };
+        let Some(what) = what else { return };
         self.found(Trouble::NotConverged { what });
     }
 
