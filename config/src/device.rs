@@ -3,7 +3,9 @@
 //! Duty: where things lie on the box, what machines may take of it, and how it looks after itself.
 //! Not here: what runs on it (`workload`).
 
+mod api;
 mod fleet;
+mod log;
 mod logs;
 mod store;
 
@@ -16,10 +18,12 @@ use crate::fault::{Fault, Faults};
 use crate::quantity::Mebibytes;
 use crate::reader::{self, Table};
 
+pub use api::Api;
 pub use fleet::{
     CONNECT_S, FREE_MIB, Fleet, HISTORY_PER_S, KEEP_ALIVE_S, MAX_KEYS, MAX_NAME, MAX_SERVERS, OUTBOX_MIB,
     Outbox, PERIOD_S, Precedence, Trust,
 };
+pub use log::{LOG_FORMATS, Log, LogFormat, LogLevel};
 pub use logs::{LOG_FILE_KIB, LOG_FILES, LOG_KIB_PER_S, Logs};
 pub use store::{JOURNAL_MIB, Store};
 
@@ -38,6 +42,9 @@ pub const SAFE_MODE_S: RangeInclusive<u64> = 0..=604_800;
 /// Seconds until a watchdog resets the box: less than five is less than a slow disk takes for one write.
 pub const WATCHDOG_S: RangeInclusive<u64> = 5..=600;
 
+/// Seconds of its warning before that.
+pub const PRETIMEOUT_S: RangeInclusive<u64> = 1..=599;
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceConfig {
     pub paths: Paths,
@@ -50,6 +57,8 @@ pub struct DeviceConfig {
     pub logs: Logs,
     /// None: nobody is spoken to.
     pub fleet: Option<Fleet>,
+    pub log: Log,
+    pub api: Api,
 }
 
 /// What machines may take together.
@@ -78,6 +87,8 @@ pub struct Watchdog {
     pub device: PathBuf,
     /// Without a pet for so long it resets the box.
     pub timeout: Duration,
+    /// The kernel is warned so long before that, if the hardware can.
+    pub pretimeout: Option<Duration>,
     /// How long a part of the daemon may be late before the daemon starts again in place.
     pub patience: Duration,
     /// Whether the box may be rebooted in order when that did not help.
@@ -131,7 +142,7 @@ impl DeviceConfig {
     fn make_absolute(&mut self) -> io::Result<()> {
         // Taken apart, so that none can be forgotten.
         let Paths { vmm, kernel, initrd, images, state, workloads } = &mut self.paths;
-        let folders = [&mut self.store.folder, &mut self.logs.folder];
+        let folders = [&mut self.store.folder, &mut self.logs.folder, &mut self.api.token_file];
         let of_fleet = self.fleet.iter_mut().flat_map(|fleet| {
             let files = [&mut fleet.ca, &mut fleet.certificate, &mut fleet.key, &mut fleet.password_file];
             files.into_iter().flatten().chain([&mut fleet.outbox.folder])
@@ -161,6 +172,8 @@ fn shape_beside(base: &Path) -> impl FnOnce(&mut Table<'_>) -> DeviceConfig {
         store: table.section("store", store::store),
         logs: table.section("logs", logs::logs),
         fleet: table.optional_section("fleet", fleet::fleet),
+        log: table.section("log", log::log),
+        api: table.section("api", api::api),
     }
 }
 
@@ -179,9 +192,19 @@ fn watchdog(table: &mut Table<'_>) -> Watchdog {
     let mut seconds =
         |key, range, default| Duration::from_secs(table.entry(key).number(range, " s").unwrap_or(default));
     let (timeout, patience) = (seconds("timeout_s", WATCHDOG_S, 30), seconds("patience_s", STOP_S, 10));
+    let pretimeout = table.entry("pretimeout_s").number(PRETIMEOUT_S, " s").map(Duration::from_secs);
+    if let Some(before) = pretimeout.filter(|before| *before >= timeout) {
+        let message = format!(
+            "expected less than the {} s of watchdog.timeout_s, found {}",
+            timeout.as_secs(),
+            before.as_secs()
+        );
+        table.contradiction("watchdog.pretimeout_s", "watchdog.timeout_s", message);
+    }
     Watchdog {
         device: table.entry("device").path().unwrap_or_else(|| "/dev/watchdog".into()),
         timeout,
+        pretimeout,
         patience,
         reboot: table.entry("reboot").flag().unwrap_or(false),
     }

@@ -564,7 +564,7 @@ fn guest_and_box_files_are_refused_with_place_key_and_expectation() {
             ("[paths]\nvmm = 1", "hearth.toml:2:1: paths.vmm: expected a string, found the number 1"),
             (
                 "[path]\n",
-                "hearth.toml:1:2: path: unknown key, did you mean paths? (known here: paths, stop, capacity, safe_mode, watchdog, store, logs, fleet)",
+                "hearth.toml:1:2: path: unknown key, did you mean paths? (known here: paths, stop, capacity, safe_mode, watchdog, store, logs, fleet, log, api)",
             ),
             (
                 "capacity.memory_mib = 31",
@@ -581,6 +581,22 @@ fn guest_and_box_files_are_refused_with_place_key_and_expectation() {
             (
                 "watchdog.timeout_s = 4",
                 "hearth.toml:1:10: watchdog.timeout_s: expected at least 5 s, found 4",
+            ),
+            (
+                "watchdog = { timeout_s = 20, pretimeout_s = 20 }",
+                "hearth.toml:1:30: watchdog.pretimeout_s: expected less than the 20 s of watchdog.timeout_s, found 20",
+            ),
+            (
+                "api.tcp = \"0.0.0.0:9180\"",
+                "hearth.toml:1:5: api.tcp: expected a loopback address and a port, such as 127.0.0.1:9180, found \"0.0.0.0:9180\"",
+            ),
+            (
+                "api.tcp = \"127.0.0.1:0\"",
+                "hearth.toml:1:5: api.tcp: expected a loopback address and a port, such as 127.0.0.1:9180, found \"127.0.0.1:0\"",
+            ),
+            (
+                "log.format = \"xml\"",
+                "hearth.toml:1:5: log.format: expected \"human\" or \"json\", found \"xml\"",
             ),
             ("watchdog.device = ''", "hearth.toml:1:10: watchdog.device: expected a path, found \"\""),
             ("stop.agent_s = 3601", "hearth.toml:1:6: stop.agent_s: expected at most 3600 s, found 3601"),

@@ -36,7 +36,7 @@ fn the_box_example_shows_every_key_and_what_it_shows_is_good() {
     let text = with_all_settings("hearth.toml");
     let device = DeviceConfig::parse("hearth.toml", &text).unwrap();
     let shortest = DeviceConfig::parse("hearth.toml", "[watchdog]\n").unwrap().watchdog.unwrap();
-    assert_eq!(shortest, Watchdog { reboot: false, ..device.watchdog.unwrap() });
+    assert_eq!(shortest, Watchdog { reboot: false, pretimeout: None, ..device.watchdog.unwrap() });
     let text_of_fleet = "[fleet]\nservers = [\"mqtt://a\"]\n";
     let shortest = DeviceConfig::parse("hearth.toml", text_of_fleet).unwrap().fleet.unwrap();
     let shown = device.fleet.unwrap();

@@ -1,7 +1,7 @@
-//! What the daemon prints: one stream of lines, each with the name of who said it.
+//! What the daemon prints: one stream of lines, each with the name of who said it, or as an object of JSON.
 //!
-//! Duty: prefixes, and a bounded queue between the daemon and a console that may be slow or stuck.
-//! Not here: what the lines say.
+//! Duty: levels, and a bounded queue between the daemon and a console that may be slow or stuck.
+//! Not here: what the lines say, how they are written (`log_line`).
 //! Invariant: saying something never blocks. What finds no room is dropped, counted, and the count is printed, even
 //! while the flood goes on.
 
@@ -12,8 +12,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How the daemon calls itself.
-const OWN_NAME: &str = "hearthd";
+use hearth_config::device::Log;
+
+use crate::api::types::EventTold;
+use crate::log_line::{Line, OWN_NAME};
+
 /// Bytes that wait for the console. Half a minute of a serial line at 115200 baud.
 const MAX_QUEUED_BYTES: usize = 256 << 10;
 /// Bytes on top, which only the daemon's own lines may use: a chatty guest does not silence it.
@@ -35,6 +38,7 @@ struct Shared {
     changed: Condvar,
     /// Of the prefixes.
     width: AtomicUsize,
+    log: Log,
 }
 
 #[derive(Debug, Default)]
@@ -48,13 +52,23 @@ struct Queue {
 }
 
 impl Console {
-    /// Prints to `out` from a thread of its own, with prefixes as wide as the longest of `names`.
+    /// As [`Console::with`], for people, and everything.
     pub fn new<'n>(
         names: impl IntoIterator<Item = &'n str>,
         out: impl Write + Send + 'static,
     ) -> std::io::Result<Console> {
+        Console::with(Log::default(), names, out)
+    }
+
+    /// Prints to `out` from a thread of its own, with prefixes as wide as the longest of `names`.
+    pub fn with<'n>(
+        log: Log,
+        names: impl IntoIterator<Item = &'n str>,
+        out: impl Write + Send + 'static,
+    ) -> std::io::Result<Console> {
         let width = AtomicUsize::new(OWN_NAME.len());
-        let shared = Arc::new(Shared { queue: Mutex::new(Queue::default()), changed: Condvar::new(), width });
+        let (queue, changed) = (Mutex::new(Queue::default()), Condvar::new());
+        let shared = Arc::new(Shared { queue, changed, width, log });
         let writer = Arc::clone(&shared);
         let console = Console { shared };
         console.widen(names);
@@ -70,12 +84,19 @@ impl Console {
 
     /// A line of the daemon itself.
     pub fn say(&self, text: &str) {
-        self.push(OWN_NAME, text, MAX_QUEUED_BYTES + OWN_RESERVE_BYTES);
+        self.push(&Line::own(text), MAX_QUEUED_BYTES + OWN_RESERVE_BYTES);
+    }
+
+    /// A line of the daemon about something that happened.
+    pub(crate) fn event(&self, told: &EventTold) {
+        let EventTold { kind, alarm, workload, replica, text, .. } = told;
+        let line = Line::event(kind, *alarm, workload.as_deref(), replica.as_deref(), text);
+        self.push(&line, MAX_QUEUED_BYTES + OWN_RESERVE_BYTES);
     }
 
     /// A line of a workload.
     pub fn line(&self, name: &str, text: &str) {
-        self.push(name, text, MAX_QUEUED_BYTES);
+        self.push(&Line::output(name, text), MAX_QUEUED_BYTES);
     }
 
     /// Waits until all is written, at most `patience`.
@@ -91,8 +112,12 @@ impl Console {
         }
     }
 
-    fn push(&self, name: &str, text: &str, limit: usize) {
-        let line = prefixed(name, self.shared.width(), text);
+    fn push(&self, line: &Line<'_>, limit: usize) {
+        if line.level() < self.shared.log.level {
+            return;
+        }
+        let name = line.who();
+        let line = line.written(self.shared.log.format, self.shared.width());
         let mut queue = self.shared.lock();
         if queue.bytes + line.len() <= limit {
             queue.bytes += line.len();
@@ -139,7 +164,8 @@ impl Shared {
             let notes: String = std::mem::take(&mut queue.lost)
                 .into_iter()
                 .map(|(name, count)| {
-                    prefixed(&name, self.width(), &format!("({count} lines lost, the console is too slow)"))
+                    let text = format!("({count} lines lost, the console is too slow)");
+                    Line::output(&name, &text).written(self.log.format, self.width())
                 })
                 .collect();
             if !notes.is_empty() {
@@ -154,13 +180,10 @@ impl Shared {
     }
 }
 
-fn prefixed(name: &str, width: usize, text: &str) -> String {
-    format!("{name:<width$} | {text}\n")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hearth_config::device::{LogFormat, LogLevel};
     use std::sync::mpsc::{Receiver, Sender, channel};
 
     /// A console that takes a line when the test says so.
@@ -182,6 +205,18 @@ mod tests {
     }
 
     const PATIENCE: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn what_matters_less_than_somebody_wants_is_not_printed() {
+        let (out, lines) = channel();
+        let (_, go) = channel();
+        let log = Log { format: LogFormat::Json, level: LogLevel::Info };
+        let console = Console::with(log, ["clock"], Slow { go, out }).unwrap();
+        console.line("clock", "tick");
+        console.say("ready");
+        let line: serde_json::Value = serde_json::from_str(&lines.recv_timeout(PATIENCE).unwrap()).unwrap();
+        assert_eq!((&line["text"], &line["level"]), (&"ready".into(), &"info".into()));
+    }
 
     #[test]
     fn lines_carry_names_of_one_width() {

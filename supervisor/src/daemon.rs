@@ -14,11 +14,10 @@ use hearth_core::{Action, Event, Moment, ReplicaId, Request, Said, State, VmEnd,
 use smol::channel::{Receiver, Sender, bounded};
 use smol::future::{or, race};
 use smol::stream::StreamExt;
-use smol::{LocalExecutor, Task, Timer};
+use smol::{LocalExecutor, Timer};
 use thiserror::Error;
 
 use crate::api::events::Events;
-use crate::api::server::{self, Door, Socket};
 use crate::api::{Ask, MAX_QUESTIONS};
 use crate::builds::Builds;
 use crate::clock;
@@ -28,7 +27,7 @@ use crate::logs::Logs;
 use crate::machine::{Machine, Report, What};
 use crate::reload::{self, News, Terminal};
 use crate::screens::Screens;
-use crate::setup::{Setup, api_socket};
+use crate::setup::Setup;
 use crate::state_dir::{StateDir, StateError};
 use crate::store::{Left, Store};
 use crate::survivors::{self, Survivor};
@@ -36,6 +35,7 @@ use crate::vitals::Vitals;
 use crate::watchdog::Watchdog;
 use crate::wording;
 
+mod door;
 mod orders;
 
 /// Reports that wait for the loop; who has more to tell waits.
@@ -63,14 +63,14 @@ pub fn run(setup: Setup, console: &Console) -> Result<Outcome, DaemonError> {
     let (sender, reports) = bounded(MAX_REPORTS);
     let (mut daemon, left) = Daemon::new(setup, console.clone(), Rc::clone(&executor), sender);
     let (asks, questions) = bounded(MAX_QUESTIONS);
-    let serving = daemon.open_the_door(asks);
+    let serving = daemon.open_the_doors(asks);
     smol::block_on(executor.run(async {
         daemon.turn_until_stopped(left, survivors, reports, questions, signals).await;
-        if let Some(serving) = serving {
-            // Who asked for the end hears the answer.
-            Timer::after(LAST_ANSWERS).await;
+        // Who asked for the end hears the answer.
+        Timer::after(LAST_ANSWERS).await;
+        for door in serving {
             // It holds the executor, so it would outlive both.
-            serving.cancel().await;
+            door.cancel().await;
         }
     }));
     let outcome = daemon.outcome;
@@ -204,22 +204,6 @@ impl Daemon {
             Err(error) => {
                 self.console.say(&format!("{name}: cannot be taken over: {}", wording::one_line(&error)));
                 self.apply(Event::Vm { vm, said: Said::Ended(VmEnd::MonitorFailed) });
-            }
-        }
-    }
-
-    /// A box without an API does its work as well.
-    fn open_the_door(&self, asks: Sender<Ask>) -> Option<Task<()>> {
-        let events = Rc::clone(&self.events);
-        let state = self.setup.device.paths.state.clone();
-        let (logs, console) = (self.logs.clone(), self.console.clone());
-        let screens = self.screens.clone();
-        let door = Door { asks, events, logs, screens, places: Rc::default(), state, console };
-        match Socket::bind(&api_socket(&self.setup.device.paths.state)) {
-            Ok(socket) => Some(self.executor.spawn(server::serve(socket, door, Rc::clone(&self.executor)))),
-            Err(error) => {
-                self.console.say(&format!("no API: {}", wording::one_line(&error)));
-                None
             }
         }
     }
@@ -471,8 +455,8 @@ impl Daemon {
                 let name = |id: WorkloadId| self.core.name(id).unwrap_or_default().to_owned();
                 let ready = |id: ReplicaId| self.guest_ready.get(&id).copied();
                 let text = wording::announce(&announcement, name, ready);
-                self.console.say(&text);
-                self.events.tell(&announcement, self.now(), &text, name);
+                let told = self.events.tell(&announcement, self.now(), &text, name);
+                self.console.event(&told);
             }
             Action::Finish => {
                 self.store.leave(None);

@@ -20,6 +20,7 @@ pub mod guest_boot;
 pub mod kvm;
 mod last_word;
 pub mod lines;
+mod log_line;
 mod logs;
 pub mod machine;
 mod monitor;

@@ -290,7 +290,13 @@ mod tests {
         let device = folder.path().join("watchdog7");
         fs::write(&device, "").unwrap();
         let second = Duration::from_secs(1);
-        let config = Config { device: device.clone(), timeout: 30 * second, patience: second, reboot: false };
+        let config = Config {
+            device: device.clone(),
+            timeout: 30 * second,
+            pretimeout: None,
+            patience: second,
+            reboot: false,
+        };
         let (mut watchdog, words) = Watchdog::open(&config).unwrap();
         assert!(words[0].ends_with("watchdog7 is petted, and does not say when it resets"), "{words:?}");
         watchdog.grant(clock::now());
@@ -314,7 +320,8 @@ mod tests {
         assert_eq!(nature, Nature { timeout: Some(Duration::from_secs(60)), pretimeout: None });
         assert_eq!(Nature::of(root.path(), Path::new("/dev/watchdog1")), Nature::default());
         let second = Duration::from_secs(1);
-        let config = Config { device, timeout: 30 * second, patience: second, reboot: false };
+        let config =
+            Config { device, timeout: 30 * second, pretimeout: None, patience: second, reboot: false };
         let words = nature.words(&config);
         assert!(words[0].contains("resets after 60 s, not the 30 s of watchdog.timeout_s"), "{words:?}");
     }

@@ -138,6 +138,17 @@ impl Daemon {
         }
     }
 
+    /// Whatever comes next.
+    fn next_line(&mut self) -> String {
+        self.next(Instant::now() + PATIENCE).unwrap_or_else(|| panic!("no line behind {:#?}", self.seen))
+    }
+
+    /// It stops in order, whatever its lines look like.
+    fn stop_quietly(&mut self) {
+        self.signal(Signal::SIGTERM);
+        assert!(self.ended().success(), "{:#?}", self.seen);
+    }
+
     fn wait_for_if_unseen(&mut self, line: &str) {
         if !self.said(line) {
             self.wait_for(line);

@@ -49,16 +49,16 @@ impl Events {
         at: Moment,
         text: &str,
         name: impl Fn(WorkloadId) -> String,
-    ) {
+    ) -> EventTold {
         let about = words::about(announcement);
         let workload = about.workload.map(&name);
         let replica = about.replica.map(|id| wording::replica(&name(id.workload), id.slot));
-        self.push(about.kind, about.alarm, at, workload, replica, text);
+        self.push(about.kind, about.alarm, at, workload, replica, text)
     }
 
-    pub(crate) fn note(&self, note: &Note<'_>, at: Moment) {
+    pub(crate) fn note(&self, note: &Note<'_>, at: Moment) -> EventTold {
         let Note { kind, workload, replica, text } = *note;
-        self.push(kind, false, at, Some(workload.to_owned()), Some(replica.to_owned()), text);
+        self.push(kind, false, at, Some(workload.to_owned()), Some(replica.to_owned()), text)
     }
 
     fn push(
@@ -69,7 +69,7 @@ impl Events {
         workload: Option<String>,
         replica: Option<String>,
         text: &str,
-    ) {
+    ) -> EventTold {
         let mut inner = self.inner.borrow_mut();
         inner.last += 1;
         let told = EventTold {
@@ -86,12 +86,13 @@ impl Events {
         if inner.ring.len() == MAX_EVENTS {
             inner.ring.pop_front();
         }
-        inner.ring.push_back(told);
+        inner.ring.push_back(told.clone());
         // One that is rung already is as good.
         inner.bells.retain(|bell| !bell.is_closed());
         for bell in &inner.bells {
             let _ = bell.try_send(());
         }
+        told
     }
 
     /// The workload is gone: nobody counts for it any more.
@@ -136,7 +137,7 @@ mod tests {
 
     fn tell(events: &Events, times: usize) {
         for _ in 0..times {
-            events.tell(&Announcement::Stopping, Moment::START, "stopping", |_| String::new());
+            let _ = events.tell(&Announcement::Stopping, Moment::START, "stopping", |_| String::new());
         }
     }
 
@@ -209,7 +210,7 @@ mod tests {
         let events = Events::default();
         let workload = WorkloadId::from_number(0);
         for _ in 0..MAX_EVENTS + 1 {
-            events.tell(&Announcement::Retried { workload }, Moment::START, "", |_| "web".to_owned());
+            let _ = events.tell(&Announcement::Retried { workload }, Moment::START, "", |_| "web".to_owned());
         }
         tell(&events, 2);
         let page = || {

@@ -75,7 +75,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         upgrade: Option<&str>,
     ) -> Option<Option<Reply>> {
         let refused = |status, error, message: String| Some(Some(Reply::refused(status, error, message)));
-        let Caller::Local(who) = caller;
+        let Caller::Local(who) = caller else {
+            return refused(403, "only-here", "expected a caller on the daemon's own socket".to_owned());
+        };
         if upgrade != Some(PROTOCOL) {
             return refused(426, "no-upgrade", format!("expected \"Upgrade: {PROTOCOL}\""));
         }

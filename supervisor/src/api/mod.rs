@@ -11,6 +11,7 @@
 //! | `server.rs` | connections |
 //! | `console.rs` | those that show a guest's console |
 //! | `snapshot.rs` | a machine written down on request |
+//! | `token.rs` | who may ask over TCP |
 //! | `exec.rs` | those that become a line to a program in a guest |
 //! | `client.rs` | the other side, for `hearthctl` |
 //!
@@ -27,6 +28,7 @@ mod metrics;
 mod routes;
 pub(crate) mod server;
 mod snapshot;
+pub(crate) mod token;
 pub mod types;
 mod view;
 pub(crate) mod words;

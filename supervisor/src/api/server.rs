@@ -24,6 +24,7 @@ use serde::Serialize;
 use smol::channel::{Sender, bounded};
 use smol::future::or;
 use smol::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use smol::net::TcpListener;
 use smol::net::unix::{UnixListener, UnixStream};
 use smol::{LocalExecutor, Timer};
 use thiserror::Error;
@@ -32,6 +33,7 @@ use super::events::{Events, Note};
 use super::http::{self, Head, HttpFault, MAX_BODY_BYTES, MAX_HEAD_BYTES};
 use super::metrics::{self, Page};
 use super::routes::{Call, EventsWanted, LogsWanted, route};
+use super::token::Token;
 use super::types::{LogLine, Reached};
 use super::{Ask, Question, Reply, snapshot};
 use crate::clock;
@@ -57,6 +59,7 @@ const EVENTS_AT_ONCE: usize = 32;
 /// Bytes per read.
 const READ_BYTES: usize = 1024;
 
+const ASK_FOR_TOKEN: &str = "WWW-Authenticate: Bearer\r\n";
 const JSON: &str = "application/json";
 const LINES_OF_JSON: &str = "application/x-ndjson";
 const OPENAPI: &str = include_str!("../../api/openapi.json");
@@ -110,19 +113,34 @@ pub(crate) struct Door {
 impl Door {
     /// On the console and as an event.
     pub(super) fn tell(&self, note: &Note<'_>) {
-        self.console.say(note.text);
-        self.events.note(note, clock::now());
+        self.console.event(&self.events.note(note, clock::now()));
     }
 }
 
 /// Who is at the other end.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) enum Caller {
     /// On the daemon's own socket, which only root can open.
     Local(String),
+    /// From elsewhere on this host: each request has to show the token.
+    Network(String, Rc<Token>),
 }
 
 impl Caller {
+    fn may_ask(&self, token: Option<&str>) -> bool {
+        match self {
+            Caller::Local(_) => true,
+            Caller::Network(_, own) => token.is_some_and(|token| own.is(token)),
+        }
+    }
+
+    /// For people.
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Caller::Local(name) | Caller::Network(name, _) => name,
+        }
+    }
+
     fn local(stream: &UnixStream) -> Caller {
         Caller::Local(match getsockopt(stream, PeerCredentials) {
             Ok(peer) => format!("uid {} (process {})", peer.uid(), peer.pid()),
@@ -174,6 +192,26 @@ pub(crate) async fn serve(socket: Socket, door: Door, executor: Rc<LocalExecutor
     }
 }
 
+/// The same over TCP, for who knows the token.
+pub(crate) async fn serve_port(
+    listener: TcpListener,
+    token: Rc<Token>,
+    door: Door,
+    executor: Rc<LocalExecutor<'static>>,
+) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, from)) => {
+                let (door, caller) = (door.clone(), Caller::Network(from.to_string(), Rc::clone(&token)));
+                executor.spawn(async move { attend(stream, &door, &caller).await }).detach();
+            }
+            Err(_) => {
+                Timer::after(ACCEPT_AGAIN).await;
+            }
+        }
+    }
+}
+
 /// One connection, from first to last. That a client goes away is no news.
 async fn attend(stream: impl AsyncRead + AsyncWrite + Unpin, door: &Door, caller: &Caller) {
     let mut client = Client { stream, held: Vec::new() };
@@ -216,6 +254,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 return Some(Next::Close);
             }
         };
+        if !caller.may_ask(head.token.as_deref()) {
+            let message = "expected \"Authorization: Bearer TOKEN\" with the token of api.token_file";
+            let reply = Reply::refused(401, "no-token", message.to_owned());
+            self.write(&http::whole(&reply, JSON, ASK_FOR_TOKEN, false)).await?;
+            return Some(Next::Close);
+        }
         let reply = match route(head.method, &head.path, &head.query, &body) {
             Err(refusal) => refusal,
             Ok(Call::Ask(question)) => ask(door, question).await,
@@ -447,7 +491,7 @@ mod tests {
     }
 
     fn tell(door: &Door) {
-        door.events.tell(&Announcement::Stopping, Moment::START, "stopping", |_| String::new());
+        let _ = door.events.tell(&Announcement::Stopping, Moment::START, "stopping", |_| String::new());
     }
 
     /// All that comes back for `bytes` until the server closes.

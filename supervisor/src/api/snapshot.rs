@@ -57,7 +57,7 @@ pub(super) async fn take(door: &Door, caller: &Caller, workload: String, wanted:
         let status = if matches!(error, MonitorError::Refused(_)) { 409 } else { 503 };
         return Reply::refused(status, "no-snapshot", crate::wording::one_line(&error));
     }
-    let Caller::Local(who) = caller;
+    let who = caller.name();
     let text = format!("{}: {who} had a snapshot written, {}", reached.replica, folder.display());
     door.tell(&Note {
         kind: "snapshot",

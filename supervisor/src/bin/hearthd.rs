@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
+use hearth_config::device::{LOG_FORMATS, Log, LogFormat};
 use hearth_supervisor::console::Console;
 use hearth_supervisor::daemon::{self, Outcome};
 use hearth_supervisor::setup::Setup;
@@ -16,11 +17,13 @@ const HELP: &str = "\
 hearthd: keeps the workloads of this box running, each in a microVM of its own
 
 USAGE
-    hearthd [--config FILE] [--check]
+    hearthd [--config FILE] [--log-format FORMAT] [--check]
     hearthd --help | --version
 
 OPTIONS
     --config FILE   The box's file; default: /etc/hearth/hearth.toml
+    --log-format FORMAT
+                    human or json, in place of log.format in the box's file
     --check         Reads and checks all configuration, and starts nothing
     -h, --help      This text
     -V, --version   The version
@@ -43,14 +46,14 @@ const USAGE: u8 = 2;
 const REBOOT: u8 = 3;
 
 enum Order {
-    Run { config: PathBuf, check: bool },
+    Run { config: PathBuf, check: bool, format: Option<LogFormat> },
     Help,
     Version,
 }
 
 fn main() -> ExitCode {
     match order() {
-        Ok(Order::Run { config, check }) => run(&config, check),
+        Ok(Order::Run { config, check, format }) => run(&config, check, format),
         Ok(Order::Help) => {
             print!("{HELP}");
             ExitCode::SUCCESS
@@ -67,20 +70,27 @@ fn order() -> Result<Order, lexopt::Error> {
     use lexopt::prelude::*;
     let mut config = PathBuf::from("/etc/hearth/hearth.toml");
     let mut check = false;
+    let mut format = None;
     let mut parser = lexopt::Parser::from_env();
     while let Some(arg) = parser.next()? {
         match arg {
             Long("config") => config = parser.value()?.into(),
             Long("check") => check = true,
+            Long("log-format") => format = Some(parser.value()?.parse_with(log_format)?),
             Short('h') | Long("help") => return Ok(Order::Help),
             Short('V') | Long("version") => return Ok(Order::Version),
             other => return Err(other.unexpected()),
         }
     }
-    Ok(Order::Run { config, check })
+    Ok(Order::Run { config, check, format })
 }
 
-fn run(config: &std::path::Path, check: bool) -> ExitCode {
+fn log_format(text: &str) -> Result<LogFormat, &'static str> {
+    let known = LOG_FORMATS.iter().find(|(name, _)| *name == text);
+    known.map(|(_, format)| *format).ok_or("expected human or json")
+}
+
+fn run(config: &std::path::Path, check: bool, format: Option<LogFormat>) -> ExitCode {
     // Now: when an update has replaced the file, the kernel calls this one deleted.
     let program = std::env::current_exe();
     let setup = match Setup::load(config) {
@@ -94,7 +104,9 @@ fn run(config: &std::path::Path, check: bool) -> ExitCode {
         println!("{}: good, {} workloads", config.display(), setup.workloads.len());
         return ExitCode::SUCCESS;
     }
-    let console = match Console::new(setup.names().iter().map(String::as_str), std::io::stdout()) {
+    let own = setup.device.log;
+    let log = Log { format: format.unwrap_or(own.format), ..own };
+    let console = match Console::with(log, setup.names().iter().map(String::as_str), std::io::stdout()) {
         Ok(console) => console,
         Err(error) => return fail(FAILED, &format!("cannot print: {error}")),
     };

@@ -272,3 +272,75 @@ fn after_boots_that_failed_the_box_waits_in_safe_mode_for_somebody() {
     daemon.wait_for("hearthd | ready: 1 of 1 workloads");
     daemon.stop();
 }
+
+#[test]
+fn over_tcp_a_token_is_asked_for_and_whoever_has_it_is_served_like_anybody() {
+    let site = Site::with_fake().workload("clock", "service", "serve", "");
+    let token = site.state().with_file_name("api.token");
+    // A port that was free a moment ago.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let text = std::fs::read_to_string(site.config()).unwrap();
+    std::fs::write(site.config(), format!("{text}[api]\ntcp = \"{free}\"\ntoken_file = {token:?}\n"))
+        .unwrap();
+    let mut daemon = site.start();
+    daemon.wait_for("hearthd | ready: 1 of 1 workloads");
+    assert!(daemon.said(&format!("hearthd | API: a token was made, {}", token.display())));
+    let over_tcp = |token: &std::path::Path, words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hearthctl"));
+        command.args(["--connect", &format!("http://{free}/"), "--token-file"]).arg(token).args(words);
+        let output = command.output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    };
+    let (status, out, _) = over_tcp(&token, &["status"]);
+    assert!(status == 0 && out.contains("clock  service  ready"), "{out}");
+    let (status, _, told) = over_tcp(&token, &["exec", "clock", "--", "exit", "0"]);
+    assert_eq!((status, told.as_str()), (125, "hearthctl: expected a caller on the daemon's own socket\n"));
+    let other = site.state().with_file_name("other.token");
+    std::fs::write(&other, "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef").unwrap();
+    let (status, _, told) = over_tcp(&other, &["stop", "clock"]);
+    assert!(status == 1 && told.contains("with the token of api.token_file"), "{told}");
+    let mut plain = std::net::TcpStream::connect(free).unwrap();
+    plain.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    plain.read_to_string(&mut answer).unwrap();
+    assert!(
+        answer.starts_with("HTTP/1.1 401 Unauthorized\r\n")
+            && answer.contains("WWW-Authenticate: Bearer\r\n")
+    );
+    let known = std::fs::read_to_string(&token).unwrap();
+    let mut scraper = std::net::TcpStream::connect(free).unwrap();
+    let request = format!(
+        "GET /metrics HTTP/1.1\r\nConnection: close\r\nAuthorization: Bearer {}\r\n\r\n",
+        known.trim()
+    );
+    scraper.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    scraper.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("hearth_"), "{answer}");
+    daemon.stop();
+}
+
+#[test]
+fn for_programs_every_line_is_an_object() {
+    let site = Site::with_fake().workload("clock", "service", "serve", "");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hearthd"));
+    command.args(["--log-format", "json"]);
+    let mut daemon = site.start_as(command, &site.config());
+    let mut kinds = Vec::new();
+    while kinds.last().is_none_or(|kind| kind != "ready") {
+        let line = daemon.next_line();
+        let line: serde_json::Value =
+            serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        assert_eq!(line["time"].as_str().unwrap().len(), 24);
+        if line["kind"] == "output" {
+            assert_eq!((&line["workload"], &line["replica"]), (&"clock".into(), &"clock".into()));
+        }
+        kinds.push(line["kind"].as_str().unwrap().to_owned());
+    }
+    assert!(
+        ["note", "output", "running"].iter().all(|kind| kinds.iter().any(|one| one == kind)),
+        "{kinds:?}"
+    );
+    daemon.stop_quietly();
+}
