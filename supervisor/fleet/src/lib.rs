@@ -5,6 +5,7 @@
 //! | what must not be lost, until a broker has it | `outbox` |
 //! | whose word counts | `sign` |
 //! | Sparkplug B: the session, births, telemetry | `sparkplug` |
+//! | what the fleet wants, and what the box says to that | `tree` |
 //! | topics and the names in them | `topics` |
 //! | what outlives a connection, as the session sees it | `letters` |
 //! | the thread that speaks with brokers (feature `mqtt`) | `shell` |
@@ -25,5 +26,6 @@ pub mod shell;
 pub mod sign;
 pub mod sparkplug;
 pub mod topics;
+pub mod tree;
 
 pub use now::Now;

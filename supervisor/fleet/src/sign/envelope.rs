@@ -140,6 +140,12 @@ impl Envelope {
 }
 
 impl Verified {
+    /// One that was verified before it was kept. Keys may have changed since: what was accepted stays so.
+    pub(crate) fn of_store(text: String) -> Option<Verified> {
+        let fields = serde_json::from_str(&text).ok()?;
+        Some(Verified { text, fields })
+    }
+
     /// The exact text that was signed.
     pub fn text(&self) -> &str {
         &self.text
