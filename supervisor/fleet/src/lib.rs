@@ -7,6 +7,7 @@
 //! | Sparkplug B: the session, births, telemetry | `sparkplug` |
 //! | what the fleet wants, and what the box says to that | `tree` |
 //! | topics and the names in them | `topics` |
+//! | both of these and the daemon, put together | `desk` |
 //! | what outlives a connection, as the session sees it | `letters` |
 //! | the thread that speaks with brokers (feature `mqtt`) | `shell` |
 //!
@@ -16,6 +17,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod desk;
 mod dice;
 pub mod figures;
 pub mod letters;

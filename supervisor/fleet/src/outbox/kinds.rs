@@ -132,6 +132,8 @@ pub struct Figures {
     pub written_bytes: u64,
     /// That files take up.
     pub stored_bytes: u64,
+    /// Of those, with something in them that nobody took yet.
+    pub unread_bytes: u64,
     /// Records in memory.
     pub held: usize,
     /// Records that gave way, over all daemons.

@@ -225,6 +225,7 @@ impl Outbox {
     pub fn figures(&self) -> Figures {
         Figures {
             stored_bytes: self.queues.iter().map(Queue::stored_bytes).sum(),
+            unread_bytes: self.queues.iter().map(Queue::unread_bytes).sum(),
             held: self.queues.iter().map(Queue::held).sum(),
             ..self.figures
         }

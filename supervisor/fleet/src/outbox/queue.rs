@@ -112,6 +112,12 @@ impl Queue {
         self.files.iter().map(Segment::blocks).sum()
     }
 
+    /// Of files with records that nobody took yet.
+    pub(super) fn unread_bytes(&self) -> u64 {
+        let unread = |file: &&Segment| !file.spent && file.end.is_none_or(|end| end > self.next);
+        self.files.iter().filter(unread).map(Segment::blocks).sum()
+    }
+
     pub(super) fn all_written(&self) -> bool {
         self.written == self.tail.len()
     }

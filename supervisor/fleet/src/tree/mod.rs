@@ -208,6 +208,15 @@ impl Tree {
         self.report.take(now.mono).then(|| self.reported())
     }
 
+    /// The last one did not arrive.
+    pub fn report_again(&mut self) {
+        self.report.touch();
+    }
+
+    pub fn has_report(&self) -> bool {
+        self.report.due().is_some()
+    }
+
     /// Which operations there are; said once, retained.
     pub fn capabilities(&self) -> Vec<Message> {
         self.rules.operations.iter().map(|kind| kind.capability()).collect()
