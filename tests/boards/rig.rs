@@ -60,6 +60,13 @@ impl Rig {
         Self::start(command, new_folder())
     }
 
+    /// A board whose plug is pulled so often.
+    pub(crate) fn unplugged(board: &str, times: u32) -> Self {
+        let mut command = xtask();
+        command.args(["board", "plug", board, "--times", &times.to_string()]);
+        Self::start(command, new_folder())
+    }
+
     fn start(mut command: Command, folder: PathBuf) -> Self {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
         let console = BufReader::new(child.stdout.take().unwrap());

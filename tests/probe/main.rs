@@ -8,6 +8,7 @@
 //! | `snapshots` | box | what snapshots, restores and clones cost (`snapshots`) |
 //! | `hurt [FILTER]` | box | hurts the box beside whose daemon it runs, and watches it heal (`hurt`) |
 //! | `care` | box | what the daemon beside it costs, and how quick it is (`hurt/care`) |
+//! | `plug LAST` | box | decides things until the plug is pulled, and knows them after that (`hurt/plug`) |
 //! | `guest ...` | guest | the other half of all (`guest`) |
 //!
 //! Not here: what figures mean, tables, comparisons; `cargo xtask` makes them of the lines that this prints.
@@ -45,6 +46,9 @@ USAGE
                                  fault NAME: healed in MS ms: how | fault NAME: FAILED: why
     hearth-probe care            Beside the daemon: measures what it costs; a line for each figure:
                                  figure NAME VALUE
+    hearth-probe plug LAST [finish]
+                                 Beside the daemon: says whether the box knows decision LAST, and decides on until
+                                 the plug is pulled; with finish, until the box is in full health
     hearth-probe guest VERB ...  What a guest does in a trial or a benchmark
 ";
 
@@ -70,6 +74,8 @@ fn main() -> ExitCode {
         },
         ["hurt"] => hurt::run(""),
         ["hurt", filter] => hurt::run(filter),
+        ["plug", last] => hurt::decide(last, false),
+        ["plug", last, "finish"] => hurt::decide(last, true),
         ["care"] => hurt::measure(),
         ["guest", words @ ..] => match guest::run(words) {
             Ok(()) => ExitCode::SUCCESS,
@@ -80,7 +86,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         _ => complain(
-            "expected `boot PLAN`, `vmm PLAN`, `try`, `snapshots`, `hurt`, `care` or `guest VERB`",
+            "expected `boot PLAN`, `vmm PLAN`, `try`, `snapshots`, `hurt`, `care`, `plug LAST` or `guest VERB`",
             2,
         ),
     }

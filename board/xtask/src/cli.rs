@@ -162,6 +162,21 @@ pub(crate) enum BoardVerb {
         #[arg(value_name = "FILTER")]
         filter: Option<String>,
     },
+    /// Boots the board and pulls its plug, over and over, while a person decides things; nothing that the box has
+    /// acknowledged may be lost.
+    ///
+    /// Some plugs are pulled while the box boots. One line for each, and at the end a boot that comes into full
+    /// health.
+    Plug {
+        /// Which board.
+        board: Board,
+        /// How often.
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        times: u32,
+        /// Decides when: the same number pulls after the same times.
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        seed: u64,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -8,13 +8,15 @@
 //!
 //! Duty: the order of the faults, what is remembered over a reset of the box, a line for each fault with how long its
 //! healing took, as a person who only has the API would see it. Not here: the faults (`faults`), what the box says of
-//! itself (`patient`), what the daemon costs (`care`).
+//! itself (`patient`), what the daemon costs (`care`),
+//! what outlives a power cut (`plug`).
 //! Invariant: each fault begins with a box in full health, and counts as healed only when the box is in full health
 //! again.
 
 mod care;
 mod faults;
 mod patient;
+mod plug;
 
 use std::fs;
 use std::io::{self, Write};
@@ -55,6 +57,21 @@ pub(crate) fn measure() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(trouble) => {
             say(&format!("figures: cannot go on: {trouble}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Decides until the plug is pulled; `last` is the last decision before that.
+pub(crate) fn decide(last: &str, finish: bool) -> ExitCode {
+    let decided = match last.parse() {
+        Ok(last) => plug::decide(last, finish),
+        Err(_) => Err(Trouble(format!("expected the number of a decision, found {last}"))),
+    };
+    match decided {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(trouble) => {
+            say(&format!("plug: LOST: {trouble}"));
             ExitCode::FAILURE
         }
     }

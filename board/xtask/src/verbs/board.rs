@@ -1,5 +1,7 @@
 //! `board`: builds and boots whole machines in QEMU.
 
+mod plug;
+
 use std::{
     env, io,
     path::{Path, PathBuf},
@@ -41,6 +43,8 @@ pub(crate) enum BoardError {
     Session(#[from] SessionError),
     #[error(transparent)]
     StateDisk(#[from] StateDiskError),
+    #[error("after {cuts} power cuts: {words}")]
+    Lost { cuts: u32, words: String },
     #[error("there is no place for the board's disk")]
     Scratch(#[source] io::Error),
 }
@@ -76,6 +80,7 @@ pub(crate) fn run(shop: &Workshop, verb: &BoardVerb) -> Result<ExitCode, BoardEr
             try_out(shop, *board, guest_kernel.into(), pace, filter.as_deref())
         }
         BoardVerb::Hurt { board, filter } => hurt(shop, *board, filter.as_deref()),
+        BoardVerb::Plug { board, times, seed } => plug::run(shop, *board, *times, *seed),
     }
 }
 
@@ -109,13 +114,11 @@ fn try_out(
 fn hurt(shop: &Workshop, board: Board, filter: Option<&str>) -> Result<ExitCode, BoardError> {
     packages::require(shop, &[Need::Board(board.arch())])?;
     let image = probe::hurt_image(shop, board.arch())?;
-    let folder = tempfile::tempdir().map_err(BoardError::Scratch)?;
-    let state = folder.path().join("state");
-    state_disk::provide(shop, &state)?;
+    let disk = scratch_disk(shop)?;
     let mut program = ["--beside", probe::PROGRAM, "hurt"].map(str::to_owned).to_vec();
     program.extend(filter.map(str::to_owned));
     let host = doctor::measure(shop)?;
-    let mut started = start(board, &image, Pace::Real, host, &program, Some(&state))?;
+    let mut started = start(board, &image, Pace::Real, host, &program, Some(&disk.path))?;
     let mut healed = false;
     loop {
         match started.session.next(None)? {
@@ -124,6 +127,19 @@ fn hurt(shop: &Workshop, board: Board, filter: Option<&str>) -> Result<ExitCode,
             Event::Ended(_) => return Ok(if healed { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
         }
     }
+}
+
+/// A state disk that is gone with its last user.
+struct ScratchDisk {
+    path: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+fn scratch_disk(shop: &Workshop) -> Result<ScratchDisk, BoardError> {
+    let folder = tempfile::tempdir().map_err(BoardError::Scratch)?;
+    let path = folder.path().join("state");
+    state_disk::provide(shop, &path)?;
+    Ok(ScratchDisk { path, _folder: folder })
 }
 
 /// The image that `board` boots, built if need be, with all that QEMU needs installed.
