@@ -100,6 +100,20 @@ fn open_logs(setup: &Setup, console: &Console) -> Option<Logs> {
         .ok()
 }
 
+/// It counts from here on. First of all: it knows, perhaps, why the box came up.
+fn open_watchdog(setup: &Setup, console: &Console) -> Option<Watchdog> {
+    match Watchdog::open(setup.device.watchdog.as_ref()?) {
+        Ok((watchdog, words)) => {
+            words.iter().for_each(|words| console.say(words));
+            Some(watchdog)
+        }
+        Err(error) => {
+            console.say(&format!("ALARM: watchdog: {}", wording::one_line(&error)));
+            None
+        }
+    }
+}
+
 enum Input {
     Report(Report),
     Ask(Ask),
@@ -151,7 +165,9 @@ impl Daemon {
     ) -> (Daemon, Left) {
         // Good enough to spread restarts, and no crate for it.
         let seed = RandomState::new().hash_one(0);
-        let (store, left) = Store::open(&setup.device.store, seed);
+        let watchdog = open_watchdog(&setup, &console);
+        let reset = watchdog.as_ref().is_some_and(|watchdog| watchdog.reset_the_host);
+        let (store, left) = Store::open(&setup.device.store, seed, reset);
         let logs = open_logs(&setup, &console);
         let mut builds = Builds::default();
         builds.learn(&setup.workloads);
@@ -174,7 +190,7 @@ impl Daemon {
             asked_to_stop: false,
             finished: false,
             outcome: Outcome::Stopped,
-            watchdog: None,
+            watchdog,
             told_watchdog: false,
             vitals,
         };
@@ -219,7 +235,6 @@ impl Daemon {
         self.console.say(&format!("starting {} workloads", self.setup.workloads.len()));
         self.say_what_kvm_is();
         let changes = self.watch_files();
-        self.open_watchdog();
         self.begin(left, survivors);
         while !self.finished {
             let report = async {
@@ -294,17 +309,6 @@ impl Daemon {
             for subsystem in self.vitals.signs(self.now()) {
                 self.apply(Event::Alive(subsystem));
             }
-        }
-    }
-
-    fn open_watchdog(&mut self) {
-        let Some(config) = &self.setup.device.watchdog else { return };
-        match Watchdog::open(config) {
-            Ok((watchdog, words)) => {
-                words.iter().for_each(|words| self.console.say(words));
-                self.watchdog = Some(watchdog);
-            }
-            Err(error) => self.console.say(&format!("ALARM: watchdog: {}", wording::one_line(&error))),
         }
     }
 
@@ -427,8 +431,8 @@ impl Daemon {
     }
 
     fn answer(&mut self, ask: &Ask) {
-        if let Some(request) = ask.question.request(&self.core) {
-            self.apply(Event::Ask(request));
+        if let Some(event) = ask.question.event(&self.core) {
+            self.apply(event);
         }
         ask.answer(&self.core, self.now());
     }

@@ -20,7 +20,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::unistd::geteuid;
 use thiserror::Error;
@@ -33,6 +33,7 @@ const PRIVATE: u32 = 0o700;
 const LAST_BREATH: Duration = Duration::from_millis(500);
 /// Between two looks at the lock.
 const LOCK_PERIOD: Duration = Duration::from_millis(10);
+const LOOKS: u128 = LAST_BREATH.as_millis() / LOCK_PERIOD.as_millis();
 
 #[derive(Debug, Error)]
 pub enum StateError {
@@ -54,6 +55,11 @@ pub struct StateDir {
 
 impl StateDir {
     pub fn open(path: &Path) -> Result<StateDir, StateError> {
+        StateDir::open_with(path, || thread::sleep(LOCK_PERIOD))
+    }
+
+    /// `wait` is called between two looks at a lock that somebody holds.
+    fn open_with(path: &Path, mut wait: impl FnMut()) -> Result<StateDir, StateError> {
         let unusable = |error| StateError::Unusable(path.to_owned(), error);
         DirBuilder::new().recursive(true).mode(PRIVATE).create(path).map_err(unusable)?;
         let meta = fs::symlink_metadata(path).map_err(unusable)?;
@@ -61,11 +67,14 @@ impl StateDir {
             return Err(StateError::NotOurs(path.to_owned()));
         }
         let lock = File::create(path.join("lock")).map_err(unusable)?;
-        let deadline = Instant::now() + LAST_BREATH;
+        let mut looks = LOOKS;
         loop {
             match lock.try_lock() {
                 Ok(()) => return Ok(StateDir { path: path.to_owned(), _lock: lock }),
-                Err(TryLockError::WouldBlock) if Instant::now() < deadline => thread::sleep(LOCK_PERIOD),
+                Err(TryLockError::WouldBlock) if looks > 0 => {
+                    looks -= 1;
+                    wait();
+                }
                 Err(TryLockError::WouldBlock) => return Err(StateError::InUse(path.to_owned())),
                 Err(TryLockError::Error(error)) => return Err(unusable(error)),
             }
@@ -103,16 +112,17 @@ mod tests {
         let path = base.path().join("deep/state");
         let state = StateDir::open(&path).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, PRIVATE);
-        assert!(matches!(StateDir::open(&path), Err(StateError::InUse(_))));
+        assert!(matches!(StateDir::open_with(&path, || ()), Err(StateError::InUse(_))));
         // One that has it for a moment more is waited for.
         let elsewhere = base.path().join("elsewhere");
-        let held = StateDir::open(&elsewhere).unwrap();
-        let dying = thread::spawn(move || {
-            thread::sleep(LOCK_PERIOD * 3);
-            drop(held);
-        });
-        StateDir::open(&elsewhere).unwrap().close();
-        dying.join().unwrap();
+        let mut held = Some(StateDir::open(&elsewhere).unwrap());
+        let mut waited = 0;
+        let waits = || {
+            waited += 1;
+            held = held.take().filter(|_| waited < 3);
+        };
+        StateDir::open_with(&elsewhere, waits).unwrap().close();
+        assert_eq!(waited, 3);
         StateDir::fresh_folder(&path.join("vm/clock")).unwrap();
         StateDir::remove_folder(&path.join("vm/clock")).unwrap();
         state.close();
@@ -127,7 +137,7 @@ mod tests {
         let waits = File::create(base.path().join("lock")).unwrap();
         first.close();
         waits.try_lock().unwrap();
-        assert!(matches!(StateDir::open(base.path()), Err(StateError::InUse(_))));
+        assert!(matches!(StateDir::open_with(base.path(), || ()), Err(StateError::InUse(_))));
     }
 
     #[test]

@@ -43,13 +43,41 @@ pub(crate) enum WatchdogError {
     Thread(#[source] io::Error),
 }
 
-/// What is petted.
+/// What is petted, and set before. All spans are seconds.
 pub(crate) trait Hardware: Send {
+    fn timeout(&self) -> io::Result<u32>;
+    fn pretimeout(&self) -> io::Result<u32>;
+    /// What it made of it.
+    fn set_timeout(&mut self, seconds: u32) -> io::Result<u32>;
+    fn set_pretimeout(&mut self, seconds: u32) -> io::Result<u32>;
+    /// Whether it was the one that reset the host.
+    fn reset_the_host(&self) -> bool;
     fn pet(&mut self) -> io::Result<()>;
     fn disarm(&mut self) -> io::Result<()>;
 }
 
 impl Hardware for File {
+    fn timeout(&self) -> io::Result<u32> {
+        hearth_watchdog_ioctl::timeout(self)
+    }
+
+    fn pretimeout(&self) -> io::Result<u32> {
+        hearth_watchdog_ioctl::pretimeout(self)
+    }
+
+    fn set_timeout(&mut self, seconds: u32) -> io::Result<u32> {
+        hearth_watchdog_ioctl::set_timeout(self, seconds)
+    }
+
+    fn set_pretimeout(&mut self, seconds: u32) -> io::Result<u32> {
+        hearth_watchdog_ioctl::set_pretimeout(self, seconds)
+    }
+
+    fn reset_the_host(&self) -> bool {
+        let bits = hearth_watchdog_ioctl::boot_status(self).unwrap_or_default();
+        bits & hearth_watchdog_ioctl::RESET_BY_WATCHDOG != 0
+    }
+
     fn pet(&mut self) -> io::Result<()> {
         self.write_all(PET)
     }
@@ -82,6 +110,8 @@ impl Pace for RealTime {
 pub(crate) struct Watchdog {
     shared: Arc<Shared>,
     lease: Duration,
+    /// It says that it was the one that reset the host.
+    pub(crate) reset_the_host: bool,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -105,12 +135,12 @@ impl Watchdog {
     /// Opens the hardware, from which on it counts. Words for people come along.
     pub(crate) fn open(config: &Config) -> Result<(Watchdog, Vec<String>), WatchdogError> {
         let device = &config.device;
-        let hardware = OpenOptions::new()
+        let mut hardware = OpenOptions::new()
             .write(true)
             .open(device)
             .map_err(|error| WatchdogError::Open(device.clone(), error))?;
-        let nature = Nature::of(Path::new("/"), device);
-        let mut words = nature.words(config);
+        let reset_the_host = hardware.reset_the_host();
+        let (nature, mut words) = Nature::agreed(&mut hardware, Nature::of(Path::new("/"), device), config);
         // Pages as they are touched: the thread's are, from its first round on.
         if let Err(error) = mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT)
         {
@@ -126,7 +156,7 @@ impl Watchdog {
             .spawn(move || care(hardware, RealTime, &of_thread, look))
             .map_err(WatchdogError::Thread)?;
         let lease = crate::wanted::pet_period(config) * LEASE_PERIODS;
-        Ok((Watchdog { shared, lease, thread: Some(thread) }, words))
+        Ok((Watchdog { shared, lease, reset_the_host, thread: Some(thread) }, words))
     }
 
     /// The core has granted a pet.
@@ -167,8 +197,7 @@ fn care(mut hardware: impl Hardware, mut pace: impl Pace, shared: &Shared, look:
 }
 
 impl Nature {
-    /// `root` is `/`, but for tests. Setting a timeout takes a system call that only unsafe code can make, so it is a
-    /// driver's option; here it is read.
+    /// As the kernel's files have it; `root` is `/`, but for tests.
     fn of(root: &Path, device: &Path) -> Nature {
         let name = device.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         // The first has two names.
@@ -180,22 +209,39 @@ impl Nature {
         Nature { timeout: seconds("timeout"), pretimeout: seconds("pretimeout") }
     }
 
-    fn words(self, config: &Config) -> Vec<String> {
+    /// Has the hardware do what the box's file says, as far as it can, and tells people how far that is. `listed` is what
+    /// is known of hardware that cannot be asked.
+    fn agreed(hardware: &mut impl Hardware, listed: Nature, config: &Config) -> (Nature, Vec<String>) {
         let device = config.device.display();
-        let timeout = match self.timeout {
-            Some(timeout) if timeout != config.timeout => {
-                let (its, ours) = (timeout.as_secs(), config.timeout.as_secs());
-                format!(
-                    "watchdog: {device} resets after {its} s, not the {ours} s of watchdog.timeout_s: that is an option of its driver"
-                )
+        let seconds = |span: Duration| u32::try_from(span.as_secs()).unwrap_or(u32::MAX);
+        let span = |seconds: u32| (seconds > 0).then(|| Duration::from_secs(seconds.into()));
+        let (ours, mut words) = (config.timeout.as_secs(), Vec::new());
+        let refused = hardware.set_timeout(seconds(config.timeout)).err();
+        // Asked for again: some take another one than they say.
+        let timeout = hardware.timeout().ok().and_then(span).or(listed.timeout);
+        words.push(match (timeout, refused) {
+            (Some(its), _) if its == config.timeout => format!("watchdog: {device} resets after {ours} s"),
+            (Some(its), None) => {
+                let its = its.as_secs();
+                format!("watchdog: {device} resets after {its} s, the nearest that it can to the {ours} s of watchdog.timeout_s")
             }
-            Some(_) => format!("watchdog: {device} is petted"),
-            None => format!("watchdog: {device} is petted, and does not say when it resets"),
-        };
-        let pretimeout = self.pretimeout.map(|before| {
-            format!("watchdog: {device} warns the kernel {} s before it resets", before.as_secs())
+            (Some(its), Some(error)) => {
+                let its = its.as_secs();
+                format!("watchdog: {device} resets after {its} s, not the {ours} s of watchdog.timeout_s: {error}")
+            }
+            (None, _) => format!("watchdog: {device} is petted, and does not say when it resets"),
         });
-        [Some(timeout), pretimeout].into_iter().flatten().collect()
+        if let Some(wanted) = config.pretimeout
+            && let Err(error) = hardware.set_pretimeout(seconds(wanted))
+        {
+            let wanted = wanted.as_secs();
+            words.push(format!("watchdog: {device} does not warn {wanted} s before, as watchdog.pretimeout_s wants it: {error}"));
+        }
+        let pretimeout = hardware.pretimeout().ok().and_then(span).or(listed.pretimeout);
+        words.extend(pretimeout.map(|before| {
+            format!("watchdog: {device} warns the kernel {} s before it resets", before.as_secs())
+        }));
+        (Nature { timeout, pretimeout }, words)
     }
 }
 
@@ -230,12 +276,51 @@ mod tests {
         Disarm,
     }
 
+    #[derive(Clone)]
     struct Fake {
         deeds: Sender<Deed>,
         broken: bool,
+        /// It takes timeouts in steps of so many seconds; 0: it takes none.
+        step: u32,
+        set: (u32, u32),
+    }
+
+    impl Fake {
+        fn new() -> (Fake, Receiver<Deed>) {
+            let (deeds, done) = channel();
+            (Fake { deeds, broken: false, step: 1, set: (60, 0) }, done)
+        }
     }
 
     impl Hardware for Fake {
+        fn timeout(&self) -> io::Result<u32> {
+            Ok(self.set.0)
+        }
+
+        fn pretimeout(&self) -> io::Result<u32> {
+            Ok(self.set.1)
+        }
+
+        fn set_timeout(&mut self, seconds: u32) -> io::Result<u32> {
+            if self.step == 0 {
+                return Err(io::ErrorKind::Unsupported.into());
+            }
+            self.set = (seconds.next_multiple_of(self.step), 0);
+            Ok(self.set.0)
+        }
+
+        fn set_pretimeout(&mut self, seconds: u32) -> io::Result<u32> {
+            if self.step == 0 {
+                return Err(io::ErrorKind::Unsupported.into());
+            }
+            self.set.1 = seconds;
+            Ok(seconds)
+        }
+
+        fn reset_the_host(&self) -> bool {
+            self.broken
+        }
+
         fn pet(&mut self) -> io::Result<()> {
             let _ = self.deeds.send(Deed::Pet);
             if self.broken { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(()) }
@@ -249,9 +334,9 @@ mod tests {
 
     fn cared(leased_until: u64, looks: Vec<u64>, broken: bool) -> (Receiver<Deed>, Shared) {
         let shared = Shared { leased_until: AtomicU64::new(leased_until), ..Shared::default() };
-        let (deeds, done) = channel();
+        let (fake, done) = Fake::new();
         let pace = Turned { now: Moment::START, moments: looks.into_iter(), shared: &shared };
-        care(Fake { deeds, broken }, pace, &shared, Duration::from_secs(5));
+        care(Fake { broken, ..fake }, pace, &shared, Duration::from_secs(5));
         (done, shared)
     }
 
@@ -319,10 +404,41 @@ mod tests {
         let nature = Nature::of(root.path(), &device);
         assert_eq!(nature, Nature { timeout: Some(Duration::from_secs(60)), pretimeout: None });
         assert_eq!(Nature::of(root.path(), Path::new("/dev/watchdog1")), Nature::default());
+    }
+
+    #[test]
+    fn what_the_box_wants_is_set_as_far_as_the_hardware_goes_and_told() {
         let second = Duration::from_secs(1);
-        let config =
-            Config { device, timeout: 30 * second, pretimeout: None, patience: second, reboot: false };
-        let words = nature.words(&config);
-        assert!(words[0].contains("resets after 60 s, not the 30 s of watchdog.timeout_s"), "{words:?}");
+        let agreed = |step: u32, timeout: u32, pretimeout: Option<Duration>| {
+            let (fake, _done) = Fake::new();
+            let mut fake = Fake { step, ..fake };
+            let device = PathBuf::from("/dev/watchdog");
+            let config =
+                Config { device, timeout: timeout * second, pretimeout, patience: second, reboot: false };
+            let (nature, words) = Nature::agreed(&mut fake, Nature::default(), &config);
+            (
+                nature.timeout.unwrap().as_secs(),
+                nature.pretimeout.map(|before| before.as_secs()),
+                words.join("\n"),
+            )
+        };
+        let (timeout, before, words) = agreed(1, 30, Some(10 * second));
+        assert_eq!((timeout, before), (30, Some(10)), "the second setting is not undone by the first");
+        let expected = "watchdog: /dev/watchdog resets after 30 s\n\
+                        watchdog: /dev/watchdog warns the kernel 10 s before it resets";
+        assert_eq!(words, expected);
+        let (timeout, before, words) = agreed(60, 90, None);
+        assert_eq!((timeout, before), (120, None));
+        assert!(
+            words.ends_with("after 120 s, the nearest that it can to the 90 s of watchdog.timeout_s"),
+            "{words}"
+        );
+        let (timeout, before, words) = agreed(0, 30, Some(10 * second));
+        assert_eq!((timeout, before), (60, None));
+        assert!(words.contains("after 60 s, not the 30 s of watchdog.timeout_s: unsupported"), "{words}");
+        assert!(
+            words.contains("does not warn 10 s before, as watchdog.pretimeout_s wants it: unsupported"),
+            "{words}"
+        );
     }
 }

@@ -33,7 +33,7 @@ pub mod types;
 mod view;
 pub(crate) mod words;
 
-use hearth_core::{Moment, Request, State};
+use hearth_core::{Event, Kind, Moment, Request, State, WorkloadId};
 use smol::channel::Sender;
 
 pub(crate) use self::view::answer;
@@ -77,6 +77,8 @@ pub(crate) enum Deed {
     Retry,
     Undo,
     Scale(Option<u16>),
+    /// So many replicas of a function are asked for.
+    Demand(u16),
 }
 
 /// A status of HTTP and a body of JSON.
@@ -87,27 +89,43 @@ pub(crate) struct Reply {
 }
 
 impl Question {
-    /// What the core is to be asked before the answer is drawn; `None` for questions that change nothing, and for
+    /// What the core is to hear before the answer is drawn; `None` for questions that change nothing, and for
     /// workloads that there are not.
-    pub(crate) fn request(&self, core: &State) -> Option<Request> {
-        match self {
-            Question::Status | Question::Metrics | Question::Explain { .. } | Question::Reach { .. } => None,
-            Question::LeaveSafeMode => Some(Request::LeaveSafeMode),
-            Question::BeginAgain => Some(Request::ReExec),
-            Question::Reboot => Some(Request::Reboot),
+    pub(crate) fn event(&self, core: &State) -> Option<Event> {
+        let request = match self {
+            Question::Status | Question::Metrics | Question::Explain { .. } | Question::Reach { .. } => {
+                return None;
+            }
+            Question::LeaveSafeMode => Request::LeaveSafeMode,
+            Question::BeginAgain => Request::ReExec,
+            Question::Reboot => Request::Reboot,
             Question::Do { workload, deed } => {
                 let workload = core.id_of(workload)?;
-                Some(match *deed {
+                match *deed {
                     Deed::Restart => Request::Restart(workload),
                     Deed::Stop => Request::Stop(workload),
                     Deed::Start => Request::Start(workload),
                     Deed::Retry => Request::Retry(workload),
                     Deed::Undo => Request::UndoRollout(workload),
+                    // What runs of a function is what is asked for: its file says no number.
+                    Deed::Scale(replicas) if is_function(core, workload) => {
+                        return Some(Event::Demand { workload, replicas: replicas.unwrap_or_default() });
+                    }
                     Deed::Scale(replicas) => Request::Scale { workload, replicas },
-                })
+                    Deed::Demand(replicas) if is_function(core, workload) => {
+                        return Some(Event::Demand { workload, replicas });
+                    }
+                    // The answer says so.
+                    Deed::Demand(_) => return None,
+                }
             }
-        }
+        };
+        Some(Event::Ask(request))
     }
+}
+
+pub(crate) fn is_function(core: &State, workload: WorkloadId) -> bool {
+    core.explain(workload).is_some_and(|story| matches!(story.kind, Kind::Function { .. }))
 }
 
 impl Ask {

@@ -7,7 +7,7 @@
 use hearth_core::MAX_REPLICAS;
 
 use super::http::Method;
-use super::types::{ExecWanted, Scale, SnapshotWanted};
+use super::types::{Demand, ExecWanted, Scale, SnapshotWanted};
 use super::{Deed, Question, Reply};
 
 /// What a request wants.
@@ -65,6 +65,7 @@ enum Route {
     Explain,
     Deed(Deed),
     Scale,
+    Demand,
     Exec,
     Console,
     Snapshot,
@@ -88,6 +89,7 @@ const ROUTES: &[(Method, &str, Route)] = &[
     (Method::Post, "/v1/workloads/{name}/retry", Route::Deed(Deed::Retry)),
     (Method::Post, "/v1/workloads/{name}/undo", Route::Deed(Deed::Undo)),
     (Method::Post, "/v1/workloads/{name}/scale", Route::Scale),
+    (Method::Post, "/v1/workloads/{name}/demand", Route::Demand),
     (Method::Post, "/v1/workloads/{name}/exec", Route::Exec),
     (Method::Get, "/v1/workloads/{name}/console", Route::Console),
     (Method::Post, "/v1/workloads/{name}/snapshot", Route::Snapshot),
@@ -140,7 +142,7 @@ fn call(route: Route, workload: String, query: &str, body: &[u8]) -> Result<Call
     if !query.is_empty() && !matches!(route, Route::Events | Route::Logs | Route::Console) {
         return Err(bad(format!("expected no query, found {query}")));
     }
-    if !body.is_empty() && !matches!(route, Route::Scale | Route::Exec | Route::Snapshot) {
+    if !body.is_empty() && !matches!(route, Route::Scale | Route::Demand | Route::Exec | Route::Snapshot) {
         return Err(bad("expected no body".to_owned()));
     }
     Ok(match route {
@@ -148,6 +150,7 @@ fn call(route: Route, workload: String, query: &str, body: &[u8]) -> Result<Call
         Route::Explain => Call::Ask(Question::Explain { workload }),
         Route::Deed(deed) => Call::Ask(Question::Do { workload, deed }),
         Route::Scale => Call::Ask(Question::Do { workload, deed: Deed::Scale(scale(body)?) }),
+        Route::Demand => Call::Ask(Question::Do { workload, deed: Deed::Demand(demand(body)?) }),
         Route::Exec => Call::Exec { workload, wanted: exec(body)? },
         Route::Console => Call::Console { workload, follow: console(query)? },
         Route::Snapshot => Call::Snapshot { workload, wanted: snapshot(body)? },
@@ -168,6 +171,15 @@ fn scale(body: &[u8]) -> Result<Option<u16>, Reply> {
         Ok(Scale { replicas }) => {
             Err(bad(format!("{expected}, found {}", replicas.map(i64::from).unwrap_or_default())))
         }
+        Err(error) => Err(bad(format!("{expected}: {error}"))),
+    }
+}
+
+fn demand(body: &[u8]) -> Result<u16, Reply> {
+    let expected = format!("expected {{\"replicas\": N}} with N from 0 to {MAX_REPLICAS}");
+    match serde_json::from_slice::<Demand>(body) {
+        Ok(Demand { replicas }) if replicas <= MAX_REPLICAS => Ok(replicas),
+        Ok(Demand { replicas }) => Err(bad(format!("{expected}, found {replicas}"))),
         Err(error) => Err(bad(format!("{expected}: {error}"))),
     }
 }

@@ -181,6 +181,14 @@ pub struct Scale {
     pub replicas: Option<u16>,
 }
 
+/// Body of `POST /v1/workloads/NAME/demand`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Demand {
+    /// Asked for, of a function; it starts no more than its file allows.
+    pub replicas: u16,
+}
+
 /// Body of `POST /v1/workloads/NAME/exec`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

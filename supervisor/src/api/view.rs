@@ -14,7 +14,7 @@ use super::types::{
     BoxStatus, Explained, IncidentTold, ProbeTold, Reached, Refused, ReplicaStatus, TransitionTold,
     WorkloadStatus,
 };
-use super::{Question, Reply, words};
+use super::{Deed, Question, Reply, words};
 use crate::wording::{self, Took};
 
 /// The answer to a question that, if it asks for a change, the core has heard before.
@@ -33,6 +33,15 @@ pub(crate) fn answer(core: &State, now: Moment, question: &Question) -> Reply {
             None => Reply::no_such_workload(workload),
         },
         Question::Reach { name } => reach(core, name),
+        Question::Do { workload, deed: Deed::Demand(_) } => match find(core, workload) {
+            Some(story) if matches!(story.kind, Kind::Function { .. }) => {
+                Reply::json(202, &workload_status(core, &story))
+            }
+            Some(_) => {
+                Reply::refused(409, "no-function", format!("expected a function, {workload} is another kind"))
+            }
+            None => Reply::no_such_workload(workload),
+        },
         Question::Do { workload, .. } => match find(core, workload) {
             // Asked, not done: machines take their time.
             Some(story) => Reply::json(202, &workload_status(core, &story)),
@@ -298,13 +307,17 @@ fn wanted(story: &Explanation) -> String {
 }
 
 fn replica_line(core: &State, now: Moment, story: &Explanation, replica: &ReplicaStory) -> String {
-    let mut line =
-        format!("{} is {}", wording::replica(&story.name, replica.slot), words::place(replica.place));
+    let name = wording::replica(&story.name, replica.slot);
+    // As words, not as a label.
+    let place = words::place(replica.place).replace('-', " ");
     let moved = story.transitions.iter().rev().find(|transition| transition.slot == replica.slot);
-    if let Some(transition) = moved {
-        let since = Took(now.since(transition.at));
-        line = format!("{line} since {since} ago, because {}", words::cause(&transition.why));
-    }
+    let mut line = match moved {
+        Some(transition) => {
+            let (span, why) = (Took(now.since(transition.at)), words::cause(&transition.why));
+            format!("{name} has been {place} for {span}, because {why}")
+        }
+        None => format!("{name} is {place}"),
+    };
     if let Some(hold) = held(replica) {
         line = format!("{line}; it waits for {}", words::hold(hold, namer(core)));
     }
@@ -399,8 +412,8 @@ mod tests {
     fn a_workload_that_a_person_stopped_says_how_to_lift_that() {
         let mut core = up(vec![spec("web", Kind::Service { replicas: 1 }, &[])]);
         let question = Question::Do { workload: "web".to_owned(), deed: Deed::Stop };
-        let request = question.request(&core).unwrap();
-        let _ = core.step(Moment::from_millis(1), Event::Ask(request));
+        let event = question.event(&core).unwrap();
+        let _ = core.step(Moment::from_millis(1), event);
         let status: WorkloadStatus = ask(&core, &question);
         assert_eq!((status.state.as_ref(), status.good), ("stopping", false));
         say(&mut core, "web", 10, Said::Ended(VmEnd::StoppedByHost));
@@ -413,7 +426,7 @@ mod tests {
     fn what_there_is_not_is_refused_by_name_and_asks_the_core_for_nothing() {
         let core = up(Vec::new());
         let question = Question::Do { workload: "web".to_owned(), deed: Deed::Restart };
-        assert_eq!(question.request(&core), None);
+        assert_eq!(question.event(&core), None);
         let reply = answer(&core, Moment::START, &question);
         assert_eq!(reply.status, 404);
         let refused: Refused = serde_json::from_slice(&reply.body).unwrap();

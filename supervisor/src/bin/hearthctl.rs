@@ -10,10 +10,10 @@ use std::process::{Command, ExitCode};
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use hearth_config::Faults;
 use hearth_config::guest::GuestConfig;
 use hearth_config::vm::VmConfig;
 use hearth_config::workload::WorkloadConfig;
+use hearth_config::{Fault, Faults};
 use hearth_supervisor::ctl::{self, Door, EXIT_STATUS, Verb};
 use hearth_supervisor::replay::{self, Telling};
 use hearth_supervisor::setup::Setup;
@@ -37,6 +37,8 @@ enum Order {
     #[command(flatten)]
     Box(Verb),
     /// Checks configuration files and starts nothing
+    ///
+    /// With --json: an object for each file, with its faults.
     Check {
         /// What the files are; by default told from their names and folders
         #[arg(long, value_enum)]
@@ -95,7 +97,11 @@ fn main() -> ExitCode {
     let Args { door, command } = Args::parse();
     match command {
         Order::Box(verb) => ctl::run(&door, &verb),
-        Order::Check { kind, files } => check(kind, &files),
+        Order::Check { kind, files } => check(door.json(), kind, &files),
+        Order::Completions { .. } if door.json() => {
+            eprintln!("hearthctl: expected no --json: a shell reads its own language");
+            ExitCode::from(FAULT)
+        }
         Order::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Args::command(), "hearthctl", &mut script);
@@ -116,31 +122,57 @@ fn main() -> ExitCode {
     }
 }
 
-fn check(kind: Option<FileKind>, files: &[PathBuf]) -> ExitCode {
+fn check(json: bool, kind: Option<FileKind>, files: &[PathBuf]) -> ExitCode {
     let mut worst = ExitCode::SUCCESS;
     for file in files {
-        let Some(kind) = kind.or_else(|| kind_of(file)) else {
-            eprintln!("{}: expected a file whose kind its name tells, or --kind", file.display());
-            worst = ExitCode::from(FAULT);
-            continue;
-        };
-        match check_one(kind, file) {
-            Ok(note) => println!("{}: good{note}", file.display()),
-            Err(faults) => {
-                eprintln!("{faults}");
-                worst = ExitCode::from(FAULT);
+        let checked = match kind.or_else(|| kind_of(file)) {
+            Some(kind) => check_one(kind, file),
+            None => {
+                let message = "expected a file whose kind its name tells, or --kind";
+                Err(Fault::of_file(file.display().to_string(), message).into())
             }
+        };
+        if checked.is_err() {
+            worst = ExitCode::from(FAULT);
+        }
+        match checked {
+            checked if json => println!("{}", told_to_programs(file, checked.as_ref())),
+            Ok(Some(workloads)) => println!("{}: good, {workloads} workloads", file.display()),
+            Ok(None) => println!("{}: good", file.display()),
+            Err(faults) => eprintln!("{faults}"),
         }
     }
     worst
 }
 
-fn check_one(kind: FileKind, file: &Path) -> Result<String, Faults> {
+fn told_to_programs(file: &Path, checked: Result<&Option<usize>, &Faults>) -> serde_json::Value {
+    let faults: Vec<serde_json::Value> =
+        checked.err().into_iter().flat_map(Faults::iter).map(of_fault).collect();
+    let mut told = serde_json::json!({
+        "file": file.display().to_string(), "good": checked.is_ok(), "faults": faults,
+    });
+    if let Ok(Some(workloads)) = checked {
+        told["workloads"] = (*workloads).into();
+    }
+    told
+}
+
+fn of_fault(fault: &Fault) -> serde_json::Value {
+    let mut told = serde_json::json!({ "file": fault.file, "key": fault.key, "message": fault.message });
+    if let Some(position) = fault.position {
+        told["line"] = position.line.into();
+        told["column"] = position.column.into();
+    }
+    told
+}
+
+/// How many workloads a box has.
+fn check_one(kind: FileKind, file: &Path) -> Result<Option<usize>, Faults> {
     match kind {
-        FileKind::Box => Setup::load(file).map(|setup| format!(", {} workloads", setup.workloads.len())),
-        FileKind::Workload => WorkloadConfig::load(file).map(|_| String::new()),
-        FileKind::Vm => VmConfig::load(file).map(|_| String::new()),
-        FileKind::Guest => GuestConfig::load(file).map(|_| String::new()),
+        FileKind::Box => Setup::load(file).map(|setup| Some(setup.workloads.len())),
+        FileKind::Workload => WorkloadConfig::load(file).map(|_| None),
+        FileKind::Vm => VmConfig::load(file).map(|_| None),
+        FileKind::Guest => GuestConfig::load(file).map(|_| None),
     }
 }
 

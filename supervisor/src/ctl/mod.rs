@@ -32,7 +32,7 @@ use self::exec::{Exec, ExecError};
 use self::top::TopError;
 use crate::api::client::{Address, Client, ClientError, read};
 use crate::api::types::{
-    BoxStatus, EventLine, Explained, LogLine, Scale, SnapshotTaken, SnapshotWanted, WorkloadStatus,
+    BoxStatus, Demand, EventLine, Explained, LogLine, Scale, SnapshotTaken, SnapshotWanted, WorkloadStatus,
 };
 use crate::wall;
 use crate::wording::one_line;
@@ -185,11 +185,20 @@ pub enum Verb {
     /// Lifts a stop
     Start { workload: String },
     /// Runs another number of replicas than the workload's file says
+    ///
+    /// Of a function it is how many are asked for, as with call; "file" is none.
     Scale {
         workload: String,
         /// A number, or "file" for what the file says
         #[arg(value_parser = replicas)]
         replicas: Replicas,
+    },
+    /// Asks for replicas of a function: they start now, and stop some time after fewer are asked for
+    Call {
+        workload: String,
+        /// How many are to run
+        #[arg(default_value_t = 1, value_parser = clap::value_parser!(u16).range(0..=i64::from(hearth_core::MAX_REPLICAS)))]
+        replicas: u16,
     },
     /// Lifts a quarantine, and lets a rejected version try again
     Retry { workload: String },
@@ -338,6 +347,10 @@ fn carry_out(door: &Door, address: &Address, verb: &Verb) -> Result<u8, ClientEr
                 let text = if door.json { line.to_owned() } else { log_line(line) };
                 say(&format!("{text}\n"))
             })?;
+        }
+        Verb::Call { workload, replicas } => {
+            let body = serde_json::to_vec(&Demand { replicas: *replicas })?;
+            ask(door, client, workload, "/demand", &body)?;
         }
         Verb::Console { workload, once, raw } => {
             let path = path(workload, &format!("/console?follow={}", !once));

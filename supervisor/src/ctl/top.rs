@@ -156,8 +156,20 @@ fn table(status: &BoxStatus) -> Table<'static> {
             }))
         })
     });
-    let widths = [18, 8, 13, 6, 9, 20].map(Constraint::Length).into_iter().chain([Constraint::Fill(1)]);
-    Table::new(rows, widths).header(Row::new(HEADING).style(bold))
+    Table::new(rows, widths(status)).header(Row::new(HEADING).style(bold))
+}
+
+/// Each column as wide as what stands in it, and the last one has the rest: it says what is the matter.
+fn widths(status: &BoxStatus) -> Vec<Constraint> {
+    let mut widths = HEADING.map(str::len);
+    for cells in status.workloads.iter().flat_map(|workload| rows_of(workload, status.now_ms)) {
+        for (width, cell) in widths.iter_mut().zip(&cells) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let length = |width: usize| Constraint::Length(u16::try_from(width).unwrap_or(u16::MAX));
+    let all_but_last = widths.iter().take(HEADING.len() - 1).map(|width| length(*width));
+    all_but_last.chain([Constraint::Fill(1)]).collect()
 }
 
 #[cfg(test)]
@@ -192,10 +204,10 @@ mod tests {
     }
 
     fn screen(view: &View) -> Vec<String> {
-        let mut terminal = Terminal::new(TestBackend::new(100, 20)).unwrap();
+        let mut terminal = Terminal::new(TestBackend::new(110, 20)).unwrap();
         terminal.draw(|frame| draw(frame, view)).unwrap();
         let buffer = terminal.backend().buffer().clone();
-        let line = |row: u16| (0..100).map(|column| buffer[(column, row)].symbol()).collect::<String>();
+        let line = |row: u16| (0..110).map(|column| buffer[(column, row)].symbol()).collect::<String>();
         (0..20).map(|row| line(row).trim_end().to_owned()).collect()
     }
 
@@ -205,10 +217,24 @@ mod tests {
         (1..=20).for_each(|number| view.learn(told(number, &format!("event {number}"))));
         let screen = screen(&view);
         assert!(screen[0].starts_with("hearthd 0.1.0, up: 0 of 0 workloads"), "{screen:#?}");
-        assert!(screen[1].starts_with("NAME               KIND     STATE"), "{screen:#?}");
-        assert!(screen[2].starts_with("clock              service  ready         1/1"), "{screen:#?}");
+        assert!(screen[1].starts_with("NAME  KIND    STATE READY RESTARTS VERSION  SINCE"), "{screen:#?}");
+        assert!(screen[2].starts_with("clock service ready 1/1   1/10     01234567 0 ms"), "{screen:#?}");
         assert_eq!(screen[19], "1970-01-01T00:00:00.000Z event 20");
         assert_eq!(screen[11], "1970-01-01T00:00:00.000Z event 12");
+    }
+
+    #[test]
+    fn what_is_the_matter_is_not_cut_off() {
+        let mut view = view();
+        let mut web = super::super::status::example("web");
+        web.state = "backing-off".into();
+        web.rollout = "spreading".into();
+        web.replicas[0].state = "backing-off".into();
+        web.replicas[0].fault = Some("the guest panicked".to_owned());
+        web.replicas[0].next_ms = Some(3000);
+        view.status.workloads.push(web);
+        let row = screen(&view).into_iter().find(|row| row.starts_with("web")).unwrap();
+        assert!(row.ends_with(" 0 ms, after: the guest panicked, starts in 3.0 s"), "{row}");
     }
 
     #[test]

@@ -77,10 +77,12 @@ pub struct Left {
 }
 
 impl Store {
-    /// The core of this daemon begins with `seed`.
-    pub fn open(config: &StoreConfig, seed: u64) -> (Store, Left) {
+    /// The core of this daemon begins with `seed`. `reset`: the watchdog's own word that it reset the box, which kernels
+    /// without its file in /sys do not give.
+    pub fn open(config: &StoreConfig, seed: u64, reset: bool) -> (Store, Left) {
         let folder = config.folder.as_path();
-        let evidence = boot::Evidence::gather(Path::new("/"));
+        let mut evidence = boot::Evidence::gather(Path::new("/"));
+        evidence.watchdog |= reset;
         let mut store = Store {
             folder: folder.to_owned(),
             open: None,

@@ -344,3 +344,53 @@ fn for_programs_every_line_is_an_object() {
     );
     daemon.stop_quietly();
 }
+
+#[test]
+fn a_function_runs_while_somebody_asks_for_it() {
+    let site = Site::with_fake().workload("clock", "service", "serve", "").workload(
+        "once",
+        "function",
+        "serve",
+        "replicas = 2\nidle_s = 1",
+    );
+    let mut daemon = site.start();
+    daemon.wait_for("hearthd | clock: running, guest ready in 312 ms");
+    assert!(told(&site, &["status", "once"]).contains("idle"));
+    assert_eq!(told(&site, &["call", "once"]), "once: starting, 0 of 1 ready\n");
+    daemon.wait_for("hearthd | once: running, guest ready in 312 ms");
+    let why = told(&site, &["explain", "once"]);
+    assert!(why.contains("a function, 1 of at most 2 replicas asked for"), "{why}");
+    assert!(why.contains("once has been ready for "), "{why}");
+    told(&site, &["scale", "once", "2"]);
+    daemon.wait_for("hearthd | once.1: running, guest ready in 312 ms");
+    told(&site, &["call", "once", "0"]);
+    daemon.wait_for("once    | asked to stop");
+    assert_eq!(ctl(&site, &["call", "once", "65"]).status.code(), Some(2));
+    let service = ctl(&site, &["call", "clock"]);
+    assert_eq!(service.status.code(), Some(1));
+    let message = String::from_utf8(service.stderr).unwrap();
+    assert_eq!(message, "hearthctl: expected a function, clock is another kind\n");
+    daemon.stop();
+}
+
+#[test]
+fn a_check_is_told_to_programs_too_and_completions_are_not() {
+    let site = Site::with_fake().workload("clock", "service", "serve", "");
+    let bad = site.state().with_file_name("vm.toml");
+    std::fs::write(&bad, "[machine]\nvcpus = 0\n").unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_hearthctl"))
+        .args(["--json", "check"])
+        .args([&site.config(), &bad])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((&lines[0]["good"], &lines[0]["workloads"]), (&true.into(), &1.into()));
+    assert_eq!(lines[1]["good"], false);
+    let faults = lines[1]["faults"].as_array().unwrap();
+    let fault = faults.iter().find(|fault| fault["key"] == "machine.vcpus").unwrap();
+    assert_eq!((&fault["line"], &fault["column"]), (&2.into(), &1.into()), "{fault}");
+    assert_eq!(ctl(&site, &["--json", "completions", "bash"]).status.code(), Some(2));
+}
