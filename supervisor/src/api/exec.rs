@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Duty: who may, reach the agent, carry bytes. Not here: what they say (the agent and `hearthctl` know).
-//! Invariant: one buffer for each direction, and no read before its write is done: who reads slowly slows down the program,
-//! and nobody else. Each use is an event with who and what.
+//! Invariant: one buffer for each direction, and no read before its write is done: who reads slowly slows down the
+//! program, and nobody else. Each use is an event with who and what.
 
 use std::io;
 use std::path::{Path, PathBuf};

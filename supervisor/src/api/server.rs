@@ -9,8 +9,9 @@
 //! ```
 //!
 //! Duty: bytes between sockets and `http`, questions to the daemon's loop. Not here: what the answers are.
-//! Invariant: at most [`MAX_CONNECTIONS`] connections, [`MAX_STREAMS`] of them streams and [`MAX_SESSIONS`] lines to programs;
-//! each holds one request's bytes, and no wait for a client is without end but that of a stream for something to tell.
+//! Invariant: at most [`MAX_CONNECTIONS`] connections, and beside them [`MAX_FROM_NETWORK`] over TCP; [`MAX_STREAMS`] of all
+//! are streams and [`MAX_SESSIONS`] lines to programs. Each holds one request's bytes, and no wait for a client is without
+//! end but that of a stream for something to tell, and of a program for who reads it.
 
 use std::cell::Cell;
 use std::io;
@@ -44,6 +45,8 @@ use crate::screens::Screens;
 
 /// Connections at a time: some people, a scraper and a dashboard.
 const MAX_CONNECTIONS: usize = 20;
+/// And those over TCP, on a count of their own: whoever is on the host may connect there, and must not keep root out.
+const MAX_FROM_NETWORK: usize = 8;
 /// Those of them that are streams: somebody who only asks always finds a place.
 pub(super) const MAX_STREAMS: usize = 8;
 /// And those that are lines to programs in guests: each has a person who types.
@@ -153,6 +156,7 @@ impl Caller {
 #[derive(Debug, Default)]
 pub(crate) struct Places {
     connections: Cell<usize>,
+    from_network: Cell<usize>,
     pub(super) streams: Cell<usize>,
     pub(super) snapshots: Cell<usize>,
     pub(super) sessions: Cell<usize>,
@@ -215,8 +219,12 @@ pub(crate) async fn serve_port(
 /// One connection, from first to last. That a client goes away is no news.
 async fn attend(stream: impl AsyncRead + AsyncWrite + Unpin, door: &Door, caller: &Caller) {
     let mut client = Client { stream, held: Vec::new() };
-    let Some(_place) = Place::take(&door.places.connections, MAX_CONNECTIONS) else {
-        let reply = busy(format!("expected at most {MAX_CONNECTIONS} connections"));
+    let (taken, most) = match caller {
+        Caller::Local(_) => (&door.places.connections, MAX_CONNECTIONS),
+        Caller::Network(..) => (&door.places.from_network, MAX_FROM_NETWORK),
+    };
+    let Some(_place) = Place::take(taken, most) else {
+        let reply = busy(format!("expected at most {most} connections"));
         let _ = client.write(&http::whole(&reply, JSON, "", false)).await;
         return;
     };

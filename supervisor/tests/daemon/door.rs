@@ -294,12 +294,12 @@ fn over_tcp_a_token_is_asked_for_and_whoever_has_it_is_served_like_anybody() {
     };
     let (status, out, _) = over_tcp(&token, &["status"]);
     assert!(status == 0 && out.contains("clock  service  ready"), "{out}");
-    let (status, _, told) = over_tcp(&token, &["exec", "clock", "--", "exit", "0"]);
-    assert_eq!((status, told.as_str()), (125, "hearthctl: expected a caller on the daemon's own socket\n"));
+    let (status, _, error) = over_tcp(&token, &["exec", "clock", "--", "exit", "0"]);
+    assert_eq!((status, error.as_str()), (125, "hearthctl: expected a caller on the daemon's own socket\n"));
     let other = site.state().with_file_name("other.token");
     std::fs::write(&other, "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef").unwrap();
-    let (status, _, told) = over_tcp(&other, &["stop", "clock"]);
-    assert!(status == 1 && told.contains("with the token of api.token_file"), "{told}");
+    let (status, _, error) = over_tcp(&other, &["stop", "clock"]);
+    assert!(status == 1 && error.contains("with the token of api.token_file"), "{error}");
     let mut plain = std::net::TcpStream::connect(free).unwrap();
     plain.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").unwrap();
     let mut answer = String::new();
@@ -308,7 +308,15 @@ fn over_tcp_a_token_is_asked_for_and_whoever_has_it_is_served_like_anybody() {
         answer.starts_with("HTTP/1.1 401 Unauthorized\r\n")
             && answer.contains("WWW-Authenticate: Bearer\r\n")
     );
+    // Who only connects there fills places there.
+    let idle: Vec<_> = (0..8).map(|_| std::net::TcpStream::connect(free).unwrap()).collect();
+    let mut late = String::new();
+    std::net::TcpStream::connect(free).unwrap().read_to_string(&mut late).unwrap();
+    assert!(late.starts_with("HTTP/1.1 503 "), "{late}");
+    assert!(told(&site, &["status"]).contains("ready"));
+    drop(idle);
     let known = std::fs::read_to_string(&token).unwrap();
+    while over_tcp(&token, &["status"]).0 != 0 {}
     let mut scraper = std::net::TcpStream::connect(free).unwrap();
     let request = format!(
         "GET /metrics HTTP/1.1\r\nConnection: close\r\nAuthorization: Bearer {}\r\n\r\n",

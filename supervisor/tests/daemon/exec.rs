@@ -201,6 +201,11 @@ fn readers_that_do_not_read_hold_nobody_up_and_their_number_is_bounded() {
     }
     // Their places are given back when the daemon has seen them go.
     while ctl(&site, &["exec", "clock", "--", "exit", "3"]).status.code() != Some(3) {}
+    // As in "exec ... | head": a reader that is gone ends it.
+    let mut flood =
+        hearthctl(&site).args(["exec", "clock", "--", "flood"]).stdout(Stdio::piped()).spawn().unwrap();
+    drop(flood.stdout.take());
+    assert_eq!(flood.wait().unwrap().code(), Some(141));
     daemon.stop();
 }
 

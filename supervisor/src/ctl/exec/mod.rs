@@ -33,6 +33,8 @@ const CANNOT_RUN: u8 = 126;
 const NOT_FOUND: u8 = 127;
 /// A program that a signal ended has this and the signal's number, as shells say it.
 const SIGNALLED: u8 = 128;
+/// Nobody reads its output any more: as if SIGPIPE had ended it.
+const UNREAD: u8 = SIGNALLED + 13;
 /// What is typed and not sent yet, in pieces of at most a KiB: a large text that somebody pastes.
 const MAX_TYPED: usize = 64;
 /// Signals to this program, without a terminal of the program's, after which it does not wait for the other one.
@@ -48,7 +50,7 @@ program; the third one leaves. Whoever leaves takes the program along: its termi
 is killed.
 
 Exit status: the program's own; 128 and its number if a signal ended it; 127 if there is no such program, 126 if it
-cannot be run; 125 if hearthd or the guest refused it, or its end was not seen.";
+cannot be run; 141 if nobody reads its output any more; 125 if hearthd or the guest refused it, or its end was not seen.";
 
 #[derive(Debug, Args)]
 pub struct Exec {
@@ -217,9 +219,10 @@ async fn listen(mut stream: &Async<UnixStream>, early: Vec<u8>) -> Result<u8, Ex
             while let Some(message) = decoder.pop::<FromProgram>()? {
                 match message {
                     FromProgram::Started { .. } => {}
-                    // Who does not want to read it any more still wants to know how it ends.
                     FromProgram::Output { stream: Stream::Stdout, bytes } => {
-                        drop(out.write_all(&bytes).await);
+                        if out.write_all(&bytes).await.is_err() {
+                            return Ok(UNREAD);
+                        }
                     }
                     FromProgram::Output { stream: Stream::Stderr, bytes } => {
                         drop(err.write_all(&bytes).await);
@@ -232,7 +235,11 @@ async fn listen(mut stream: &Async<UnixStream>, early: Vec<u8>) -> Result<u8, Ex
                 }
             }
         }
-        let _ = (out.flush().await, err.flush().await);
+        // A program that never ends must not go on for a reader that is gone.
+        if out.flush().await.is_err() {
+            return Ok(UNREAD);
+        }
+        let _ = err.flush().await;
         let length = stream.read(&mut buffer).await?;
         if length == 0 {
             return Err(ExecError::Lost);
