@@ -19,7 +19,7 @@ pub const ENDING: Duration = Duration::from_secs(30);
 pub const KILL_STOP: Duration = Duration::from_secs(5);
 /// From asking the agent until the workload runs again in the same guest.
 pub const PROCESS_RESTART: Duration = Duration::from_secs(30);
-/// From asking for a warm snapshot until it is on the disk.
+/// From asking for a warm snapshot until it is on the disk, beyond what a machine may take to start.
 pub const SNAPSHOT_WITHIN: Duration = Duration::from_secs(120);
 /// After a snapshot that was not taken, or did not work, until the next one.
 pub const SNAPSHOT_AGAIN: Duration = Duration::from_secs(3600);

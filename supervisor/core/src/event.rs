@@ -90,6 +90,8 @@ pub enum Said {
     SnapshotFailed,
     /// The monitor's process ended.
     Ended(VmEnd),
+    /// The snapshot that it was to come from is not there any more, or of another kernel: it was started from nothing.
+    SnapshotGone,
 }
 
 /// A machine that an earlier daemon started.

@@ -25,8 +25,8 @@ pub(crate) struct Replica {
     pub(crate) run: Run,
     pub(crate) build: Build,
     pub(crate) lifecycle: Lifecycle,
-    /// How its next machine is made.
-    pub(crate) how: StartHow,
+    /// How its next machine has to be made. None: whichever way is quickest.
+    pub(crate) how: Option<StartHow>,
     /// How its machine was made.
     pub(crate) made: StartHow,
     pub(crate) agent: bool,
@@ -63,7 +63,7 @@ impl Replica {
             run: Run(0),
             build,
             lifecycle: Lifecycle::Waiting,
-            how: StartHow::Cold,
+            how: None,
             made: StartHow::Cold,
             agent: false,
             heard: now,

@@ -86,6 +86,19 @@ pub struct Needs {
     pub cpu_milli: u32,
 }
 
+impl Needs {
+    pub(crate) fn plus(self, more: Needs) -> Needs {
+        Needs {
+            memory_mib: self.memory_mib.saturating_add(more.memory_mib),
+            cpu_milli: self.cpu_milli.saturating_add(more.cpu_milli),
+        }
+    }
+
+    pub(crate) fn fits(self, within: Needs) -> bool {
+        self.memory_mib <= within.memory_mib && self.cpu_milli <= within.cpu_milli
+    }
+}
+
 /// What is inside the machines of a workload, and what they take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Build {

@@ -10,12 +10,15 @@ use crate::dice::Dice;
 use crate::id::Vm;
 use crate::moment::Moment;
 use crate::policy::RecoveryPolicy;
+use crate::spec::Needs;
 
 pub(crate) struct Turn<'s> {
     pub(crate) now: Moment,
     pub(crate) phase: Phase,
     pub(crate) stop: StopTimes,
     pub(crate) disk_has_room: bool,
+    /// What is left for a machine that a snapshot is made of. None: one is being made, or memory is short.
+    pub(crate) room_to_snap: Option<Needs>,
     pub(crate) dice: &'s mut Dice,
     pub(crate) policy: &'s dyn RecoveryPolicy,
     pub(crate) actions: Actions,

@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use bench::*;
 use hearth_core::{
-    Action, Allowed, Announcement, Breaker, Check, End, Event, Failure, Grounds, Level, Lifecycle, Means,
-    Order, Place, ProbeSpec, Request, Resource, Role, Rung, SNAPSHOT_AGAIN, STEADY, Said, Spec, StartHow,
-    VmEnd,
+    Action, Allowed, Announcement, Breaker, Check, End, Event, Failure, Grounds, Lifecycle, Means, Order,
+    Place, ProbeSpec, Request, Role, Rung, STEADY, Said, Spec, StartHow, VmEnd,
 };
 
 /// Healthy by its answers, asked every ten seconds; two bad ones in a row decide.
@@ -133,6 +132,7 @@ fn each_failed_proof_leads_one_rung_up() {
     let mut bench = Bench::new(&[spec]);
     let _ = bench.up();
     let _ = bench.runs(0, 1);
+    let _ = answer(&mut bench, vm(0, 1), 65, true);
     let _ = bench.say(vm(0, 1), Said::SnapshotTaken);
 
     let told = answer(&mut bench, vm(0, 1), 25, false);
@@ -286,84 +286,4 @@ fn a_version_that_fails_on_trial_after_another_was_offered_does_not_quarantine_t
     let _ = bench.configure(&[spec]);
     let told = bench.vm_ended(0, 3, VmEnd::Panicked);
     assert!(told.contains(&start_of(vm(0, 4), 2, StartHow::Cold)), "{told:?}");
-}
-
-/// A workload that is restored from a warm snapshot, up for long enough to have been asked for one.
-fn kept_warm() -> (Bench, Vec<Action>) {
-    let mut spec = service("web", &[]);
-    spec.allowed.restore = true;
-    let mut bench = Bench::new(&[spec]);
-    let _ = bench.up();
-    let _ = bench.runs(0, 1);
-    let told = bench.pass(STEADY, &[vm(0, 1)]);
-    (bench, told)
-}
-
-fn snapshots(actions: &[Action]) -> usize {
-    actions.iter().filter(|action| matches!(action, Action::Vm { order: Order::Snapshot, .. })).count()
-}
-
-#[test]
-fn a_machine_that_proved_itself_is_kept_warm_once_for_its_version() {
-    let (mut bench, told) = kept_warm();
-    assert_eq!(snapshots(&told), 1, "{told:?}");
-    let _ = bench.say(vm(0, 1), Said::SnapshotTaken);
-    assert_eq!(snapshots(&bench.pass(STEADY * 4, &[vm(0, 1)])), 0);
-    assert!(bench.records.iter().any(|record| record.durable.snapshot == Some(build(1).version)));
-}
-
-#[test]
-fn a_snapshot_that_could_not_be_taken_is_tried_again_much_later() {
-    let (mut bench, _) = kept_warm();
-    let _ = bench.say(vm(0, 1), Said::SnapshotFailed);
-    assert_eq!(snapshots(&bench.pass(SNAPSHOT_AGAIN / 2, &[vm(0, 1)])), 0);
-    assert_eq!(snapshots(&bench.pass(SNAPSHOT_AGAIN / 2, &[vm(0, 1)])), 1);
-}
-
-#[test]
-fn no_snapshot_is_taken_while_the_disk_is_short() {
-    let mut spec = service("web", &[]);
-    spec.allowed.restore = true;
-    let mut bench = Bench::new(&[spec]);
-    let _ = bench.up();
-    let _ = bench.runs(0, 1);
-    let disk = |level| Event::Pressure { resource: Resource::Disk, level };
-    let _ = bench.step(disk(Level::Short));
-    assert_eq!(snapshots(&bench.pass(STEADY * 2, &[vm(0, 1)])), 0);
-    assert_eq!(snapshots(&bench.step(disk(Level::Calm))), 1);
-}
-
-#[test]
-fn a_snapshot_that_does_not_come_to_life_is_not_used_again() {
-    let (mut bench, _) = kept_warm();
-    let _ = bench.say(vm(0, 1), Said::SnapshotTaken);
-    let told = bench.vm_ended(0, 1, VmEnd::Panicked);
-    assert!(told.contains(&start_of(vm(0, 2), 1, StartHow::Restore)), "{told:?}");
-    let _ = bench.vm_ended(0, 2, VmEnd::BadConfiguration);
-    assert!(bench.records.iter().any(|record| record.durable.snapshot.is_none()));
-    assert_eq!(bench.next(), [start_of(vm(0, 3), 1, StartHow::Cold)]);
-}
-
-#[test]
-fn a_retry_tries_the_workload_and_not_a_snapshot_of_it() {
-    let mut spec = services("web", 2, &[]);
-    spec.allowed.restore = true;
-    spec.restart.budget = 1;
-    let mut bench = Bench::new(&[spec]);
-    let _ = bench.up();
-    let both = [vm_at(0, 0, 1), vm_at(0, 1, 2)];
-    for vm in both {
-        let _ = bench.runs_at(vm);
-    }
-    let _ = bench.pass(STEADY, &both);
-    let _ = bench.say(both[0], Said::SnapshotTaken);
-    let memory = |level| Event::Pressure { resource: Resource::Memory, level };
-    let _ = bench.step(memory(Level::Full));
-    // This one is to be restored, and waits for memory when the other one spends the budget.
-    let _ = bench.say(both[0], Said::Ended(VmEnd::Panicked));
-    let _ = bench.say(both[1], Said::Ended(VmEnd::Panicked));
-    assert!(matches!(bench.state.breaker(id(0)), Some(Breaker::Open { .. })));
-    let _ = bench.step(memory(Level::Calm));
-    let told = bench.step(Event::Ask(Request::Retry(id(0))));
-    assert_eq!(starts(&told), [(vm_at(0, 0, 3), build(1).version, StartHow::Cold)]);
 }

@@ -20,12 +20,25 @@ impl World {
                 self.announced(&announcement);
             }
             Action::Remember(record) => {
+                // Whoever may come back without this record still finds the one that the record before it names.
+                let place = NAMES.iter().position(|name| *name == record.name);
+                let last = self.store.get(&record.name).and_then(|before| before.durable.snapshot);
+                let snapping = self.snapping.map(|snapping| (snapping.name, snapping.build.version));
+                self.snapshots.retain(|kept| {
+                    Some(kept.0) != place
+                        || Some(kept.1) == record.durable.snapshot
+                        || Some(kept.1) == last
+                        || Some(*kept) == snapping
+                });
                 let before = self.store.insert(record.name.clone(), (*record).clone());
                 self.last_write = Some((record.name, before));
             }
             Action::RememberDevice(record) => self.device_record = record,
             Action::Forget { name, .. } => {
                 self.store.remove(&name);
+                // What is being made of it ends.
+                let place = NAMES.iter().position(|other| *other == name);
+                self.snapping = self.snapping.filter(|snapping| Some(snapping.name) != place);
                 self.checks.forget(&name);
             }
             Action::Pet => {
@@ -41,7 +54,8 @@ impl World {
                 let named: Vec<Version> =
                     self.person.wishes.config.workloads.iter().map(|spec| spec.build.version).collect();
                 self.images.retain(|version| keep.contains(version) || named.contains(version));
-                self.snapshots.retain(|(_, version)| keep.contains(version));
+                let snapping = self.snapping.map(|snapping| snapping.build.version);
+                self.snapshots.retain(|(_, version)| keep.contains(version) || Some(*version) == snapping);
             }
             Action::ReExec => {
                 self.stats.reexecs += 1;

@@ -72,13 +72,14 @@ pub struct Stats {
     pub power_cuts: u64,
     pub collections: u64,
     pub snapshots: u64,
+    pub snapshots_gone: u64,
     pub healing_reboots: u64,
     pub broken_parts: u64,
 }
 
 impl Stats {
     /// Each figure with its name.
-    pub fn figures(&self) -> [(&'static str, u64); 28] {
+    pub fn figures(&self) -> [(&'static str, u64); 29] {
         let count = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
         [
             ("steps", self.steps),
@@ -107,6 +108,7 @@ impl Stats {
             ("power cuts", self.power_cuts),
             ("collections of images", self.collections),
             ("snapshots wanted", self.snapshots),
+            ("snapshots gone", self.snapshots_gone),
             ("reboots that heal", self.healing_reboots),
             ("parts that stay broken", self.broken_parts),
         ]
@@ -139,6 +141,7 @@ impl Stats {
         self.power_cuts += other.power_cuts;
         self.collections += other.collections;
         self.snapshots += other.snapshots;
+        self.snapshots_gone += other.snapshots_gone;
         self.healing_reboots += other.healing_reboots;
         self.broken_parts += other.broken_parts;
     }

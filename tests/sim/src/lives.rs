@@ -30,6 +30,8 @@ impl World {
         }
         self.frozen = false;
         self.inbox.clear();
+        // It ends with who made it.
+        self.snapping = None;
         for guest in self.guests.values_mut() {
             guest.connected = false;
             guest.traffic = false;

@@ -13,7 +13,7 @@ use crate::guest::{Guest, Key, Quality, Sickness, Stage};
 use crate::queue::{Doing, Thing};
 use crate::trouble::Trouble;
 use crate::wishes::{BEAT, NAMES};
-use crate::world::World;
+use crate::world::{Snapping, World};
 
 impl World {
     pub(crate) fn order(&mut self, vm: Vm, order: &Order) {
@@ -78,7 +78,18 @@ impl World {
     }
 
     fn spawn(&mut self, vm: Vm, key: Key, build: Build, how: StartHow) {
-        if how == StartHow::Restore && !self.snapshots.contains(&(key.name, build.version)) {
+        let kept = (key.name, build.version);
+        let gone = how == StartHow::Restore
+            && (self.cleared.contains(&kept) || self.is_stormy() && self.chance.percent(10));
+        let how = if gone { StartHow::Cold } else { how };
+        if gone {
+            // Somebody cleared the disk, or the kernel is another one.
+            self.snapshots.remove(&kept);
+            self.cleared.insert(kept);
+            self.stats.snapshots_gone += 1;
+            self.word(vm, Said::SnapshotGone, Duration::from_millis(1));
+        }
+        if how == StartHow::Restore && !self.snapshots.contains(&kept) {
             let replica = format!("{}.{} run {}", NAMES[key.name], key.slot, key.run);
             return self.found(Trouble::NoSnapshot { replica });
         }
@@ -120,16 +131,22 @@ impl World {
         self.plan(boot, Thing::Guest(key, doing));
     }
 
-    /// It is kept, unless its disk or its monitor will not have it, and the word of that may be lost.
+    /// One like it is kept, unless the disk or the monitor will not have it, and the word of that may be lost.
     fn snapshot(&mut self, key: Key) {
         self.stats.snapshots += 1;
-        let Some(guest) = self.guests.get(&key) else { return };
+        if self.snapping.is_some_and(|other| other.until > self.now) {
+            return self.found(Trouble::BadOrder { what: "two snapshots at a time".to_owned() });
+        }
+        let Some(build) = self.guests.get(&key).map(|guest| guest.build) else { return };
+        self.check_room(build);
         let fails = self.is_stormy() && self.chance.percent(20);
-        let after = self.chance.millis(200, 4_000);
+        let after = self.chance.millis(200, 20_000);
+        self.snapping = Some(Snapping { name: key.name, build, until: self.now.after(after) });
         if fails {
             return self.say(key, Said::SnapshotFailed, after);
         }
-        self.snapshots.insert((key.name, guest.build.version));
+        self.snapshots.insert((key.name, build.version));
+        self.cleared.remove(&(key.name, build.version));
         self.say(key, Said::SnapshotTaken, after);
     }
 

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use hearth_core::{BootReason, DeviceRecord, Event, Moment, Record, Said, Version};
+use hearth_core::{BootReason, Build, DeviceRecord, Event, Moment, Record, Said, Version};
 
 use crate::Stats;
 use crate::chance::Chance;
@@ -25,6 +25,14 @@ use crate::wishes::{Person, SUBSYSTEMS};
 pub(crate) const HARDWARE_TIMEOUT: Duration = Duration::from_secs(30);
 /// What is kept to tell what led to a trouble.
 const TRACE: usize = 400;
+
+/// A machine that becomes a snapshot.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Snapping {
+    pub(crate) name: usize,
+    pub(crate) build: Build,
+    pub(crate) until: Moment,
+}
 
 #[derive(Debug)]
 pub(crate) struct World {
@@ -48,6 +56,10 @@ pub(crate) struct World {
     pub(crate) images: BTreeSet<Version>,
     /// Warm snapshots that are: of which workload, of which version.
     pub(crate) snapshots: BTreeSet<(usize, Version)>,
+    /// Those that somebody else removed, which the daemon has to live with.
+    pub(crate) cleared: BTreeSet<(usize, Version)>,
+    /// The one that is being taken, or was and nobody has heard of it.
+    pub(crate) snapping: Option<Snapping>,
     /// When the box was rebooted to heal it.
     pub(crate) reboots: Vec<Moment>,
     pub(crate) last_pet: Moment,
@@ -88,6 +100,8 @@ impl World {
             device_record: DeviceRecord::default(),
             images: BTreeSet::new(),
             snapshots: BTreeSet::new(),
+            cleared: BTreeSet::new(),
+            snapping: None,
             reboots: Vec::new(),
             last_pet: Moment::START,
             failed_boots: 0,
@@ -229,6 +243,11 @@ impl World {
         Checks::note(daemon, at, &event);
         if let Event::Vm { vm, said: Said::Ended(_) | Said::NotSpawned(_) } = &event {
             self.checks.heard_end(*vm);
+        }
+        if let Event::Vm { said: Said::SnapshotTaken | Said::SnapshotFailed, .. } = &event
+            && self.snapping.is_some_and(|snapping| snapping.until <= self.now)
+        {
+            self.snapping = None;
         }
         let actions = daemon.feed(at, event);
         self.stats.steps += 1;

@@ -128,6 +128,7 @@ impl State {
             phase: self.phase,
             stop: self.device.stop,
             disk_has_room: self.pressure.disk_has_room(),
+            room_to_snap: None,
             dice: &mut dice,
             policy,
             actions: Actions::new(),
@@ -243,6 +244,7 @@ impl State {
         // Each round moves somebody on; the bound is for a mistake in that reasoning.
         for _ in 0..8 + 4 * self.workloads.len() {
             if due || turn.moved {
+                turn.room_to_snap = self.room_to_snap();
                 for workload in &mut self.workloads {
                     workload.timers(turn);
                 }

@@ -108,7 +108,7 @@ impl State {
                 let workload = &mut self.workloads[place];
                 match hold {
                     None => {
-                        *promised = plus(*promised, workload.target(slot).needs);
+                        *promised = promised.plus(workload.target(slot).needs);
                         workload.start(turn, slot);
                     }
                     Some(hold) => {
@@ -142,11 +142,11 @@ impl State {
         }
         let needs = workload.target(slot).needs;
         if let Some(ceiling) = workload.spec.ceiling
-            && !fits(plus(reserved(workload), needs), ceiling)
+            && !reserved(workload).plus(needs).fits(ceiling)
         {
             return Some(Hold::Ceiling);
         }
-        let (together, promise) = (plus(promised, needs), self.device.capacity.promise());
+        let (together, promise) = (promised.plus(needs), self.device.capacity.promise());
         if together.memory_mib > promise.memory_mib {
             return Some(Hold::Memory);
         }
@@ -158,7 +158,23 @@ impl State {
 
     /// What all machines that are there, or about to come back, may take together.
     fn promised(&self) -> Needs {
-        self.workloads.iter().map(reserved).fold(Needs::default(), plus)
+        let snapping = self.workloads.iter().filter_map(Workload::snapping_needs);
+        self.workloads.iter().map(reserved).chain(snapping).fold(Needs::default(), Needs::plus)
+    }
+
+    /// What is left for a machine that is written down as soon as it is warm, if that is the time for it.
+    pub(super) fn room_to_snap(&self) -> Option<Needs> {
+        let busy = self.workloads.iter().any(|workload| workload.snapping_needs().is_some());
+        // Whoever waits for room comes first.
+        let mut replicas = self.workloads.iter().flat_map(|workload| &workload.replicas);
+        let starved = replicas.any(|replica| {
+            replica.lifecycle == Lifecycle::Waiting && replica.hold.is_some_and(Hold::is_room)
+        });
+        let (promise, promised) = (self.device.capacity.promise(), self.promised());
+        (!busy && !starved && self.pressure.memory == Level::Calm).then(|| Needs {
+            memory_mib: promise.memory_mib.saturating_sub(promised.memory_mib),
+            cpu_milli: promise.cpu_milli.saturating_sub(promised.cpu_milli),
+        })
     }
 
     fn remove_gone(&mut self, turn: &mut Turn<'_>) {
@@ -224,16 +240,5 @@ fn reserved(workload: &Workload) -> Needs {
     let machines = workload.replicas.iter().filter(|replica| replica.is_reserved());
     let ghosts = workload.replicas.iter().flat_map(|replica| &replica.ghosts);
     let needs = machines.map(|replica| replica.build.needs).chain(ghosts.map(|ghost| ghost.build.needs));
-    needs.fold(Needs::default(), plus)
-}
-
-fn plus(a: Needs, b: Needs) -> Needs {
-    Needs {
-        memory_mib: a.memory_mib.saturating_add(b.memory_mib),
-        cpu_milli: a.cpu_milli.saturating_add(b.cpu_milli),
-    }
-}
-
-fn fits(needs: Needs, within: Needs) -> bool {
-    needs.memory_mib <= within.memory_mib && needs.cpu_milli <= within.cpu_milli
+    needs.fold(Needs::default(), Needs::plus)
 }

@@ -83,8 +83,8 @@ impl Workload {
     pub(crate) fn conclude(&mut self, turn: &mut Turn<'_>, slot: Slot, outcome: Result<(), Failure>) {
         let id = self.id_of(slot);
         if outcome.is_err() {
-            self.doubt_snapshot(turn.now, slot);
-            if !self.is_candidate(slot) {
+            let of_snapshot = self.doubt_snapshot(turn, slot);
+            if !of_snapshot && !self.is_candidate(slot) {
                 self.rollout.old_failed();
             }
         }
@@ -105,7 +105,9 @@ impl Workload {
             Err(failure) if again => self.heal(turn, slot, &failure),
             Err(failure) => self.end(turn, slot, End::Failed(failure.clone()), Cause::Failed(failure)),
             Ok(()) if again => {
-                let choice = Choice { rung: Rung::ColdRestart, reason: Reason::Cheapest };
+                let kept = self.is_kept(self.target(slot));
+                let rung = if kept { Rung::Restore } else { Rung::ColdRestart };
+                let choice = Choice { rung, reason: Reason::Cheapest };
                 self.schedule(turn, slot, choice, None);
             }
             Ok(()) => {
@@ -185,7 +187,7 @@ impl Workload {
         if matches!(failure, Failure::NotSpawned(_)) {
             possible = possible.with(Rung::Retry);
         }
-        if allowed.restore && self.snapshot == Some(build.version) {
+        if self.is_kept(build) {
             possible = possible.with(Rung::Restore);
         }
         if allowed.fresh_disk && disk_has_room {
@@ -220,11 +222,11 @@ impl Workload {
         // A first restore is over before a delay would be.
         let at_once = choice.rung == Rung::Restore && attempt == 1;
         let delay = if at_once { Duration::ZERO } else { backoff::delay(attempt, roll) };
-        replica.how = match choice.rung {
+        replica.how = Some(match choice.rung {
             Rung::Restore => StartHow::Restore,
             Rung::FreshDisk => StartHow::FreshDisk,
             _ => StartHow::Cold,
-        };
+        });
         if let Some(incident) = &mut replica.incident {
             incident.use_rung(choice);
         }

@@ -3,7 +3,7 @@
 //! Duty: from words to moves. Not here: what an end leads to (`healing`).
 //! Invariant: a word about an earlier run changes nothing; a heartbeat changes a moment and allocates nothing.
 
-use crate::action::Announcement;
+use crate::action::{Announcement, StartHow};
 use crate::deadlines;
 use crate::event::Said;
 use crate::failure::Failure;
@@ -19,6 +19,12 @@ impl Workload {
     /// Says whether deadlines other than that of a heartbeat may have changed.
     pub(crate) fn hear(&mut self, turn: &mut Turn<'_>, vm: Vm, said: Said) -> bool {
         let slot = vm.replica.slot;
+        // It is the workload's: its machine may be gone by now.
+        match said {
+            Said::SnapshotTaken => return self.snapshot_taken(turn, vm),
+            Said::SnapshotFailed => return self.snapshot_not_taken(turn, vm),
+            _ => {}
+        }
         let Some(replica) = self.replicas.get_mut(slot.index()) else { return false };
         if replica.run != vm.run || !replica.lifecycle.is_taken() {
             let ghosts = replica.ghosts.len();
@@ -51,8 +57,11 @@ impl Workload {
                     self.weigh_probes(turn, slot);
                 }
             }
-            Said::SnapshotTaken => self.snapshot_taken(slot),
-            Said::SnapshotFailed => self.snapshot_failed(turn.now),
+            Said::SnapshotTaken | Said::SnapshotFailed => {}
+            Said::SnapshotGone => {
+                replica.made = StartHow::Cold;
+                self.snapshot_gone(turn, slot);
+            }
             Said::WorkloadStarted => self.workload_started(turn, slot),
             Said::WorkloadEnded(end) => match replica.lifecycle {
                 Lifecycle::Starting { .. } | Lifecycle::Running { .. } | Lifecycle::Ending { .. } => {

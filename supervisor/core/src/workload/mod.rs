@@ -174,14 +174,9 @@ impl Workload {
         self.breaker.started(slot);
         self.told_blocked = false;
         let id = self.id_of(slot);
+        let how = self.how(slot, build);
         let Some(replica) = self.replicas.get_mut(slot.index()) else { return };
-        let how = core::mem::replace(&mut replica.how, StartHow::Cold);
-        // A snapshot is of one version.
-        let how = if how == StartHow::Restore && self.snapshot != Some(build.version) {
-            StartHow::Cold
-        } else {
-            how
-        };
+        replica.how = None;
         if replica.build != build {
             replica.incident = None;
         }
@@ -197,6 +192,20 @@ impl Workload {
         replica.tally = Tally::default();
         self.go(turn, slot, Lifecycle::Starting { deadline }, Cause::Wanted);
         turn.order(id.run(run), Order::Start { build, how });
+    }
+
+    /// From what its next machine is made.
+    fn how(&self, slot: Slot, build: Build) -> StartHow {
+        let Some(replica) = self.replica(slot) else { return StartHow::Cold };
+        // A snapshot is of one version.
+        let is_kept = self.is_kept(build);
+        match replica.how {
+            Some(StartHow::Restore) if !is_kept => StartHow::Cold,
+            Some(how) => how,
+            // On trial is the workload, not a snapshot of it; and who asks for a new machine means one from nothing.
+            None if is_kept && !replica.replace && !self.breaker.is_on_trial(slot) => StartHow::Restore,
+            None => StartHow::Cold,
+        }
     }
 
     /// Makes as many slots as are wanted, and drops empty ones behind them. What ended gets another chance where
@@ -230,7 +239,7 @@ impl Workload {
             if other_version && again {
                 replica.attempts = 0;
                 replica.incident = None;
-                replica.how = StartHow::Cold;
+                replica.how = None;
             }
             if again {
                 self.go(turn, slot, Lifecycle::Waiting, Cause::Wanted);
@@ -271,7 +280,7 @@ impl Workload {
                 failed = true;
                 replica.attempts = 0;
                 // On trial is the workload, not a snapshot of it.
-                replica.how = StartHow::Cold;
+                replica.how = Some(StartHow::Cold);
                 replica.incident = None;
                 self.go(turn, slot, Lifecycle::Waiting, Cause::Person);
             }

@@ -45,13 +45,14 @@ impl Workload {
             self.breaker = Breaker::Closed;
             turn.moved = true;
         }
-        self.snapping_turn(turn);
         for slot in self.slots() {
             let Some(replica) = self.replica(slot) else { continue };
             if replica.deadline(&self.spec.probes).is_some_and(|deadline| deadline <= turn.now) {
                 self.timer(turn, slot);
             }
         }
+        // Last: who is healed just now has proved itself.
+        self.snapping_turn(turn);
     }
 
     fn timer(&mut self, turn: &mut Turn<'_>, slot: Slot) {

@@ -75,10 +75,12 @@ impl World {
         }
     }
 
-    fn check_room(&mut self, build: Build) {
+    pub(crate) fn check_room(&mut self, build: Build) {
         let Some(daemon) = &self.daemon else { return };
         let promised = daemon.known.config.device.capacity.promise();
-        let all = || self.guests.values().map(|guest| guest.build.needs).chain([build.needs]);
+        let snapping = self.snapping.filter(|snapping| snapping.until > self.now);
+        let more = || snapping.map(|snapping| snapping.build.needs).into_iter().chain([build.needs]);
+        let all = || self.guests.values().map(|guest| guest.build.needs).chain(more());
         let mib: u64 = all().map(|needs| u64::from(needs.memory_mib)).sum();
         let milli: u64 = all().map(|needs| u64::from(needs.cpu_milli)).sum();
         if mib > u64::from(promised.memory_mib) {
