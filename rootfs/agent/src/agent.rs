@@ -80,6 +80,8 @@ pub(crate) struct Agent {
     warmth: Option<Notice>,
     /// For a host that comes late. Before the first start there is nothing to tell.
     present: Option<Notice>,
+    /// A host listens that was told nothing of that yet.
+    untold: bool,
     /// How the workload ended, for the console, behind all that it wrote.
     last_line: Option<String>,
 }
@@ -108,6 +110,7 @@ impl Agent {
             errands: Errands::open(),
             warmth: None,
             present: None,
+            untold: false,
             last_line: None,
         })
     }
@@ -233,13 +236,20 @@ impl Agent {
         let now = Uptime::now();
         let news = self.link.turn(now, &mut self.outbox);
         if news.lost {
-            self.copies.host_gone(now);
+            if self.copies.host_gone(now) {
+                // A copy has a host that waits for it; others may have one that is only just beginning.
+                self.link.hurry(now);
+            }
             // Perhaps this is a copy now, and nobody will say so. Where there is no such device, nothing is lost.
             let _ = entropy::stir_from_device();
         }
+        self.untold |= news.welcomed;
+        // What is held does not run yet, whatever it did where it is a copy of.
         if let Some(present) = self.present
-            && news.welcomed
+            && self.untold
+            && !self.copies.holds()
         {
+            self.untold = false;
             self.outbox.introduce(present);
             self.warmth.into_iter().for_each(|warmth| self.outbox.notice(warmth));
         }

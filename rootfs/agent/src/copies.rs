@@ -33,11 +33,18 @@ impl Copies {
         *self = Self::Held;
     }
 
-    /// The connection to the host broke.
-    pub(crate) fn host_gone(&mut self, now: Uptime) {
-        if *self == Self::Held {
+    /// Whether processes stand still.
+    pub(crate) fn holds(&self) -> bool {
+        *self != Self::Loose
+    }
+
+    /// The connection to the host broke. Says whether this is most likely a copy that has just come to life.
+    pub(crate) fn host_gone(&mut self, now: Uptime) -> bool {
+        let is_copy = *self == Self::Held;
+        if is_copy {
             *self = Self::Forsaken { until: now.after(ALONE) };
         }
+        is_copy
     }
 
     /// Lets go. Says whether somebody was held.
@@ -77,11 +84,11 @@ mod tests {
     #[test]
     fn a_copy_without_a_host_goes_on_after_a_while() {
         let mut copies = Copies::default();
-        copies.host_gone(AT(0));
-        assert_eq!(copies, Copies::Loose, "nobody was held");
+        assert!(!copies.host_gone(AT(0)));
+        assert_eq!((copies, copies.holds()), (Copies::Loose, false), "nobody was held");
         copies.hold();
-        copies.host_gone(AT(1000));
-        copies.host_gone(AT(3000));
+        assert!(copies.host_gone(AT(1000)), "this is a copy");
+        assert!(!copies.host_gone(AT(3000)) && copies.holds());
         assert!(!copies.is_late(AT(5999)) && copies.is_late(AT(6000)));
         assert!(copies.release());
     }

@@ -113,6 +113,13 @@ impl<D: Dial> Link<D> {
         }
     }
 
+    /// Whoever waits for the next try does not, this once.
+    pub(crate) fn hurry(&mut self, now: Uptime) {
+        if let State::Waiting { until } = &mut self.state {
+            *until = now;
+        }
+    }
+
     /// Says goodbye as soon as the outbox is empty.
     pub(crate) fn leave(&mut self) {
         self.leaving = true;

@@ -203,3 +203,21 @@ fn another_protocol_is_told_and_tried_again() {
     assert_eq!(note, "lost the host: it speaks protocol 9, this agent speaks 1");
     assert_eq!(link.route(), Route::Console);
 }
+
+#[test]
+fn a_copy_that_lost_its_host_calls_at_once() {
+    let script = Script::default();
+    let mut host = script.then_host();
+    let mut link = Link::new(script.clone(), AT(0));
+    let mut outbox = Outbox::default();
+    settle(&mut link, AT(0), &mut outbox);
+    host.welcome();
+    assert!(settle(&mut link, AT(5), &mut outbox));
+    drop(host);
+    settle(&mut link, AT(10), &mut outbox);
+    assert!(link.deadline() > Some(AT(10)));
+    link.hurry(AT(10));
+    let mut host = script.then_host();
+    settle(&mut link, AT(10), &mut outbox);
+    assert!(matches!(host.hear().0.as_slice(), [FromAgent::Hello { .. }]));
+}
