@@ -472,6 +472,10 @@ fn what_a_workload_wants_of_its_care_is_refused_with_place_key_and_expectation()
                 "a.toml:3:1: replicas: expected only for a service or a function, a job runs once",
             ),
             (
+                "snapshot.warm = true",
+                "a.toml:3:10: snapshot.warm: expected only for a service or a function, a job begins at its beginning",
+            ),
+            (
                 "restart.in_guest = true",
                 "a.toml:3:9: restart.in_guest: expected only for a service or a function, a job is tried again in a new machine",
             ),

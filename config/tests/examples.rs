@@ -55,7 +55,7 @@ fn the_service_example_shows_every_key_with_the_defaults_of_those_that_have_some
     assert_eq!(service.start_within, plain.start_within);
     assert_eq!(service.resources, plain.resources);
     assert_eq!(service.rollout, plain.rollout);
-    assert!(service.restart.in_guest);
+    assert!(service.restart.in_guest && service.warm && !plain.warm);
     assert_eq!(service.restart, hearth_config::workload::Restart { in_guest: true, ..plain.restart });
     assert_eq!(plain.probes, [Probe::heartbeat()]);
     let text =

@@ -22,9 +22,10 @@ use crate::api::{Ask, MAX_QUESTIONS};
 use crate::builds::Builds;
 use crate::clock;
 use crate::console::Console;
+use crate::contents::Contents;
 use crate::kvm;
 use crate::logs::Logs;
-use crate::machine::{Machine, Report, What};
+use crate::machine::{Birth, Machine, Report, What};
 use crate::reload::{self, News, Terminal};
 use crate::screens::Screens;
 use crate::setup::Setup;
@@ -32,8 +33,9 @@ use crate::state_dir::{StateDir, StateError};
 use crate::store::{Left, Store};
 use crate::survivors::{self, Survivor};
 use crate::vitals::Vitals;
+use crate::warm::Warm;
 use crate::watchdog::Watchdog;
-use crate::wording;
+use crate::wording::{self, Life};
 
 mod door;
 mod orders;
@@ -134,6 +136,8 @@ enum Input {
 struct Daemon {
     setup: Setup,
     builds: Builds,
+    contents: Contents,
+    warm: Warm,
     reader: reload::Reader,
     terminal: Terminal,
     console: Console,
@@ -142,8 +146,8 @@ struct Daemon {
     core: State,
     store: Store,
     machines: BTreeMap<ReplicaId, Machine>,
-    /// How long the guest's own way up took, told by its agent.
-    guest_ready: BTreeMap<ReplicaId, Duration>,
+    /// How guests came up, for who is told that they did.
+    lives: BTreeMap<ReplicaId, Life>,
     events: Rc<Events>,
     logs: Option<Logs>,
     screens: Screens,
@@ -171,10 +175,14 @@ impl Daemon {
         let logs = open_logs(&setup, &console);
         let mut builds = Builds::default();
         builds.learn(&setup.workloads);
+        let contents = Contents::open(&setup.device.paths.state);
+        let warm = Warm::new(&setup.device.store.folder, &setup.device.paths.state);
         let vitals = Vitals::new(&executor, setup.device.watchdog.is_some());
         let daemon = Daemon {
             setup,
             builds,
+            contents,
+            warm,
             reader: reload::Reader::default(),
             terminal: Terminal::of_this_process(),
             console,
@@ -183,7 +191,7 @@ impl Daemon {
             core: State::new(seed),
             store,
             machines: BTreeMap::new(),
-            guest_ready: BTreeMap::new(),
+            lives: BTreeMap::new(),
             events: Rc::default(),
             logs,
             screens: Screens::default(),
@@ -199,6 +207,8 @@ impl Daemon {
 
     fn begin(&mut self, left: Left, survivors: Vec<Survivor>) {
         let Left { boot, device, records } = left;
+        self.warm.sweep(&records);
+        self.warm.prepare(&records, &self.setup.device.paths, &mut self.contents);
         self.apply(Event::Begin { boot, device, records });
         self.apply(Event::Configured(Box::new(self.setup.wanted.clone())));
         for survivor in survivors {
@@ -209,11 +219,11 @@ impl Daemon {
 
     /// The core first gives it its place.
     fn adopt(&mut self, Survivor { found, process }: Survivor) {
-        let (name, slot, run) = (found.name.clone(), found.slot, found.run);
+        let (name, slot, run, build) = (found.name.clone(), found.slot, found.run, found.build);
         self.apply(Event::Found(Box::new(found)));
         let Some(vm) = self.core.id_of(&name).map(|id| id.replica(slot).run(run)) else { return };
         let state = &self.setup.device.paths.state;
-        match Machine::adopt(&self.executor, state, process, self.reporter(vm)) {
+        match Machine::adopt(&self.executor, state, process, build, self.reporter(vm)) {
             Ok(machine) => {
                 self.machines.insert(vm.replica, machine);
             }
@@ -298,6 +308,7 @@ impl Daemon {
                 }
                 Input::Signal { .. } => {
                     self.asked_to_stop = true;
+                    self.warm.stop();
                     self.apply(Event::Stop);
                 }
                 // A stop goes on in this daemon: the next one would know nothing of it.
@@ -323,6 +334,7 @@ impl Daemon {
 
     /// The loop ends, and with it all that this daemon does. A watchdog counts on until the next daemon or the reboot.
     fn end(&mut self, outcome: Outcome) {
+        self.warm.stop();
         self.outcome = outcome;
         self.finished = true;
     }
@@ -382,10 +394,13 @@ impl Daemon {
     fn take(&mut self, Report { vm, what }: Report) {
         let said = match what {
             What::AgentConnected { uptime } => {
-                // What connects to a daemon anew got ready long ago.
-                if self.machine(vm).is_some_and(|machine| !machine.adopted) {
-                    self.guest_ready.insert(vm.replica, uptime);
-                }
+                let life = self.machine(vm).and_then(|machine| match machine.birth {
+                    Birth::Booted => Some(Life::ReadyIn(uptime)),
+                    Birth::Restored => Some(Life::Restored),
+                    // What connects to a daemon anew got ready long ago.
+                    Birth::Adopted => None,
+                });
+                self.lives.extend(life.map(|life| (vm.replica, life)));
                 Said::AgentConnected
             }
             What::WorkloadStarted => Said::WorkloadStarted,
@@ -400,6 +415,11 @@ impl Daemon {
                     return;
                 };
                 Said::Probed { probe, good }
+            }
+            What::Snapshot { taken } => {
+                let said = if taken { Said::SnapshotTaken } else { Said::SnapshotFailed };
+                self.apply(Event::Vm { vm, said });
+                return self.warm.answered();
             }
             What::VmEnded(end) => {
                 if self.machine(vm).is_some() {
@@ -457,8 +477,8 @@ impl Daemon {
             Action::Vm { vm, order } => return self.order(vm, &order),
             Action::Announce(announcement) => {
                 let name = |id: WorkloadId| self.core.name(id).unwrap_or_default().to_owned();
-                let ready = |id: ReplicaId| self.guest_ready.get(&id).copied();
-                let text = wording::announce(&announcement, name, ready);
+                let life = |id: ReplicaId| self.lives.get(&id).copied();
+                let text = wording::announce(&announcement, name, life);
                 let told = self.events.tell(&announcement, self.now(), &text, name);
                 self.console.event(&told);
             }
@@ -482,11 +502,13 @@ impl Daemon {
             Action::Remember(record) => {
                 self.builds.prune(&record, &self.setup.workloads);
                 self.store.remember(&record);
+                self.warm.prune(&record);
             }
             Action::RememberDevice(record) => self.store.remember_device(record),
             Action::Forget { name, .. } => {
                 self.builds.forget(&name, &self.setup.workloads);
                 self.store.forget(&name);
+                self.warm.forget(&name);
                 self.on_logs(|logs| logs.forget(&name));
                 self.events.forget(&name);
                 self.screens.forget(&name);
@@ -497,8 +519,7 @@ impl Daemon {
                 let (name, span) = (self.core.name(workload).unwrap_or_default(), until.since(self.now()));
                 self.on_logs(|logs| logs.shut(name, span));
             }
-            // Images are stored by nobody yet.
-            Action::CollectImages { .. } => {}
+            Action::CollectImages { keep } => self.warm.collect(&keep),
         }
         None
     }

@@ -20,11 +20,14 @@ const CMDLINE: &str = "console=hvc0 quiet panic=-1 hearth.root=/dev/vda";
 /// The guest's vsock address. Every machine has a vsock of its own, so one number serves all.
 const GUEST_CID: u32 = 3;
 
-/// The machine of `workload`, with its socket in `folder`, which is called like its replica.
-pub fn machine_of(workload: &WorkloadConfig, paths: &Paths, folder: &Path) -> VmConfig {
-    let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or(workload.name.as_str());
+/// The machine of `workload`, with its socket in `folder`; its guest is called `name`, whether it boots or goes on from a
+/// snapshot.
+pub fn machine_of(workload: &WorkloadConfig, paths: &Paths, folder: &Path, name: &str) -> VmConfig {
     let command = workload.command_line();
-    let cmdline = if command.is_empty() { CMDLINE.to_owned() } else { format!("{CMDLINE} -- {command}") };
+    let mut cmdline = format!("{CMDLINE} hostname={name}");
+    if !command.is_empty() {
+        cmdline = format!("{cmdline} -- {command}");
+    }
     VmConfig {
         machine: workload.resources,
         boot: Boot { kernel: paths.kernel.clone(), initrd: Some(paths.initrd.clone()), cmdline },
@@ -46,7 +49,7 @@ pub fn machine_of(workload: &WorkloadConfig, paths: &Paths, folder: &Path) -> Vm
         // The daemon asks the agent itself, and signals the monitor when that did not help.
         stop: Stop { agent_s: 0, button_s: 0 },
         snapshot: Some(Snapshot { folder: snapshots_folder(&paths.state, name), rebase: false }),
-        identity: Identity::default(),
+        identity: Identity { hostname: Some(name.to_owned()), ..Identity::default() },
     }
 }
 
@@ -60,21 +63,21 @@ mod tests {
     use super::*;
     use hearth_config::device::DeviceConfig;
     use hearth_config::vm::MAX_CMDLINE_BYTES;
-    use hearth_config::workload::MAX_COMMAND_BYTES;
+    use hearth_config::workload::{MAX_COMMAND_BYTES, MAX_NAME_BYTES};
 
     fn machine(text: &str) -> VmConfig {
         let workload =
             WorkloadConfig::parse("hello.toml", &format!("kind = \"job\"\nimage = \"d.squashfs\"\n{text}"))
                 .unwrap();
         let device = DeviceConfig::parse("hearth.toml", "").unwrap();
-        machine_of(&workload, &device.paths, Path::new("/run/hearth/vm/hello"))
+        machine_of(&workload, &device.paths, Path::new("/run/hearth/vm/hello"), "hello.1")
     }
 
     #[test]
     fn the_command_goes_behind_the_dashes_and_the_image_is_read_only() {
         let vm = machine("command = [\"/bin/hello\", \"two words\"]\nresources.memory_mib = 64");
         assert!(
-            vm.boot.cmdline.ends_with("hearth.root=/dev/vda -- /bin/hello \"two words\""),
+            vm.boot.cmdline.ends_with("hearth.root=/dev/vda hostname=hello.1 -- /bin/hello \"two words\""),
             "{}",
             vm.boot.cmdline
         );
@@ -96,14 +99,22 @@ mod tests {
 
     #[test]
     fn without_a_command_the_image_decides() {
-        assert_eq!(machine("").boot.cmdline, CMDLINE);
+        assert_eq!(machine("").boot.cmdline, format!("{CMDLINE} hostname=hello.1"));
+    }
+
+    #[test]
+    fn a_guest_is_called_the_same_however_its_machine_was_made() {
+        assert_eq!(machine("").identity.hostname.as_deref(), Some("hello.1"));
     }
 
     #[test]
     fn the_longest_command_still_fits_the_kernel_command_line() {
         // Worst: single bytes that each need two quotes.
-        let worst =
-            CMDLINE.len() + " -- ".len() + MAX_COMMAND_BYTES + 2 * hearth_config::workload::MAX_ARGUMENTS;
+        let worst = CMDLINE.len()
+            + " hostname=.63 -- ".len()
+            + MAX_NAME_BYTES
+            + MAX_COMMAND_BYTES
+            + 2 * hearth_config::workload::MAX_ARGUMENTS;
         assert!(worst <= MAX_CMDLINE_BYTES, "{worst}");
     }
 }

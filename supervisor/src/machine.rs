@@ -1,6 +1,6 @@
 //! One running `hearth-vmm`.
 //!
-//! Duty: make its folder and file, spawn it or take it over from an earlier daemon, relay what it prints, watch its end,
+//! Duty: make its folder and file, spawn it, from nothing or a snapshot, or take it over from an earlier daemon, relay what it prints, watch its end,
 //! pass requests to it. Not here: when that is to happen.
 //! Invariants: [`What::VmEnded`] is the last report of a run, and comes after all that the guest still had to say.
 //! Nothing that the monitor holds is the daemon's, so a daemon that is gone does not end or hold up a machine.
@@ -75,6 +75,10 @@ pub(crate) enum What {
         good: bool,
     },
     AgentLost,
+    /// Of a snapshot of a machine like it.
+    Snapshot {
+        taken: bool,
+    },
     VmEnded(VmEnd),
 }
 
@@ -109,6 +113,11 @@ impl Reporter {
         }
     }
 
+    /// A line about its workload.
+    pub(crate) fn note(&self, text: &str) {
+        self.console.say(&format!("{}: {text}", self.workload));
+    }
+
     pub(crate) fn complain(&self, text: &str) {
         self.console.say(&format!("{}: {text}", self.name));
     }
@@ -118,13 +127,24 @@ impl Reporter {
 #[derive(Debug)]
 pub(crate) struct Machine {
     pub(crate) vm: Vm,
-    /// An earlier daemon started it.
-    pub(crate) adopted: bool,
+    pub(crate) build: Build,
+    /// How it came to life.
+    pub(crate) birth: Birth,
     process: Rc<Process>,
     requests: Sender<ToAgent>,
     pub(crate) asking: Asking,
     /// Dropping it stops the watch.
     _watch: Task<()>,
+}
+
+/// How a machine came to life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Birth {
+    Booted,
+    /// From a snapshot.
+    Restored,
+    /// An earlier daemon started it.
+    Adopted,
 }
 
 /// What one monitor is heard through.
@@ -144,12 +164,13 @@ impl Machine {
         setup: &Setup,
         workload: &WorkloadConfig,
         build: Build,
+        snapshot: Option<&Path>,
         reporter: Reporter,
     ) -> Result<Machine, StartError> {
         let folder = vm_folder(&setup.device.paths.state, &reporter.name);
         StateDir::fresh_folder(&folder).map_err(at(&folder))?;
         let file = folder.join("vm.toml");
-        let machine = guest_boot::machine_of(workload, &setup.device.paths, &folder);
+        let machine = guest_boot::machine_of(workload, &setup.device.paths, &folder, &reporter.name);
         std::fs::write(&file, machine.to_toml()?).map_err(at(&file))?;
         let vm = reporter.vm;
         let name = workload.name.as_str().to_owned();
@@ -162,13 +183,14 @@ impl Machine {
         let listener = listen(&folder)?;
 
         let vmm = &setup.device.paths.vmm;
-        let spawned = spawn(vmm, &file, stdout, stderr);
+        let spawned = spawn(vmm, &file, snapshot, stdout, stderr);
         let (pid, process) = spawned.map_err(|error| StartError::Spawn(vmm.clone(), error))?;
         if let Err(error) = note_pid(&folder, pid) {
             reporter.complain(&format!("its process cannot be noted: {error}"));
         }
         let ears = Ears { console: Some(console), monitor: Some(monitor), listener };
-        Ok(Machine::watched(executor, process, ears, reporter, folder, false))
+        let birth = if snapshot.is_some() { Birth::Restored } else { Birth::Booted };
+        Ok(Machine::watched(executor, process, ears, reporter, folder, build, birth))
     }
 
     /// One that an earlier daemon started.
@@ -176,6 +198,7 @@ impl Machine {
         executor: &LocalExecutor<'_>,
         state: &Path,
         process: Process,
+        build: Build,
         reporter: Reporter,
     ) -> Result<Machine, StartError> {
         let folder = vm_folder(state, &reporter.name);
@@ -195,7 +218,7 @@ impl Machine {
                 .ok()
         };
         let ears = Ears { console: pipe(CONSOLE), monitor: pipe(MONITOR), listener };
-        Ok(Machine::watched(executor, process, ears, reporter, folder, true))
+        Ok(Machine::watched(executor, process, ears, reporter, folder, build, Birth::Adopted))
     }
 
     fn watched(
@@ -204,13 +227,14 @@ impl Machine {
         ears: Ears,
         reporter: Reporter,
         folder: PathBuf,
-        adopted: bool,
+        build: Build,
+        birth: Birth,
     ) -> Machine {
         let process = Rc::new(process);
         let (requests, to_agent) = bounded(MAX_REQUESTS);
         let vm = reporter.vm;
-        let watch = executor.spawn(watch(Rc::clone(&process), ears, to_agent, reporter, folder, adopted));
-        Machine { vm, adopted, process, requests, asking: Asking::default(), _watch: watch }
+        let watch = executor.spawn(watch(Rc::clone(&process), ears, to_agent, reporter, folder, birth));
+        Machine { vm, build, birth, process, requests, asking: Asking::default(), _watch: watch }
     }
 
     pub(crate) fn ask_to_stop(&self, grace: Duration) {
@@ -265,9 +289,20 @@ fn listen_anew(folder: &Path) -> Result<UnixListener, StartError> {
     }
 }
 
-fn spawn(vmm: &Path, file: &Path, stdout: File, stderr: File) -> io::Result<(u32, Process)> {
+fn spawn(
+    vmm: &Path,
+    file: &Path,
+    snapshot: Option<&Path>,
+    stdout: File,
+    stderr: File,
+) -> io::Result<(u32, Process)> {
     let mut command = std::process::Command::new(vmm);
-    command.arg("run").arg(file).stdin(Stdio::null()).stdout(stdout).stderr(stderr);
+    match snapshot {
+        None => command.arg("run").arg(file),
+        // In this order: a machine's monitor is known by its command line.
+        Some(snapshot) => command.arg("restore").arg("--config").arg(file).arg(snapshot),
+    };
+    command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
     // Ctrl-C on a terminal is for the daemon, which then stops the machines in order.
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
     let mut child = command.spawn()?;
@@ -288,7 +323,7 @@ async fn watch(
     to_agent: Receiver<ToAgent>,
     reporter: Reporter,
     folder: PathBuf,
-    adopted: bool,
+    birth: Birth,
 ) {
     let (gone, is_gone) = bounded::<()>(1);
     let screen = |bytes: &[u8]| reporter.screens.show(&reporter.name, bytes);
@@ -299,7 +334,11 @@ async fn watch(
         Timer::after(DRAIN).await;
     };
     let ended = async {
-        let end = if adopted { adopted_end(&process, &folder).await } else { end_of_child(&process).await };
+        let end = if birth == Birth::Adopted {
+            adopted_end(&process, &folder).await
+        } else {
+            end_of_child(&process).await
+        };
         drop(gone);
         end
     };

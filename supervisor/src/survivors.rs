@@ -98,17 +98,20 @@ fn monitors(folders: &Path) -> BTreeMap<PathBuf, Vec<u32>> {
 }
 
 /// The folder of the machine that a process of ours runs, as it is really called, if it is a monitor:
-/// `hearth-vmm run FOLDER/vm.toml`.
+/// `hearth-vmm run FOLDER/vm.toml`, `hearth-vmm template FOLDER/vm.toml ...`, `hearth-vmm restore --config FOLDER/vm.toml ...`.
 /// A dead one that nobody has waited for has no command line any more.
 fn machine_of(pid: u32) -> Option<PathBuf> {
     let process = PathBuf::from(format!("/proc/{pid}"));
     let ours = fs::metadata(&process).ok()?.uid() == geteuid().as_raw();
     let command = fs::read(process.join("cmdline")).ok().filter(|_| ours)?;
     let mut words = command.split(|byte| *byte == 0).skip(1);
-    let (verb, file) = (words.next()?, words.next()?);
+    let file = match words.next()? {
+        b"run" | b"template" => words.next()?,
+        b"restore" if words.next()? == b"--config" => words.next()?,
+        _ => return None,
+    };
     let file = Path::new(std::str::from_utf8(file).ok()?);
-    let folder =
-        file.parent().filter(|_| verb == b"run" && file.file_name().is_some_and(|name| name == FILE))?;
+    let folder = file.parent().filter(|_| file.file_name().is_some_and(|name| name == FILE))?;
     // The machine's own folder may be gone; the one that holds them all is there.
     Some(fs::canonicalize(folder.parent()?).ok()?.join(folder.file_name()?))
 }

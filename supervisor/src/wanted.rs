@@ -92,8 +92,8 @@ fn spec(workload: &WorkloadConfig) -> Spec {
         allowed: Allowed {
             process_restart: workload.restart.in_guest,
             balloon: workload.balloon,
-            // No snapshot is kept yet, and no machine has a disk that it may write.
-            restore: false,
+            restore: workload.warm,
+            // No machine has a disk that it may write.
             fresh_disk: false,
         },
         ceiling: (ceiling.memory.is_some() || ceiling.vcpus.is_some()).then(|| Needs {
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn every_wish_of_a_workload_reaches_the_core() {
-        let text = "replicas = 3\nafter = [\"a\"]\nrequires = [\"r\"]\nstart_within_s = 7\nlog_kib_per_minute = 2\n\
+        let text = "replicas = 3\nafter = [\"a\"]\nrequires = [\"r\"]\nstart_within_s = 7\nlog_kib_per_minute = 2\nsnapshot.warm = true\n\
             ceiling.memory_mib = 300\nresources = { vcpus = 2, memory_mib = 64, balloon = true }\n\
             restart = { policy = \"on-failure\", budget = 4, window_s = 50, in_guest = true }\n\
             rollout = { canary_percent = 50, window_s = 9, failures = 1, error_margin_milli = 2, readiness_margin_milli = 3, requests = 5 }\n\
@@ -241,7 +241,7 @@ mod tests {
                 readiness_margin_milli: 3,
                 requests: 5,
             },
-            allowed: Allowed { process_restart: true, balloon: true, ..Allowed::default() },
+            allowed: Allowed { process_restart: true, balloon: true, restore: true, ..Allowed::default() },
             ceiling: Some(Needs { memory_mib: 300, cpu_milli: u32::MAX }),
             log_bytes_per_minute: Some(2048),
         };
@@ -268,7 +268,7 @@ mod tests {
         let plain = version("");
         assert_eq!(version(""), plain);
         for same in
-            ["after = [\"b\"]\nrestart.policy = \"on-failure\"", "replicas = 2", "rollout.failures = 2"]
+            ["after = [\"b\"]\nrestart.policy = \"on-failure\"", "replicas = 2", "snapshot.warm = true"]
         {
             assert_eq!(version(same), plain, "{same}");
         }

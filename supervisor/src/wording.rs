@@ -38,16 +38,25 @@ pub fn replica(name: &str, slot: Slot) -> String {
     if slot == Slot::FIRST { name.to_owned() } else { format!("{name}.{}", slot.0) }
 }
 
-/// The line for an announcement. `guest_ready` is what the guest said of itself, if it did.
+/// What is known of how a guest came up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// So it said of itself.
+    ReadyIn(Duration),
+    Restored,
+}
+
+/// The line for an announcement.
 pub fn announce(
     announcement: &Announcement,
     name: impl Fn(WorkloadId) -> String,
-    guest_ready: impl Fn(ReplicaId) -> Option<Duration>,
+    life: impl Fn(ReplicaId) -> Option<Life>,
 ) -> String {
     let of = |id: &ReplicaId| replica(&name(id.workload), id.slot);
     match announcement {
-        Announcement::Running { replica } => match guest_ready(*replica) {
-            Some(took) => format!("{}: running, guest ready in {}", of(replica), Took(took)),
+        Announcement::Running { replica } => match life(*replica) {
+            Some(Life::ReadyIn(took)) => format!("{}: running, guest ready in {}", of(replica), Took(took)),
+            Some(Life::Restored) => format!("{}: running, from its warm snapshot", of(replica)),
             None => format!("{}: running", of(replica)),
         },
         Announcement::Done { replica } => format!("{}: done: exit 0", of(replica)),
@@ -224,7 +233,11 @@ mod tests {
     fn the_decisive_lines_stay_as_they_are() {
         let replica = WorkloadId::from_number(0).replica(Slot::FIRST);
         let said = |announcement| {
-            announce(&announcement, |_| "hello".to_owned(), |_| Some(Duration::from_millis(312)))
+            announce(
+                &announcement,
+                |_| "hello".to_owned(),
+                |_| Some(Life::ReadyIn(Duration::from_millis(312))),
+            )
         };
         assert_eq!(said(Announcement::Running { replica }), "hello: running, guest ready in 312 ms");
         assert_eq!(said(Announcement::Done { replica }), "hello: done: exit 0");

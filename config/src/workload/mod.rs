@@ -92,6 +92,8 @@ pub struct WorkloadConfig {
     /// KiB that it may log in a minute; none is: no limit.
     pub log_kib_per_minute: Option<u32>,
     pub restart: Restart,
+    /// Whether a snapshot is kept of a machine that has just become warm, from which others start in no time.
+    pub warm: bool,
     /// How its health is asked for; the agent's heartbeat is always one of them.
     pub probes: Vec<Probe>,
     pub rollout: Rollout,

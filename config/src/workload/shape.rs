@@ -49,6 +49,7 @@ pub(super) fn workload(table: &mut Table<'_>, name: WorkloadName, file: String) 
         balloon,
         ceiling: table.section("ceiling", ceiling),
         restart: table.section("restart", |t| restart(t, kind)),
+        warm: table.section("snapshot", |t| warm(t, kind)),
         probes: probe::list(table),
         rollout: table.section("rollout", rollout),
         name,
@@ -114,6 +115,15 @@ fn restart(table: &mut Table<'_>, kind: Kind) -> Restart {
         window: seconds(&table.entry("window_s"), SECONDS, 600),
         in_guest: in_guest.flag().unwrap_or(false),
     }
+}
+
+fn warm(table: &mut Table<'_>, kind: Kind) -> bool {
+    let warm = table.entry("warm");
+    let wanted = warm.flag().unwrap_or(false);
+    if wanted && kind == Kind::Job {
+        warm.fault("expected only for a service or a function, a job begins at its beginning");
+    }
+    wanted
 }
 
 fn ceiling(table: &mut Table<'_>) -> Ceiling {

@@ -8,12 +8,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use hearth_config::workload::WorkloadConfig;
-use hearth_core::{Build, Event, HEARTBEAT, Order, Said, Vm};
+use hearth_core::{Build, Event, HEARTBEAT, Order, Said, StartHow, Vm};
 use nix::sys::signal::Signal;
 
 use super::Daemon;
 use crate::asking;
-use crate::machine::{Machine, Reporter};
+use crate::machine::{Machine, Reporter, What};
 use crate::setup::{control_socket, vm_folder};
 use crate::wording;
 
@@ -21,8 +21,8 @@ impl Daemon {
     /// What the core wants of one machine; what came of it at once.
     pub(super) fn order(&mut self, vm: Vm, order: &Order) -> Option<Event> {
         match order {
-            Order::Start { build, .. } => {
-                return self.start(vm, *build).err().map(|said| Event::Vm { vm, said });
+            Order::Start { build, how } => {
+                return self.start(vm, *build, *how).map(|said| Event::Vm { vm, said });
             }
             Order::AskAgent { grace } => {
                 if let Some(machine) = self.machine(vm) {
@@ -42,8 +42,9 @@ impl Daemon {
                     machine.restart_process();
                 }
             }
-            // Nothing routes traffic yet, and nobody keeps snapshots.
-            Order::Traffic { .. } | Order::Snapshot => {}
+            Order::Snapshot => self.snapshot(vm),
+            // Nothing routes traffic yet.
+            Order::Traffic { .. } => {}
         }
         None
     }
@@ -64,12 +65,27 @@ impl Daemon {
         control_socket(&vm_folder(&self.setup.device.paths.state, &replica))
     }
 
-    fn start(&mut self, vm: Vm, build: Build) -> Result<(), Said> {
-        self.guest_ready.remove(&vm.replica);
+    /// Has a machine like this one become a snapshot.
+    fn snapshot(&mut self, vm: Vm) {
+        let name = self.core.name(vm.replica.workload).unwrap_or_default();
+        let build = self.machine(vm).map(|machine| machine.build);
+        let known = build.and_then(|build| Some((build.version, self.builds.get(name, build.version)?)));
+        let reporter = self.reporter(vm);
+        if let Some((version, workload)) = known {
+            let (executor, paths) = (&self.executor, &self.setup.device.paths);
+            return self.warm.make(executor, paths, &mut self.contents, &workload, version, reporter);
+        }
+        // It ended just now, or nobody knows how it was made.
+        self.executor.spawn(async move { reporter.report(What::Snapshot { taken: false }).await }).detach();
+    }
+
+    /// Starts a machine; what the core has to know at once.
+    fn start(&mut self, vm: Vm, build: Build, how: StartHow) -> Option<Said> {
+        self.lives.remove(&vm.replica);
         let name = self.core.name(vm.replica.workload).unwrap_or_default();
         let kept = self.builds.get(name, build.version);
         let Some(workload) = kept.clone().or_else(|| self.setup.workload(name).cloned().map(Rc::new)) else {
-            return Err(Said::NotSpawned("its file is gone".to_owned()));
+            return Some(Said::NotSpawned("its file is gone".to_owned()));
         };
         if kept.is_none() {
             // Its file was changed while no daemon ran. What is there serves better than nothing.
@@ -79,13 +95,19 @@ impl Daemon {
             );
             self.console.say(&line);
         }
+        let wanted = how == StartHow::Restore;
+        let paths = &self.setup.device.paths;
+        // What is started in place of a version that nobody knows any more is not what its snapshot is of.
+        let snapshot = (wanted && kept.is_some())
+            .then(|| self.warm.find(name, build.version, paths, &mut self.contents))
+            .flatten();
         let reporter = self.reporter(vm);
-        match Machine::start(&self.executor, &self.setup, &workload, build, reporter) {
+        match Machine::start(&self.executor, &self.setup, &workload, build, snapshot.as_deref(), reporter) {
             Ok(machine) => {
                 self.machines.insert(vm.replica, machine);
-                Ok(())
+                (wanted && snapshot.is_none()).then_some(Said::SnapshotGone)
             }
-            Err(error) => Err(Said::NotSpawned(wording::one_line(&error))),
+            Err(error) => Some(Said::NotSpawned(wording::one_line(&error))),
         }
     }
 

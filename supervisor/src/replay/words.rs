@@ -78,6 +78,7 @@ fn said(said: &Said) -> String {
         Said::AgentLost => "its agent is gone".to_owned(),
         Said::SnapshotTaken => "a snapshot of it is there".to_owned(),
         Said::SnapshotFailed => "no snapshot of it could be taken".to_owned(),
+        Said::SnapshotGone => "its snapshot is gone, it begins from nothing".to_owned(),
         Said::Ended(end) => format!("its machine ended: {end}"),
     }
 }

@@ -1,4 +1,5 @@
-//! A stand-in for `hearth-vmm run FILE`: no virtual machine, but an agent's side of the conversation.
+//! A stand-in for `hearth-vmm run FILE`, `template FILE FOLDER ...` and `restore --config FILE FOLDER`: no virtual machine,
+//! but an agent's side of the conversation.
 //!
 //! What it does is the workload's command, which it finds on the kernel command line like a guest would.
 
@@ -7,7 +8,7 @@
 mod control;
 mod programs;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::exit;
 use std::time::Duration;
 
@@ -33,8 +34,21 @@ enum Turn {
 }
 
 fn main() {
-    let file = PathBuf::from(std::env::args().nth(2).expect("run FILE"));
-    let vm = VmConfig::load(&file).expect("what the daemon wrote is good");
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let (file, snapshot) = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["run", file] => (file, None),
+        ["template", file, folder, ..] => exit(template(Path::new(file), Path::new(folder))),
+        ["restore", "--config", file, folder] => (file, Some(Path::new(folder))),
+        _ => panic!("run FILE, template FILE FOLDER or restore --config FILE FOLDER, not {args:?}"),
+    };
+    let vm = VmConfig::load(Path::new(file)).expect("what the daemon wrote is good");
+    if let Some(folder) = snapshot {
+        if std::fs::read(folder.join("memory")).is_ok_and(|memory| memory == b"bad") {
+            eprintln!("hearth-vmm: {}/state: is bad", folder.display());
+            exit(2);
+        }
+        println!("guest goes on as {}", vm.identity.hostname.as_deref().unwrap_or_default());
+    }
     let words: Vec<&str> = vm.boot.cmdline.split(" -- ").nth(1).unwrap_or_default().split(' ').collect();
     let socket = vm.vsock.expect("a vsock device").socket;
     programs::take_calls(&socket);
@@ -46,6 +60,21 @@ fn main() {
     socket.push(format!("_{AGENT_PORT}"));
     let code = smol::block_on(run(&words, Path::new(&socket)));
     exit(code);
+}
+
+/// A guest that says "template-fails" is never warm, one that says "template-hangs" is not yet.
+fn template(file: &Path, folder: &Path) -> i32 {
+    let vm = VmConfig::load(file).expect("what the daemon wrote is good");
+    if vm.boot.cmdline.contains("template-fails") {
+        eprintln!("hearth-vmm: the guest's agent did not say that it is warm");
+        return 1;
+    }
+    while vm.boot.cmdline.contains("template-hangs") {
+        std::thread::park();
+    }
+    std::fs::create_dir(folder).expect("the daemon made all above it");
+    std::fs::write(folder.join("memory"), "warm").expect("a file");
+    0
 }
 
 async fn run(words: &[&str], socket: &Path) -> i32 {

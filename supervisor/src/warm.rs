@@ -1,0 +1,312 @@
+//! Warm snapshots of workloads: made, found, removed.
+//!
+//! ```text
+//! <store>/warm/<workload>/<version>/     what hearth-vmm made: a machine's memory and state
+//!                         <version>.of   of which kernel, initrd and monitor
+//! <state>/vm/.new/                       the machine that is becoming one
+//! ```
+//!
+//! Duty: have the monitor make one beside the machines that run, with less right to processors than they; say whether one
+//! can be used. Not here: when one is made or used (`hearth-core`), the snapshot itself (`hearth-vmm`).
+//! Invariants: one is made at a time, its process ends with the daemon or at the start of the next one, and it is whole
+//! or not there. One that a record names, or that no record can name yet, is never removed.
+
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use hearth_config::device::Paths;
+use hearth_config::workload::WorkloadConfig;
+use hearth_core::{Record, SNAPSHOT_WITHIN, Version};
+use nix::sys::signal::Signal;
+use rustix::process::{Pid, setpriority_process};
+use smol::future::or;
+use smol::{LocalExecutor, Task, Timer};
+
+use crate::contents::Contents;
+use crate::guest_boot;
+use crate::machine::{Reporter, What};
+use crate::process::Process;
+use crate::setup::vm_folder;
+use crate::state_dir::StateDir;
+use crate::wording::Took;
+
+/// No replica is called so, and none has a shorter name if snapshots are made of it: its sockets' paths fit.
+const MAKING: &str = ".new";
+/// What the monitor said.
+const SAID: &str = "said";
+/// Bytes of that, from its end, that are looked at.
+const LAST_WORDS: u64 = 2048;
+const PRIVATE: u32 = 0o700;
+/// Workloads that serve go first.
+const NICE: i32 = 10;
+/// Sooner than the core gives up.
+const MARGIN: Duration = Duration::from_secs(20);
+
+#[derive(Debug)]
+pub(crate) struct Warm {
+    folder: PathBuf,
+    state: PathBuf,
+    making: Option<Making>,
+}
+
+#[derive(Debug)]
+struct Making {
+    name: String,
+    version: Version,
+    process: Option<Rc<Process>>,
+    /// Dropping it stops the watch.
+    _task: Option<Task<()>>,
+}
+
+impl Warm {
+    pub(crate) fn new(store: &Path, state: &Path) -> Warm {
+        Warm { folder: store.join("warm"), state: state.to_owned(), making: None }
+    }
+
+    fn place(&self, name: &str, version: Version) -> PathBuf {
+        self.folder.join(name).join(file_name(version))
+    }
+
+    /// The snapshot of a version, if it is there and of the kernel and programs that there are.
+    pub(crate) fn find(
+        &self,
+        name: &str,
+        version: Version,
+        paths: &Paths,
+        contents: &mut Contents,
+    ) -> Option<PathBuf> {
+        let place = self.place(name, version);
+        let of = fs::read_to_string(beside(&place)).ok()?;
+        (place.is_dir() && of == origin(paths, contents)).then_some(place)
+    }
+
+    /// Reads now what would have to be read when a machine is to be restored.
+    pub(crate) fn prepare(&self, records: &[Record], paths: &Paths, contents: &mut Contents) {
+        if records.iter().any(|record| record.durable.snapshot.is_some()) {
+            let _ = origin(paths, contents);
+        }
+    }
+
+    /// Begins to make one. What comes of it is reported as [`What::Snapshot`].
+    pub(crate) fn make(
+        &mut self,
+        executor: &LocalExecutor<'static>,
+        paths: &Paths,
+        contents: &mut Contents,
+        workload: &WorkloadConfig,
+        version: Version,
+        reporter: Reporter,
+    ) {
+        self.stop();
+        let name = workload.name.as_str().to_owned();
+        let place = self.place(&name, version);
+        let within = workload.start_within + SNAPSHOT_WITHIN - MARGIN;
+        let began = Instant::now();
+        let origin = origin(paths, contents);
+        let started = self.start(paths, workload, &place, within);
+        let process = started.as_ref().ok().map(Rc::clone);
+        let said = self.making_folder().join(SAID);
+        let watch = async move {
+            let result = match started {
+                Ok(process) => ended(&process, within, &said).await,
+                Err(error) => Err(error.to_string()),
+            };
+            // Only now can it be found.
+            let result =
+                result.and_then(|()| fs::write(beside(&place), &origin).map_err(|error| error.to_string()));
+            match &result {
+                Ok(()) => {
+                    let mib = bytes_of(&place) >> 20;
+                    reporter.note(&format!(
+                        "a warm snapshot of version {version} was taken in {}, {mib} MiB",
+                        Took(began.elapsed())
+                    ));
+                }
+                Err(why) => reporter.note(&format!("no warm snapshot: {why}")),
+            }
+            reporter.report(What::Snapshot { taken: result.is_ok() }).await;
+        };
+        let task = Some(executor.spawn(watch));
+        self.making = Some(Making { name, version, process, _task: task });
+    }
+
+    fn making_folder(&self) -> PathBuf {
+        vm_folder(&self.state, MAKING)
+    }
+
+    fn start(
+        &self,
+        paths: &Paths,
+        workload: &WorkloadConfig,
+        place: &Path,
+        within: Duration,
+    ) -> io::Result<Rc<Process>> {
+        let folder = self.making_folder();
+        StateDir::fresh_folder(&folder)?;
+        let file = folder.join("vm.toml");
+        let machine = guest_boot::machine_of(workload, paths, &folder, workload.name.as_str());
+        fs::write(&file, machine.to_toml().map_err(io::Error::other)?)?;
+        if let Some(parent) = place.parent() {
+            DirBuilder::new().recursive(true).mode(PRIVATE).create(parent)?;
+        }
+        let said = File::create(folder.join(SAID))?;
+        let mut child = Command::new(&paths.vmm)
+            .arg("template")
+            .arg(&file)
+            .arg(place)
+            // There is one of this version only if it could not be used.
+            .arg("--force")
+            .args(["--within", &within.as_secs().to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(said)
+            .process_group(0)
+            .spawn()?;
+        let process = Process::open(child.id()).inspect_err(|_| {
+            // Nobody could end it.
+            let _ = child.kill();
+            let _ = child.wait();
+        })?;
+        if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+            // It makes itself as large as it can without it, only less politely.
+            let _ = setpriority_process(Some(pid), NICE);
+        }
+        Ok(Rc::new(process))
+    }
+
+    /// The core has heard what came of the one that was being made.
+    pub(crate) fn answered(&mut self) {
+        self.making = None;
+        let _ = StateDir::remove_folder(&self.making_folder());
+    }
+
+    /// Ends what is being made.
+    pub(crate) fn stop(&mut self) {
+        if let Some(making) = self.making.take() {
+            if let Some(process) = &making.process {
+                process.signal(Signal::SIGKILL);
+            }
+            let _ = StateDir::remove_folder(&self.making_folder());
+        }
+    }
+
+    /// The workload's record is this one now.
+    pub(crate) fn prune(&self, record: &Record) {
+        let kept = record.durable.snapshot;
+        self.retain(&record.name, |version| Some(version) == kept);
+    }
+
+    /// The workload is gone.
+    pub(crate) fn forget(&mut self, name: &str) {
+        if self.making.as_ref().is_some_and(|making| making.name == name) {
+            self.stop();
+        }
+        let _ = fs::remove_dir_all(self.folder.join(name));
+    }
+
+    /// Room is needed: only these versions stay.
+    pub(crate) fn collect(&self, keep: &[Version]) {
+        for name in names(&self.folder) {
+            self.retain(&name, |version| keep.contains(&version));
+        }
+    }
+
+    /// What no record names, a daemon that died left behind.
+    pub(crate) fn sweep(&self, records: &[Record]) {
+        for name in names(&self.folder) {
+            match records.iter().find(|record| record.name == name) {
+                Some(record) => self.prune(record),
+                None => drop(fs::remove_dir_all(self.folder.join(&name))),
+            }
+        }
+    }
+
+    fn retain(&self, name: &str, keep: impl Fn(Version) -> bool) {
+        let making = self.making.as_ref().filter(|making| making.name == name).map(|making| making.version);
+        // It writes beside its place before it has its name.
+        let may_go = |version| Some(version) != making && !keep(version);
+        let folder = self.folder.join(name);
+        for entry in names(&folder) {
+            let version = u64::from_str_radix(entry.split('.').next().unwrap_or_default(), 16).map(Version);
+            let goes = match version {
+                Ok(version) => may_go(version),
+                Err(_) => making.is_none(),
+            };
+            if goes {
+                let path = folder.join(entry);
+                // A machine that came from it has its files open.
+                let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+            }
+        }
+        // If nothing is left.
+        let _ = fs::remove_dir(folder);
+    }
+}
+
+fn file_name(version: Version) -> String {
+    format!("{:016x}", version.0)
+}
+
+fn beside(place: &Path) -> PathBuf {
+    place.with_extension("of")
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = folder.read_dir().into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+}
+
+/// What a snapshot is of, beside its workload's version: whichever of them is another one now, it is of no use.
+fn origin(paths: &Paths, contents: &mut Contents) -> String {
+    let files = [&paths.vmm, &paths.kernel, &paths.initrd];
+    files.map(|file| format!("{:016x}\n", contents.of(file).unwrap_or_default())).concat()
+}
+
+async fn ended(process: &Process, within: Duration, said: &Path) -> Result<(), String> {
+    let gone = async { process.gone().await.map_err(|error| error.to_string()) };
+    let late = async {
+        // The monitor keeps to the time itself, unless it hangs.
+        Timer::after(within + MARGIN / 2).await;
+        Err(format!("it was not made within {} s", within.as_secs()))
+    };
+    let result = or(gone, late).await;
+    if result.is_err() {
+        process.signal(Signal::SIGKILL);
+        let _ = process.gone().await;
+    }
+    let status = process.status();
+    result?;
+    match status {
+        Some(status) if status.success() => Ok(()),
+        Some(status) => Err(last_line(said).unwrap_or_else(|| status.to_string())),
+        None => Err("its maker's end cannot be seen".to_owned()),
+    }
+}
+
+fn last_line(said: &Path) -> Option<String> {
+    let mut file = File::open(said).ok()?;
+    let length = file.metadata().ok()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(LAST_WORDS))).ok()?;
+    let mut bytes = Vec::new();
+    file.take(LAST_WORDS).read_to_end(&mut bytes).ok()?;
+    let text = String::from_utf8_lossy(&bytes);
+    let line = text.lines().rfind(|line| !line.trim().is_empty())?;
+    Some(line.trim_start_matches("hearth-vmm: ").to_owned())
+}
+
+/// What it takes of the disk.
+fn bytes_of(place: &Path) -> u64 {
+    let sizes =
+        names(place).into_iter().filter_map(|name| Some(fs::metadata(place.join(name)).ok()?.blocks()));
+    sizes.map(|blocks| blocks * 512).sum()
+}
+
+#[cfg(test)]
+#[path = "warm_tests.rs"]
+mod tests;
