@@ -85,7 +85,7 @@ mod tests {
         assert!(vm.block[0].read_only);
         assert_eq!(vm.machine.memory.0, 64);
         assert_eq!(vm.vsock.unwrap().socket, Path::new("/run/hearth/vm/hello/vsock.sock"));
-        assert_eq!(vm.snapshot.unwrap().folder, Path::new("/run/hearth/snapshots/hello"));
+        assert_eq!(vm.snapshot.unwrap().folder, Path::new("/run/hearth/snapshots/hello.1"));
     }
 
     #[test]

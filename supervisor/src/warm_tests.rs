@@ -69,6 +69,7 @@ impl Site {
             name: "web.1".into(),
             workload: "web".into(),
             logs: None,
+            screens: crate::screens::Screens::default(),
             console: self.console.clone(),
             reports: self.reports.0.clone(),
             heartbeat: Duration::from_secs(1),
