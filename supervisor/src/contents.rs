@@ -2,7 +2,8 @@
 //!
 //! Duty: a digest of a file's bytes, and of each file only once until it changes: images are large. Not here: what
 //! follows from another number, resisting somebody who wants two files to look alike (signatures do).
-//! Invariant: a file that was replaced, or written to, is read again; what is remembered goes with the state folder.
+//! Invariant: a file that was replaced, or written to, is read again; what is remembered stays through a reboot, as do the
+//! numbers and times of files.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -20,7 +21,7 @@ const READ_BYTES: usize = 128 << 10;
 const MAX_FILES: usize = 160;
 
 /// What changes when a file does.
-type Stamp = [u64; 5];
+type Stamp = [u64; 4];
 
 /// Digests of files.
 #[derive(Debug, Default)]
@@ -31,8 +32,8 @@ pub(crate) struct Contents {
 
 impl Contents {
     /// With what an earlier daemon found out.
-    pub(crate) fn open(state: &Path) -> Contents {
-        let notes = state.join(NOTES);
+    pub(crate) fn open(folder: &Path) -> Contents {
+        let notes = folder.join(NOTES);
         let text = fs::read_to_string(&notes).unwrap_or_default();
         Contents { notes, known: text.lines().filter_map(note_of).take(MAX_FILES).collect() }
     }
@@ -69,7 +70,7 @@ impl Contents {
 }
 
 fn note_of(line: &str) -> Option<(PathBuf, (Stamp, u64))> {
-    let mut words = line.splitn(7, ' ');
+    let mut words = line.splitn(6, ' ');
     let digest = u64::from_str_radix(words.next()?, 16).ok()?;
     let mut stamp = Stamp::default();
     for part in &mut stamp {
@@ -81,7 +82,7 @@ fn note_of(line: &str) -> Option<(PathBuf, (Stamp, u64))> {
 fn stamp(of: &fs::Metadata) -> Stamp {
     let time =
         |seconds: i64, nanos: i64| seconds.wrapping_mul(1_000_000_000).wrapping_add(nanos).cast_unsigned();
-    [of.dev(), of.ino(), of.len(), time(of.mtime(), of.mtime_nsec()), time(of.ctime(), of.ctime_nsec())]
+    [of.ino(), of.len(), time(of.mtime(), of.mtime_nsec()), time(of.ctime(), of.ctime_nsec())]
 }
 
 fn read(path: &Path) -> io::Result<(Stamp, u64)> {

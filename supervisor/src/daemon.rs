@@ -56,14 +56,16 @@ pub enum DaemonError {
 }
 
 /// Runs the box until somebody stops it.
-pub fn run(setup: Setup, console: &Console) -> Result<Outcome, DaemonError> {
+pub fn run(mut setup: Setup, console: &Console) -> Result<Outcome, DaemonError> {
     let state_dir = StateDir::open(&setup.device.paths.state)?;
     let survivors = survivors::find(&setup.device.paths.state)?;
     let signals =
         Signals::new([Caught::Term, Caught::Int, Caught::Hup, Caught::Usr2]).map_err(DaemonError::Signals)?;
     let executor = Rc::new(LocalExecutor::new());
     let (sender, reports) = bounded(MAX_REPORTS);
-    let (mut daemon, left) = Daemon::new(setup, console.clone(), Rc::clone(&executor), sender);
+    let mut contents = Contents::open(&setup.device.store.folder);
+    setup.look_at_images(&mut contents);
+    let (mut daemon, left) = Daemon::new(setup, contents, console.clone(), Rc::clone(&executor), sender);
     let (asks, questions) = bounded(MAX_QUESTIONS);
     let serving = daemon.open_the_doors(asks);
     smol::block_on(executor.run(async {
@@ -163,6 +165,7 @@ struct Daemon {
 impl Daemon {
     fn new(
         setup: Setup,
+        contents: Contents,
         console: Console,
         executor: Rc<LocalExecutor<'static>>,
         reports: Sender<Report>,
@@ -173,9 +176,7 @@ impl Daemon {
         let reset = watchdog.as_ref().is_some_and(|watchdog| watchdog.reset_the_host);
         let (store, left) = Store::open(&setup.device.store, seed, reset);
         let logs = open_logs(&setup, &console);
-        let mut builds = Builds::default();
-        builds.learn(&setup.workloads);
-        let contents = Contents::open(&setup.device.paths.state);
+        let builds = Builds::new(&setup);
         let warm = Warm::new(&setup.device.store.folder, &setup.device.paths.state);
         let vitals = Vitals::new(&executor, setup.device.watchdog.is_some());
         let daemon = Daemon {
@@ -342,10 +343,11 @@ impl Daemon {
     /// Words that the configuration's files may have changed.
     fn watch_files(&self) -> Receiver<()> {
         let (sender, changes) = bounded(1);
-        let (file, workloads) = (self.setup.file.clone(), self.setup.device.paths.workloads.clone());
+        let (file, paths) = (self.setup.file.clone(), &self.setup.device.paths);
+        let (workloads, images) = (paths.workloads.clone(), paths.images.clone());
         let console = self.console.clone();
         let watching = async move {
-            if let Err(error) = reload::watch(file, workloads, sender).await {
+            if let Err(error) = reload::watch(file, workloads, images, sender).await {
                 console
                     .say(&format!("configuration: its files cannot be watched, SIGHUP reads them: {error}"));
             }
@@ -358,12 +360,12 @@ impl Daemon {
         if self.asked_to_stop {
             return;
         }
-        let (news, lines) = self.reader.read(&self.setup, asked);
+        let (news, lines) = self.reader.read(&self.setup, &mut self.contents, asked);
         lines.iter().for_each(|line| self.console.say(line));
         if let News::New(new) = news {
             let wanted = new.wanted != self.setup.wanted;
             self.setup = *new;
-            self.builds.learn(&self.setup.workloads);
+            self.builds.learn(&self.setup);
             self.console.widen(self.setup.names().iter().map(String::as_str));
             if wanted {
                 self.apply(Event::Configured(Box::new(self.setup.wanted.clone())));
@@ -500,13 +502,13 @@ impl Daemon {
             }
             Action::Pet => self.pet(),
             Action::Remember(record) => {
-                self.builds.prune(&record, &self.setup.workloads);
+                self.builds.prune(&record, &self.setup);
                 self.store.remember(&record);
                 self.warm.prune(&record);
             }
             Action::RememberDevice(record) => self.store.remember_device(record),
             Action::Forget { name, .. } => {
-                self.builds.forget(&name, &self.setup.workloads);
+                self.builds.forget(&name, &self.setup);
                 self.store.forget(&name);
                 self.warm.forget(&name);
                 self.on_logs(|logs| logs.forget(&name));
@@ -519,7 +521,10 @@ impl Daemon {
                 let (name, span) = (self.core.name(workload).unwrap_or_default(), until.since(self.now()));
                 self.on_logs(|logs| logs.shut(name, span));
             }
-            Action::CollectImages { keep } => self.warm.collect(&keep),
+            Action::CollectImages { keep } => {
+                self.warm.collect(&keep);
+                self.builds.collect(&keep, &self.setup);
+            }
         }
         None
     }

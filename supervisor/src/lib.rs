@@ -34,6 +34,7 @@ pub mod setup;
 pub mod state_dir;
 pub mod store;
 mod survivors;
+mod versions;
 mod vitals;
 pub mod vm;
 mod wall;

@@ -11,11 +11,12 @@ use std::time::Duration;
 
 use hearth_config::{Faults, drop_in_folder};
 use nix::errno::Errno;
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
 use smol::channel::Sender;
 use smol::future::or;
 use smol::{Async, Timer};
 
+use crate::contents::Contents;
 use crate::setup::Setup;
 
 /// An editor, or somebody who copies a folder, writes several files: they are read when nothing has changed for so long.
@@ -41,13 +42,21 @@ pub(crate) struct Reader {
 
 impl Reader {
     /// Reads the files again. Lines for a person come along; `asked` says that one waits for an answer.
-    pub(crate) fn read(&mut self, setup: &Setup, asked: bool) -> (News, Vec<String>) {
+    pub(crate) fn read(
+        &mut self,
+        setup: &Setup,
+        contents: &mut Contents,
+        asked: bool,
+    ) -> (News, Vec<String>) {
         let new = match setup.load_again() {
-            Ok(new) => new,
+            Ok(mut new) => {
+                new.look_at_images(contents);
+                new
+            }
             Err(faults) => return (News::Nothing, self.refuse(&faults, asked)),
         };
         let mended = !std::mem::take(&mut self.told).is_empty();
-        if new.device == setup.device && new.workloads == setup.workloads {
+        if new.device == setup.device && new.workloads == setup.workloads && new.wanted == setup.wanted {
             let same = asked || mended;
             let lines = same.then(|| "configuration: good, and nothing new".to_owned());
             return (News::Nothing, lines.into_iter().collect());
@@ -74,19 +83,24 @@ impl Reader {
 
 /// Sends a word whenever the configuration's files may have changed, the first one when it has begun to look. Returns
 /// only if they cannot be watched.
-pub(crate) async fn watch(file: PathBuf, workloads: PathBuf, changed: Sender<()>) -> io::Result<()> {
+pub(crate) async fn watch(
+    file: PathBuf,
+    workloads: PathBuf,
+    images: PathBuf,
+    changed: Sender<()>,
+) -> io::Result<()> {
     let inotify = Async::new(Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?)?;
     loop {
-        look_at(inotify.get_ref(), &file, &workloads)?;
+        let images = look_at(inotify.get_ref(), &file, &workloads, &images)?;
         // Full means that a word is on its way already.
         let _ = changed.try_send(());
-        next_change(&inotify).await?;
+        next_change(&inotify, images).await?;
         for _ in 0..MAX_CHANGES {
             let quiet = async {
                 Timer::after(QUIET).await;
                 Ok(true)
             };
-            let more = async { next_change(&inotify).await.map(|()| false) };
+            let more = async { next_change(&inotify, images).await.map(|()| false) };
             if or(more, quiet).await? {
                 break;
             }
@@ -95,7 +109,13 @@ pub(crate) async fn watch(file: PathBuf, workloads: PathBuf, changed: Sender<()>
 }
 
 /// Watches the folders: a file that is replaced by renaming is another file. To watch one again changes nothing.
-fn look_at(inotify: &Inotify, file: &Path, workloads: &Path) -> io::Result<()> {
+/// Gives what the folder of images is watched by, if it is there.
+fn look_at(
+    inotify: &Inotify,
+    file: &Path,
+    workloads: &Path,
+    images: &Path,
+) -> io::Result<Option<WatchDescriptor>> {
     let what = AddWatchFlags::IN_CLOSE_WRITE
         | AddWatchFlags::IN_CREATE
         | AddWatchFlags::IN_DELETE
@@ -109,9 +129,11 @@ fn look_at(inotify: &Inotify, file: &Path, workloads: &Path) -> io::Result<()> {
     }
     match inotify.add_watch(workloads, what) {
         // Reading tells a person that it is gone; when it is back, its parent may not be watched, but SIGHUP helps.
-        Err(Errno::ENOENT | Errno::ENOTDIR) | Ok(_) => Ok(()),
-        Err(errno) => Err(errno.into()),
+        Err(Errno::ENOENT | Errno::ENOTDIR) | Ok(_) => {}
+        Err(errno) => return Err(errno.into()),
     }
+    // None is no fault: images may be named by their paths.
+    Ok(inotify.add_watch(images, what).ok())
 }
 
 fn drop_in_folders(file: &Path, workloads: &Path) -> Vec<PathBuf> {
@@ -120,11 +142,11 @@ fn drop_in_folders(file: &Path, workloads: &Path) -> Vec<PathBuf> {
     of_workloads.chain([drop_in_folder(file)]).collect()
 }
 
-async fn next_change(inotify: &Async<Inotify>) -> io::Result<()> {
+async fn next_change(inotify: &Async<Inotify>, images: Option<WatchDescriptor>) -> io::Result<()> {
     loop {
         inotify.readable().await?;
         match inotify.get_ref().read_events() {
-            Ok(events) if events.iter().any(counts) => return Ok(()),
+            Ok(events) if events.iter().any(|event| counts(event, images)) => return Ok(()),
             Ok(_) | Err(Errno::EAGAIN | Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
         }
@@ -132,13 +154,14 @@ async fn next_change(inotify: &Async<Inotify>) -> io::Result<()> {
 }
 
 /// Editors make files of other names first; and a folder may be written to by others.
-fn counts(event: &InotifyEvent) -> bool {
+fn counts(event: &InotifyEvent, images: Option<WatchDescriptor>) -> bool {
     let lost = AddWatchFlags::IN_Q_OVERFLOW | AddWatchFlags::IN_IGNORED | AddWatchFlags::IN_ISDIR;
     let toml =
         event.name.as_ref().is_some_and(|name| Path::new(name).extension().is_some_and(|end| end == "toml"));
+    let image = Some(event.wd) == images;
     // A file that was only made is written to next.
     let made = event.mask.contains(AddWatchFlags::IN_CREATE);
-    event.mask.intersects(lost) || (toml && !made)
+    event.mask.intersects(lost) || ((toml || image) && !made)
 }
 
 /// Whether this process had a terminal at its start, and has none that works any more.
@@ -180,11 +203,14 @@ mod tests {
     fn a_bad_file_replaces_nothing_and_its_faults_are_told_once_unless_somebody_asks() {
         let (folder, setup) = site();
         let mut reader = Reader::default();
-        assert!(matches!(reader.read(&setup, false), (News::Nothing, lines) if lines.is_empty()));
+        let mut contents = Contents::default();
+        assert!(
+            matches!(reader.read(&setup, &mut contents, false), (News::Nothing, lines) if lines.is_empty())
+        );
         let file = folder.path().join("workloads/a.toml");
         fs::write(&file, "kind = \"job\"\nimge = \"i\"").unwrap();
-        let told = |reader: &mut Reader, asked| {
-            let (news, lines) = reader.read(&setup, asked);
+        let mut told = |reader: &mut Reader, asked| {
+            let (news, lines) = reader.read(&setup, &mut contents, asked);
             assert!(matches!(news, News::Nothing));
             lines.join("\n").replace(&folder.path().display().to_string(), "BOX")
         };
@@ -213,7 +239,7 @@ mod tests {
             (0..40).map(|n| format!("z{n} = 1\n")).collect::<String>(),
         )
         .unwrap();
-        let (_, lines) = Reader::default().read(&setup, false);
+        let (_, lines) = Reader::default().read(&setup, &mut Contents::default(), false);
         assert_eq!(lines.len(), MAX_TOLD + 2);
         assert_eq!(lines[MAX_TOLD], "configuration refused: 24 more faults");
     }
@@ -223,7 +249,9 @@ mod tests {
         let (folder, setup) = site();
         fs::write(folder.path().join("hearth.toml"), "paths.state = \"/elsewhere\"\nstop.agent_s = 3")
             .unwrap();
-        let (News::New(new), _) = Reader::default().read(&setup, false) else { panic!("nothing new") };
+        let (News::New(new), _) = Reader::default().read(&setup, &mut Contents::default(), false) else {
+            panic!("nothing new")
+        };
         assert_eq!(new.device.paths, setup.device.paths);
         assert_eq!(new.device.stop.agent, Duration::from_secs(3));
     }
@@ -233,9 +261,12 @@ mod tests {
         let (folder, setup) = site();
         let (sender, words) = smol::channel::bounded(1);
         let workloads = setup.device.paths.workloads.clone();
+        let images = folder.path().join("images");
+        fs::create_dir(&images).unwrap();
         smol::block_on(or(
             async {
-                panic!("not watched: {:?}", watch(setup.file.clone(), workloads.clone(), sender).await);
+                let watching = watch(setup.file.clone(), workloads.clone(), images.clone(), sender);
+                panic!("not watched: {:?}", watching.await);
             },
             async {
                 words.recv().await.unwrap();
@@ -250,6 +281,8 @@ mod tests {
                 fs::create_dir(workloads.join("a.d")).unwrap();
                 words.recv().await.unwrap();
                 fs::write(workloads.join("a.d/x.toml"), "").unwrap();
+                words.recv().await.unwrap();
+                fs::write(images.join("demo.squashfs"), "").unwrap();
                 words.recv().await.unwrap();
             },
         ));

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use hearth_config::device::DeviceConfig;
 use hearth_config::workload::{Kind, WorkloadConfig};
 use hearth_config::{Fault, Faults, vm};
-use hearth_core::{Config, ConfigFault, MAX_REPLICAS, Slot};
+use hearth_core::{Config, ConfigFault, MAX_REPLICAS, Slot, Version};
 
+use crate::contents::Contents;
 use crate::{wanted, wording};
 
 /// A box that may start.
@@ -49,6 +50,19 @@ impl Setup {
         }
         Err(Faults::from_list(faults)
             .unwrap_or_else(|| Fault::of_file("hearth.toml", "cannot be used").into()))
+    }
+
+    /// Makes the contents of images a part of the versions. Without it, another image of the same name is the same.
+    pub(crate) fn look_at_images(&mut self, contents: &mut Contents) {
+        for (workload, spec) in self.workloads.iter().zip(&mut self.wanted.workloads) {
+            let image = contents.of(&workload.image_in(&self.device.paths.images));
+            spec.build.version = wanted::with_image(wanted::build(workload).version, image);
+        }
+    }
+
+    /// Each workload with the version that its file and its image make.
+    pub(crate) fn versions(&self) -> impl Iterator<Item = (&WorkloadConfig, Version)> {
+        self.workloads.iter().zip(self.wanted.workloads.iter().map(|spec| spec.build.version))
     }
 
     /// What the replicas are called.

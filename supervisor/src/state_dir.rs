@@ -2,7 +2,6 @@
 //!
 //! ```text
 //! <state>/lock                    held by the one daemon; stays when it is gone
-//! <state>/contents                what is in files, for the next daemon; stays, too
 //! <state>/vm/<name>/vm.toml       what the monitor was given
 //!                   vm.pid        its process
 //!                   machine       which machine of which workload it is

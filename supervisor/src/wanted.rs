@@ -104,7 +104,7 @@ fn spec(workload: &WorkloadConfig) -> Spec {
     }
 }
 
-/// What is inside a workload's machines, and what they take.
+/// What is inside a workload's machines, and what they take, whatever its image holds.
 pub fn build(workload: &WorkloadConfig) -> Build {
     let needs = Needs {
         memory_mib: workload.resources.memory.0,
@@ -164,14 +164,20 @@ fn version(workload: &WorkloadConfig) -> Version {
         workload.balloon,
         crate::guest_boot::has_watchdog(workload)
     );
-    let digest = [image, machine.as_bytes()]
-        .into_iter()
-        .chain(words)
-        .flat_map(|part| part.iter().copied().chain([0]))
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        });
-    Version(digest)
+    let parts = [image, machine.as_bytes()].into_iter().chain(words);
+    Version(digest(FNV_OFFSET, parts.flat_map(|part| part.iter().copied().chain([0]))))
+}
+
+/// The version with what its image holds, if that can be read: another image under the same name is another version.
+pub(crate) fn with_image(version: Version, image: Option<u64>) -> Version {
+    image.map_or(version, |image| Version(digest(version.0, image.to_le_bytes())))
+}
+
+/// Where [`digest`] begins.
+const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+
+fn digest(begin: u64, bytes: impl IntoIterator<Item = u8>) -> u64 {
+    bytes.into_iter().fold(begin, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
 #[cfg(test)]
@@ -281,5 +287,8 @@ mod tests {
             assert_ne!(version(other), plain, "{other}");
         }
         assert_ne!(version("command = [\"a\", \"b\"]"), version("command = [\"ab\"]"));
+        let of_image = [None, Some(0), Some(1)].map(|image| with_image(plain, image));
+        assert_eq!(of_image[0], plain);
+        assert!(of_image[1] != plain && of_image[2] != plain && of_image[1] != of_image[2]);
     }
 }

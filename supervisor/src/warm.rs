@@ -34,6 +34,7 @@ use crate::machine::{Reporter, What};
 use crate::process::Process;
 use crate::setup::vm_folder;
 use crate::state_dir::StateDir;
+use crate::versions::{entries, version_name};
 use crate::wording::Took;
 
 /// No replica is called so, and none has a shorter name if snapshots are made of it: its sockets' paths fit.
@@ -70,7 +71,7 @@ impl Warm {
     }
 
     fn place(&self, name: &str, version: Version) -> PathBuf {
-        self.folder.join(name).join(file_name(version))
+        self.folder.join(name).join(version_name(version))
     }
 
     /// The snapshot of a version, if it is there and of the kernel and programs that there are.
@@ -232,14 +233,8 @@ impl Warm {
         // It writes beside its place before it has its name.
         let may_go = |version| Some(version) != making && !keep(version);
         let folder = self.folder.join(name);
-        for entry in names(&folder) {
-            let version = u64::from_str_radix(entry.split('.').next().unwrap_or_default(), 16).map(Version);
-            let goes = match version {
-                Ok(version) => may_go(version),
-                Err(_) => making.is_none(),
-            };
-            if goes {
-                let path = folder.join(entry);
+        for (version, path) in entries(&folder) {
+            if version.is_none_or(may_go) {
                 // A machine that came from it has its files open.
                 let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
             }
@@ -247,10 +242,6 @@ impl Warm {
         // If nothing is left.
         let _ = fs::remove_dir(folder);
     }
-}
-
-fn file_name(version: Version) -> String {
-    format!("{:016x}", version.0)
 }
 
 fn beside(place: &Path) -> PathBuf {

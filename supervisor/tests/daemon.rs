@@ -4,6 +4,8 @@
 mod probes;
 #[path = "daemon/reload.rs"]
 mod reload;
+#[path = "daemon/versions.rs"]
+mod versions;
 #[path = "daemon/warm.rs"]
 mod warm;
 
@@ -92,6 +94,11 @@ impl Site {
         fs::read_to_string(self.state().join("vm").join(replica).join("vm.pid")).expect("it is noted")
     }
 
+    /// What its monitor was given.
+    fn machine(&self, replica: &str) -> VmConfig {
+        VmConfig::load(&self.state().join("vm").join(replica).join("vm.toml")).expect("it is good")
+    }
+
     /// What is in the state folder.
     fn left(&self) -> Vec<String> {
         let entries = self.state().read_dir().expect("the state folder stays");
@@ -149,6 +156,13 @@ impl Daemon {
     fn stop_quietly(&mut self) {
         self.signal(Signal::SIGTERM);
         assert!(self.ended().success(), "{:#?}", self.seen);
+    }
+
+    fn wait_until(&mut self, wanted: impl Fn(&str) -> bool) {
+        let until = Instant::now() + PATIENCE;
+        while !self.next(until).is_some_and(|line| wanted(&line)) {
+            assert!(Instant::now() < until, "no such line in {:#?}", self.seen);
+        }
     }
 
     fn wait_for_if_unseen(&mut self, line: &str) {

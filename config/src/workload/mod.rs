@@ -17,6 +17,7 @@ use crate::fault::{Fault, Faults, Position};
 use crate::quantity::Mebibytes;
 use crate::reader;
 use crate::vm::Machine;
+use crate::writer;
 
 pub use probe::{
     Check, MAX_PROBE_ARGUMENTS, MAX_PROBE_COMMAND_BYTES, MAX_PROBE_PATH_BYTES, MAX_PROBES, Probe, Role,
@@ -221,6 +222,22 @@ impl WorkloadConfig {
     /// The command as the kernel command line carries it behind `--`; empty when there is none.
     pub fn command_line(&self) -> String {
         self.command.iter().map(|word| quote_for_kernel(word)).collect::<Vec<_>>().join(" ")
+    }
+
+    /// A file that leads to the same machines, and says nothing else.
+    pub fn machine_toml(&self) -> String {
+        let words: Vec<String> = self.command.iter().map(|word| writer::string(word)).collect();
+        let command =
+            if words.is_empty() { String::new() } else { format!("command = [{}]\n", words.join(", ")) };
+        let watched = self.probes.iter().any(|probe| probe.check == Check::Watchdog);
+        format!(
+            "kind = \"service\"\nimage = {}\n{command}\n[resources]\nvcpus = {}\nmemory_mib = {}\nballoon = {}\n{}",
+            writer::string(&self.image.to_string_lossy()),
+            self.resources.vcpus,
+            self.resources.memory.0,
+            self.balloon,
+            if watched { "\n[[probe]]\ncheck = \"watchdog\"\n" } else { "" },
+        )
     }
 
     /// Whom it waits for: `after`, then `requires`.

@@ -68,8 +68,10 @@ impl Daemon {
     /// Has a machine like this one become a snapshot.
     fn snapshot(&mut self, vm: Vm) {
         let name = self.core.name(vm.replica.workload).unwrap_or_default();
-        let build = self.machine(vm).map(|machine| machine.build);
-        let known = build.and_then(|build| Some((build.version, self.builds.get(name, build.version)?)));
+        let build =
+            self.machines.get(&vm.replica).filter(|machine| machine.vm == vm).map(|machine| machine.build);
+        let (builds, contents) = (&mut self.builds, &mut self.contents);
+        let known = build.and_then(|build| Some((build.version, builds.get(name, build.version, contents)?)));
         let reporter = self.reporter(vm);
         if let Some((version, workload)) = known {
             let (executor, paths) = (&self.executor, &self.setup.device.paths);
@@ -83,12 +85,14 @@ impl Daemon {
     fn start(&mut self, vm: Vm, build: Build, how: StartHow) -> Option<Said> {
         self.lives.remove(&vm.replica);
         let name = self.core.name(vm.replica.workload).unwrap_or_default();
-        let kept = self.builds.get(name, build.version);
+        let kept = self.builds.get(name, build.version, &mut self.contents);
         let Some(workload) = kept.clone().or_else(|| self.setup.workload(name).cloned().map(Rc::new)) else {
             return Some(Said::NotSpawned("its file is gone".to_owned()));
         };
-        if kept.is_none() {
-            // Its file was changed while no daemon ran. What is there serves better than nothing.
+        if kept.is_some() {
+            self.builds.kept.keep(&self.executor, &self.console, &workload, build.version);
+        } else {
+            // It could not be kept, and its file was changed. What is there serves better than nothing.
             let line = format!(
                 "{name}: its version {} is not known any more, that of its file is started",
                 build.version

@@ -27,7 +27,7 @@ impl Site {
     /// Has the store say that there is one, as after some time of an earlier daemon.
     fn with_record(self) -> Site {
         let folder = self.folder.path().join("store");
-        let (mut store, _) = Store::open(&StoreConfig { folder, journal_mib: 1 }, 1);
+        let (mut store, _) = Store::open(&StoreConfig { folder, journal_mib: 1 }, 1, false);
         store.remember(&record(&self.web()));
         assert_eq!(store.words().next(), None);
         self
