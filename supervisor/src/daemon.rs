@@ -23,6 +23,7 @@ use crate::builds::Builds;
 use crate::clock;
 use crate::console::Console;
 use crate::contents::Contents;
+use crate::fleet::Fleet;
 use crate::kvm;
 use crate::logs::Logs;
 use crate::machine::{Birth, Machine, Report, What};
@@ -70,6 +71,7 @@ pub fn run(mut setup: Setup, console: &Console) -> Result<Outcome, DaemonError> 
     let serving = daemon.open_the_doors(asks);
     smol::block_on(executor.run(async {
         daemon.turn_until_stopped(left, survivors, reports, questions, signals).await;
+        Fleet::leave(daemon.fleet.take()).await;
         // Who asked for the end hears the answer.
         Timer::after(LAST_ANSWERS).await;
         for door in serving {
@@ -129,6 +131,8 @@ enum Input {
     /// The daemon is to begin again in place.
     ReExec,
     Deadline,
+    /// The fleet is to be shown how things stand.
+    Show,
     /// The files of the configuration may have changed, or `asked`: somebody says so.
     Reload {
         asked: bool,
@@ -160,6 +164,8 @@ struct Daemon {
     /// That the hardware takes no pets was told.
     told_watchdog: bool,
     vitals: Vitals,
+    /// None: this box is nobody's member.
+    fleet: Option<Fleet>,
 }
 
 impl Daemon {
@@ -202,6 +208,7 @@ impl Daemon {
             watchdog,
             told_watchdog: false,
             vitals,
+            fleet: None,
         };
         (daemon, left)
     }
@@ -247,6 +254,7 @@ impl Daemon {
         self.say_what_kvm_is();
         let changes = self.watch_files();
         self.begin(left, survivors);
+        self.fleet = Fleet::join(&self.setup.device, &self.console);
         while !self.finished {
             let report = async {
                 match reports.recv().await {
@@ -286,7 +294,11 @@ impl Daemon {
             };
             // Signals first: no flood of reports delays a shutdown. Nor does one of questions delay reports, or the
             // other way round.
-            let input = or(signal, or(timer, or(change, race(report, ask)))).await;
+            let show = async {
+                Fleet::is_due(self.fleet.as_ref()).await;
+                Input::Show
+            };
+            let input = or(signal, or(timer, or(change, or(show, race(report, ask))))).await;
             let input = match input {
                 Input::Signal { hurry_if_again: false } if !self.terminal.is_gone() => {
                     Input::Reload { asked: true }
@@ -316,11 +328,19 @@ impl Daemon {
                 Input::ReExec if self.asked_to_stop => {}
                 Input::ReExec => self.apply(Event::Ask(Request::ReExec)),
                 Input::Deadline => self.apply(Event::Tick),
+                Input::Show => self.show_fleet(),
                 Input::Reload { asked } => self.reload(asked),
             }
             for subsystem in self.vitals.signs(self.now()) {
                 self.apply(Event::Alive(subsystem));
             }
+        }
+    }
+
+    fn show_fleet(&mut self) {
+        let now = self.now();
+        if let Some(fleet) = &mut self.fleet {
+            fleet.show(&self.core, now, &self.events, &self.setup.device);
         }
     }
 

@@ -17,6 +17,7 @@ mod contents;
 pub mod ctl;
 pub mod daemon;
 pub mod ended;
+mod fleet;
 pub mod guest_boot;
 pub mod kvm;
 mod last_word;

@@ -28,6 +28,8 @@ use rustix::process::PidfdFlags;
 mod door;
 #[path = "daemon/exec.rs"]
 mod exec;
+#[path = "daemon/fleet.rs"]
+mod fleet;
 
 /// For anything to happen: only a hang takes that long.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -100,6 +100,11 @@ impl Events {
         self.inner.borrow_mut().counts.retain(|(_, of), _| of != workload);
     }
 
+    /// How often something of a kind was told, of whatever workload.
+    pub(crate) fn count(&self, kind: &str) -> u64 {
+        self.inner.borrow().counts.iter().filter(|((of, _), _)| *of == kind).map(|(_, count)| count).sum()
+    }
+
     pub(super) fn count_on(&self, page: &mut Page) {
         let inner = self.inner.borrow();
         page.events(inner.counts.iter().map(|((kind, workload), count)| (*kind, workload.as_str(), *count)));

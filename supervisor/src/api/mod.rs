@@ -30,7 +30,7 @@ pub(crate) mod server;
 mod snapshot;
 pub(crate) mod token;
 pub mod types;
-mod view;
+pub(crate) mod view;
 pub(crate) mod words;
 
 use hearth_core::{Event, Kind, Moment, Request, State, WorkloadId};

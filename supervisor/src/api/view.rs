@@ -104,7 +104,7 @@ fn status(core: &State, now: Moment) -> BoxStatus {
     }
 }
 
-fn workload_status(core: &State, story: &Explanation) -> WorkloadStatus {
+pub(crate) fn workload_status(core: &State, story: &Explanation) -> WorkloadStatus {
     let wanted = || story.replicas.iter().take(story.replicas_wanted);
     let ready = wanted().filter(|replica| replica.place == Place::Ready).count();
     let (state, good) = standing(story, ready);

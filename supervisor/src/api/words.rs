@@ -10,7 +10,7 @@ use hearth_core::{
 
 use crate::wording::means;
 
-pub(super) fn phase(phase: Phase) -> &'static str {
+pub(crate) fn phase(phase: Phase) -> &'static str {
     match phase {
         Phase::Opening => "opening",
         Phase::Up => "up",

@@ -1,10 +1,10 @@
 //! Debian's mosquitto, one for each test, on a socket in a folder of its own.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, BufRead, BufReader, Lines, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
 use tempfile::TempDir;
@@ -87,6 +87,22 @@ impl Broker {
         self.wait_until_it_listens()
     }
 
+    /// What the broker hands on, as mosquitto's own client prints it: a topic and the payload in hexadecimal digits.
+    pub fn listen(&self, filter: &str) -> Result<Listener, BrokerError> {
+        // Into a pipe it writes only when its buffer is full, unless told otherwise.
+        let mut child = Command::new("stdbuf")
+            .args(["-oL", "mosquitto_sub", "--unix"])
+            .arg(self.socket())
+            .args(["-d", "-q", "2", "-t", filter, "-F", "%t %x"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let out = child.stdout.take().ok_or_else(|| io::Error::from(io::ErrorKind::BrokenPipe))?;
+        let mut listener = Listener { child, lines: BufReader::new(out).lines() };
+        listener.find(|line| line.contains("received SUBACK").then_some(()));
+        Ok(listener)
+    }
+
     /// With a program that is not ours.
     pub fn publish(&self, topic: &str, payload: &[u8], options: &[&str]) -> Result<(), BrokerError> {
         let mut child = Command::new("mosquitto_pub")
@@ -100,6 +116,27 @@ impl Broker {
             input.write_all(payload)?;
         }
         if child.wait()?.success() { Ok(()) } else { Err(BrokerError::Publish) }
+    }
+}
+
+/// A subscriber that is not ours.
+#[derive(Debug)]
+pub struct Listener {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Listener {
+    /// Reads on until `look` finds something; `None` when the subscriber ends.
+    pub fn find<T>(&mut self, mut look: impl FnMut(&str) -> Option<T>) -> Option<T> {
+        self.lines.by_ref().map_while(Result::ok).find_map(|line| look(&line))
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

@@ -21,22 +21,15 @@ pub struct Said {
     pub packet: Packet,
     /// On the wire.
     pub bytes: usize,
-}
-
-/// What becomes of bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Link {
-    Good,
-    /// They vanish both ways, and nobody is told.
-    HalfOpen,
-    /// Connections are taken and closed at once.
-    Closed,
+    /// The broker got it.
+    pub delivered: bool,
 }
 
 #[derive(Debug)]
 struct Inner {
     said: Vec<Said>,
-    link: Link,
+    /// Connections before this one are half open: bytes vanish both ways, and nobody is told.
+    half_open: usize,
     connections: usize,
     open: Vec<TcpStream>,
     from_broker: usize,
@@ -65,7 +58,7 @@ impl Tap {
     pub fn new(socket: PathBuf) -> io::Result<Tap> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let inner =
-            Inner { said: Vec::new(), link: Link::Good, connections: 0, open: Vec::new(), from_broker: 0 };
+            Inner { said: Vec::new(), half_open: 0, connections: 0, open: Vec::new(), from_broker: 0 };
         let shared = Arc::new(Shared { inner: Mutex::new(inner), changed: Condvar::new() });
         let tap = Tap { address: listener.local_addr()?, shared };
         let ears = tap.clone();
@@ -86,9 +79,6 @@ impl Tap {
     fn take(&self, from_box: TcpStream, socket: &PathBuf) -> io::Result<()> {
         let number = {
             let mut inner = self.shared.lock();
-            if inner.link == Link::Closed {
-                return Ok(());
-            }
             inner.connections += 1;
             inner.open.push(from_box.try_clone()?);
             inner.connections - 1
@@ -97,7 +87,7 @@ impl Tap {
         let (back_from, back_to) = (to_broker.try_clone()?, from_box.try_clone()?);
         let (up, down) = (self.clone(), self.clone());
         thread::spawn(move || up.carry_up(number, from_box, to_broker));
-        thread::spawn(move || down.carry_down(back_from, &back_to));
+        thread::spawn(move || down.carry_down(number, back_from, &back_to));
         Ok(())
     }
 
@@ -107,12 +97,13 @@ impl Tap {
             let mut inner = self.shared.lock();
             pending.extend_from_slice(&buffer[..count]);
             while let Some((packet, bytes)) = Packet::take(&mut pending) {
-                inner.said.push(Said { connection, packet, bytes });
+                let delivered = connection >= inner.half_open;
+                inner.said.push(Said { connection, packet, bytes, delivered });
             }
-            let link = inner.link;
+            let good = connection >= inner.half_open;
             drop(inner);
             self.shared.changed.notify_all();
-            if link == Link::Good && to.write_all(&buffer[..count]).is_err() {
+            if good && to.write_all(&buffer[..count]).is_err() {
                 break;
             }
         }
@@ -120,15 +111,15 @@ impl Tap {
         let _ = from.shutdown(Shutdown::Both);
     }
 
-    fn carry_down(&self, mut from: UnixStream, mut to: &TcpStream) {
+    fn carry_down(&self, connection: usize, mut from: UnixStream, mut to: &TcpStream) {
         let mut buffer = [0; 16384];
         while let Ok(count @ 1..) = from.read(&mut buffer) {
-            let link = {
+            let good = {
                 let mut inner = self.shared.lock();
                 inner.from_broker += count;
-                inner.link
+                connection >= inner.half_open
             };
-            if link == Link::Good && to.write_all(&buffer[..count]).is_err() {
+            if good && to.write_all(&buffer[..count]).is_err() {
                 break;
             }
         }
@@ -136,8 +127,10 @@ impl Tap {
         let _ = from.shutdown(Shutdown::Both);
     }
 
-    pub fn set(&self, link: Link) {
-        self.shared.lock().link = link;
+    /// From now on nothing gets through on the connections that there are; new ones are good.
+    pub fn let_vanish(&self) {
+        let mut inner = self.shared.lock();
+        inner.half_open = inner.connections;
     }
 
     /// All connections end, as when a cable is pulled at a router that says so.

@@ -53,7 +53,7 @@ pub(crate) enum Need {
     DebianRust,
     /// Booting a board in QEMU.
     Board(Arch),
-    /// A broker for the tests of the fleet, and a client of it that is not ours.
+    /// A broker for the tests of the fleet, a client of it that is not ours, and certificates for both.
     Broker,
 }
 
@@ -76,7 +76,7 @@ impl Need {
             Need::Programs(arch) => vec![arch.gcc_package(), arch.libc_package()],
             Need::DebianRust => vec!["rustc-web"],
             Need::Board(arch) => vec![arch.qemu_package()],
-            Need::Broker => vec!["mosquitto", "mosquitto-clients"],
+            Need::Broker => vec!["mosquitto", "mosquitto-clients", "openssl"],
         }
     }
 }
