@@ -15,8 +15,8 @@ use crate::workshop::Workshop;
 
 /// What init knows it by.
 pub(crate) const NAME: &str = "hearth-state";
-/// Room for the store, the journals and the logs of a small box. The file is sparse.
-const BYTES: u64 = 64 << 20;
+/// Room for the store, the journals, the logs and some warm snapshots of a small box. The file is sparse.
+const BYTES: u64 = 256 << 20;
 
 #[derive(Debug, Error)]
 pub(crate) enum StateDiskError {
