@@ -25,8 +25,9 @@ use nix::unistd::Pid;
 use super::patient::{Patient, Trouble};
 use super::say;
 
-/// After which init starts a daemon that ends at once, and a machine has proved itself worth a snapshot.
-const STEADY: Duration = Duration::from_secs(61);
+/// After which init starts a daemon that ended at once, and a machine has proved itself worth a snapshot, which takes
+/// another second.
+const STEADY: Duration = Duration::from_secs(65);
 /// In which nothing happens.
 const IDLE: Duration = Duration::from_secs(20);
 /// For the box to say something.
@@ -35,21 +36,19 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const COLD: [&str; 3] = ["monitor-killed", "monitor-frozen", "guest-panicked"];
 /// The ones that are restored.
 const WARM: [&str; 3] = ["warm", "warm.1", "warm.2"];
-const ADOPTIONS: usize = 2;
 
 pub(super) fn measure() -> Result<(), Trouble> {
     let mut patient = Patient::find()?;
     patient.wait_until_well()?;
     resources(&patient)?;
-    for name in COLD {
-        replace(&patient, name, "cold_ns")?;
-    }
-    for _ in 0..ADOPTIONS {
-        thread::sleep(STEADY);
-        adopt(&mut patient)?;
-    }
+    // Until both are so.
+    thread::sleep(STEADY.saturating_sub(2 * IDLE));
+    adopt(&mut patient)?;
     for name in WARM {
         replace(&patient, name, "warm_ns")?;
+    }
+    for name in COLD {
+        replace(&patient, name, "cold_ns")?;
     }
     Ok(())
 }
