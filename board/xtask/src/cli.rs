@@ -251,6 +251,9 @@ pub(crate) enum Bench {
     ///
     /// On a board whose clock counts instructions. Prints each promise with its figure, and says where one is not kept.
     Daemon {
+        /// Which board: on qemu-x86_64 QEMU now and then lets a guest stand still, which costs minutes.
+        #[arg(long, value_name = "NAME", default_value = "qemu-aarch64")]
+        board: Board,
         /// Write the figures as JSON here as well.
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,

@@ -94,7 +94,7 @@ pub(crate) fn run(shop: &Workshop, verb: &Bench) -> Result<ExitCode, BenchError>
         Bench::Boot { peers, json } => boot(shop, monitor(shop)?, peers, json.as_deref()),
         Bench::Vmm { json } => vmm(shop, &monitor(shop)?, json.as_deref()),
         Bench::Snapshot { json } => snapshot(shop, json.as_deref()),
-        Bench::Daemon { json } => daemon(shop, json.as_deref()),
+        Bench::Daemon { board, json } => daemon(shop, *board, json.as_deref()),
         Bench::Outbox { folder } => Ok(outbox::run(shop, folder.as_deref())?),
         Bench::Predict { words } => Ok(predict::run(shop, words)?),
     }
@@ -164,11 +164,7 @@ fn snapshot(shop: &Workshop, json: Option<&Path>) -> Result<ExitCode, BenchError
 }
 
 /// What the daemon costs, on the box that is hurt on purpose.
-fn daemon(shop: &Workshop, json: Option<&Path>) -> Result<ExitCode, BenchError> {
-    let board = Board::QemuX86_64;
-    if Arch::HOST != board.arch() {
-        return Err(BenchError::WrongArch(Arch::HOST));
-    }
+fn daemon(shop: &Workshop, board: Board, json: Option<&Path>) -> Result<ExitCode, BenchError> {
     packages::require(shop, &[Need::Board(board.arch())])?;
     let image = probe::hurt_image(shop, board.arch())?;
     let mut figures = DaemonFigures::default();
