@@ -124,13 +124,16 @@ fn rates_hold_by_a_clock_that_counts_instructions(board: &str) {
 }
 
 fn a_hurt_box_heals_down_to_its_watchdog(board: &str) {
-    let mut rig = Rig::hurt(board);
+    // What differs between architectures is how guests end and how a board is reset; the rest is shown once.
+    let (filter, faults) = if board == "qemu-x86_64" { ("", 11) } else { ("guest,daemon", 4) };
+    let mut rig = Rig::hurt(board, filter);
     let ended_well = rig.wait_for_the_end_within(TRIALS_PATIENCE);
     let told: Vec<_> = rig.said().iter().filter(|line| line.starts_with("fault ")).collect();
     // As a table of what the box can take, for whoever runs this to see.
     println!("{told:#?}");
     assert!(told.iter().all(|line| line.contains(": healed in ")), "{told:#?}");
-    assert!(rig.said().iter().any(|line| line == "faults: 11 healed, 0 failed"), "{:#?}", rig.said());
+    let all = format!("faults: {faults} healed, 0 failed");
+    assert!(rig.said().contains(&all), "{:#?}", rig.said());
     assert!(ended_well);
 }
 

@@ -53,10 +53,13 @@ impl Rig {
         Self::start(command, new_folder())
     }
 
-    /// A board that is hurt on purpose.
-    pub(crate) fn hurt(board: &str) -> Self {
+    /// A board that is hurt on purpose, in the ways that the filter names.
+    pub(crate) fn hurt(board: &str, filter: &str) -> Self {
         let mut command = xtask();
         command.args(["board", "hurt", board]);
+        if !filter.is_empty() {
+            command.arg(filter);
+        }
         Self::start(command, new_folder())
     }
 
