@@ -7,6 +7,7 @@ mod api;
 mod fleet;
 mod log;
 mod logs;
+mod pressure;
 mod store;
 
 use std::io;
@@ -25,6 +26,7 @@ pub use fleet::{
 };
 pub use log::{LOG_FORMATS, Log, LogFormat, LogLevel};
 pub use logs::{LOG_FILE_KIB, LOG_FILES, LOG_KIB_PER_S, Logs};
+pub use pressure::{FREE_PERCENT, Limits, Pressure};
 pub use store::{JOURNAL_MIB, Store};
 
 /// Seconds of either wait: above an hour nobody is served by waiting on.
@@ -53,6 +55,7 @@ pub struct DeviceConfig {
     pub safe_mode: SafeMode,
     /// None: the box has none, or somebody else pets it.
     pub watchdog: Option<Watchdog>,
+    pub pressure: Pressure,
     pub store: Store,
     pub logs: Logs,
     /// None: nobody is spoken to.
@@ -169,6 +172,7 @@ fn shape_beside(base: &Path) -> impl FnOnce(&mut Table<'_>) -> DeviceConfig {
             },
         }),
         watchdog: table.optional_section("watchdog", watchdog),
+        pressure: table.section("pressure", pressure::pressure),
         store: table.section("store", store::store),
         logs: table.section("logs", logs::logs),
         fleet: table.optional_section("fleet", fleet::fleet),

@@ -568,7 +568,7 @@ fn guest_and_box_files_are_refused_with_place_key_and_expectation() {
             ("[paths]\nvmm = 1", "hearth.toml:2:1: paths.vmm: expected a string, found the number 1"),
             (
                 "[path]\n",
-                "hearth.toml:1:2: path: unknown key, did you mean paths? (known here: paths, stop, capacity, safe_mode, watchdog, store, logs, fleet, log, api)",
+                "hearth.toml:1:2: path: unknown key, did you mean paths? (known here: paths, stop, capacity, safe_mode, watchdog, pressure, store, logs, fleet, log, api)",
             ),
             (
                 "capacity.memory_mib = 31",
@@ -581,6 +581,14 @@ fn guest_and_box_files_are_refused_with_place_key_and_expectation() {
             (
                 "safe_mode.failed_boots = 0",
                 "hearth.toml:1:11: safe_mode.failed_boots: expected at least 1, found 0",
+            ),
+            (
+                "pressure.memory_full_percent = 10",
+                "hearth.toml:1:10: pressure.memory_full_percent: expected a value below that of memory_short_percent, 10",
+            ),
+            (
+                "pressure.disk_short_percent = 2",
+                "hearth.toml:1:10: pressure.disk_short_percent: expected a value above that of disk_full_percent, 3",
             ),
             (
                 "watchdog.timeout_s = 4",

@@ -3,6 +3,7 @@
 //! Duty: clock, seed, signals, and the bookkeeping of running machines. Not here: decisions.
 //! Invariant: [`run`] returns only when every machine is down, or written off by the core.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -27,6 +28,7 @@ use crate::fleet::Fleet;
 use crate::kvm;
 use crate::logs::Logs;
 use crate::machine::{Birth, Machine, Report, What};
+use crate::pressure;
 use crate::reload::{self, News, Terminal};
 use crate::screens::Screens;
 use crate::setup::Setup;
@@ -130,6 +132,8 @@ enum Input {
     },
     /// The daemon is to begin again in place.
     ReExec,
+    /// Memory or disk.
+    Pressure(Event),
     Deadline,
     /// The fleet is to be shown how things stand.
     Show,
@@ -144,6 +148,8 @@ struct Daemon {
     builds: Builds,
     contents: Contents,
     warm: Warm,
+    /// When the box is short of something.
+    pressure: Rc<Cell<hearth_config::device::Pressure>>,
     reader: reload::Reader,
     terminal: Terminal,
     console: Console,
@@ -183,6 +189,7 @@ impl Daemon {
         let (store, left) = Store::open(&setup.device.store, seed, reset);
         let logs = open_logs(&setup, &console);
         let builds = Builds::new(&setup);
+        let pressure = Rc::new(Cell::new(setup.device.pressure));
         let warm = Warm::new(&setup.device.store.folder, &setup.device.paths.state);
         let vitals = Vitals::new(&executor, setup.device.watchdog.is_some());
         let daemon = Daemon {
@@ -190,6 +197,7 @@ impl Daemon {
             builds,
             contents,
             warm,
+            pressure,
             reader: reload::Reader::default(),
             terminal: Terminal::of_this_process(),
             console,
@@ -255,6 +263,7 @@ impl Daemon {
         let changes = self.watch_files();
         self.begin(left, survivors);
         self.fleet = Fleet::join(&self.setup.device, &self.console);
+        let pressures = self.watch_pressure();
         while !self.finished {
             let report = async {
                 match reports.recv().await {
@@ -292,13 +301,20 @@ impl Daemon {
                     Err(_) => smol::future::pending().await,
                 }
             };
+            let pressure = async {
+                match pressures.recv().await {
+                    Ok(event) => Input::Pressure(event),
+                    Err(_) => smol::future::pending().await,
+                }
+            };
             // Signals first: no flood of reports delays a shutdown. Nor does one of questions delay reports, or the
             // other way round.
             let show = async {
                 Fleet::is_due(self.fleet.as_ref()).await;
                 Input::Show
             };
-            let input = or(signal, or(timer, or(change, or(show, race(report, ask))))).await;
+            let beside = or(pressure, show);
+            let input = or(signal, or(timer, or(change, or(beside, race(report, ask))))).await;
             let input = match input {
                 Input::Signal { hurry_if_again: false } if !self.terminal.is_gone() => {
                     Input::Reload { asked: true }
@@ -329,6 +345,7 @@ impl Daemon {
                 Input::ReExec => self.apply(Event::Ask(Request::ReExec)),
                 Input::Deadline => self.apply(Event::Tick),
                 Input::Show => self.show_fleet(),
+                Input::Pressure(event) => self.apply(event),
                 Input::Reload { asked } => self.reload(asked),
             }
             for subsystem in self.vitals.signs(self.now()) {
@@ -360,6 +377,15 @@ impl Daemon {
         self.finished = true;
     }
 
+    fn watch_pressure(&self) -> Receiver<Event> {
+        let (sender, pressures) = bounded(1);
+        let device = &self.setup.device;
+        let folders = vec![device.store.folder.clone(), device.logs.folder.clone()];
+        let watch = pressure::Watch { config: Rc::clone(&self.pressure), folders };
+        self.executor.spawn(pressure::watch(watch, sender)).detach();
+        pressures
+    }
+
     /// Words that the configuration's files may have changed.
     fn watch_files(&self) -> Receiver<()> {
         let (sender, changes) = bounded(1);
@@ -385,6 +411,7 @@ impl Daemon {
         if let News::New(new) = news {
             let wanted = new.wanted != self.setup.wanted;
             self.setup = *new;
+            self.pressure.set(self.setup.device.pressure);
             self.builds.learn(&self.setup);
             self.console.widen(self.setup.names().iter().map(String::as_str));
             if wanted {

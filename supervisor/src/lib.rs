@@ -27,6 +27,7 @@ mod logs;
 pub mod machine;
 mod monitor;
 mod outlet;
+mod pressure;
 mod process;
 mod reload;
 pub mod replay;

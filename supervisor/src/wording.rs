@@ -8,7 +8,8 @@ use std::fmt;
 use std::time::Duration;
 
 use hearth_core::{
-    Announcement, BootReason, Choice, Grounds, Hold, Means, ReplicaId, Rung, Slot, Subsystem, WorkloadId,
+    Announcement, BootReason, Choice, Grounds, Hold, Level, Means, ReplicaId, Resource, Rung, Slot,
+    Subsystem, WorkloadId,
 };
 
 /// A duration as people read it: "412 ms", "3.2 s".
@@ -135,6 +136,7 @@ pub fn announce(
         Announcement::HealingBox { subsystem, choice } => {
             format!("ALARM: {} stays late: {}", part(*subsystem), means(choice.rung))
         }
+        Announcement::Pressure { resource, level } => pressure(*resource, *level).to_owned(),
         Announcement::DiskFull => "ALARM: the disk is full, and what can be removed was".to_owned(),
         Announcement::Ready { ready, of } => format!("ready: {ready} of {of} workloads"),
         Announcement::NotReady { ready, of } => format!("not ready: {ready} of {of} workloads"),
@@ -160,6 +162,17 @@ fn unless_plain(choice: Choice) -> String {
     match choice.rung {
         Rung::ColdRestart | Rung::Retry => String::new(),
         rung => format!(" by {}", means(rung)),
+    }
+}
+
+fn pressure(resource: Resource, level: Level) -> &'static str {
+    match (resource, level) {
+        (Resource::Memory, Level::Calm) => "memory: there is enough again",
+        (Resource::Memory, Level::Short) => "memory: short, guests are asked for some of theirs",
+        (Resource::Memory, Level::Full) => "ALARM: memory: next to none is left, no machine starts",
+        (Resource::Disk, Level::Calm) => "disk: there is room again",
+        (Resource::Disk, Level::Short) => "disk: room is short, logs are cut",
+        (Resource::Disk, Level::Full) => "ALARM: disk: next to no room is left, what nobody needs is removed",
     }
 }
 

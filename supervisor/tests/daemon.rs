@@ -1,5 +1,7 @@
 //! The real `hearthd` with a stand-in for the monitor: what people see, and what is left when it is gone.
 
+#[path = "daemon/pressure.rs"]
+mod pressure;
 #[path = "daemon/probes.rs"]
 mod probes;
 #[path = "daemon/reload.rs"]

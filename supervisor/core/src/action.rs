@@ -17,6 +17,7 @@ use crate::lifecycle::Means;
 use crate::moment::Moment;
 use crate::order::ConfigFault;
 use crate::policy::{Choice, Rung};
+use crate::pressure::{Level, Resource};
 use crate::record::{DeviceRecord, Record};
 use crate::rollout::Grounds;
 use crate::spec::Build;
@@ -239,6 +240,11 @@ pub enum Announcement {
     },
     Stopping,
     Stopped,
+    /// Memory or disk is short, or is not any more.
+    Pressure {
+        resource: Resource,
+        level: Level,
+    },
 }
 
 /// Why a replica that is wanted does not start.

@@ -68,11 +68,12 @@ impl Pressure {
         }
     }
 
-    pub(crate) fn disk_is(&mut self, level: Level) {
-        self.disk_level = level;
+    /// Gives the level before.
+    pub(crate) fn disk_is(&mut self, level: Level) -> Level {
         if level == Level::Calm {
             self.disk = Disk::Calm;
         }
+        core::mem::replace(&mut self.disk_level, level)
     }
 
     /// For what the box can do without.
@@ -120,7 +121,7 @@ mod tests {
     #[test]
     fn a_full_disk_is_met_by_one_measure_after_the_other_and_then_again() {
         let mut pressure = Pressure::CALM;
-        pressure.disk_is(Level::Full);
+        assert_eq!(pressure.disk_is(Level::Full), Level::Calm);
         let mut now = Moment::START;
         let mut taken = Vec::new();
         for _ in 0..5 {
@@ -138,7 +139,7 @@ mod tests {
                 Measure::CollectImages
             ]
         );
-        pressure.disk_is(Level::Calm);
+        assert_eq!(pressure.disk_is(Level::Calm), Level::Full);
         assert_eq!(pressure.disk_turn(now.after(Duration::from_secs(1))), None);
         assert_eq!(pressure.deadline(), None);
     }

@@ -140,8 +140,10 @@ fn short_memory_squeezes_balloons_and_full_memory_starts_nothing() {
     let _ = bench.runs(0, 1);
     let pressure = |level| Event::Pressure { resource: Resource::Memory, level };
     let balloon = |mib| order(vm(0, 1), Order::Balloon { mib });
-    assert_eq!(bench.step(pressure(Level::Short)), [balloon(25)]);
-    assert_eq!(bench.step(pressure(Level::Full)), [balloon(50)]);
+    let told = |level| say(Announcement::Pressure { resource: Resource::Memory, level });
+    assert_eq!(bench.step(pressure(Level::Short)), [told(Level::Short), balloon(25)]);
+    assert_eq!(bench.step(pressure(Level::Short)), [], "once");
+    assert_eq!(bench.step(pressure(Level::Full)), [told(Level::Full), balloon(50)]);
     spec.kind = Kind::Service { replicas: 2 };
     assert_eq!(starts(&bench.configure(&[spec])), []);
     let told = bench.step(pressure(Level::Calm));

@@ -4,7 +4,7 @@
 //! Invariant: words that programs read are kebab-case and stay as they are.
 
 use hearth_core::{
-    Announcement, Cause, Choice, Finding, Hold, Kind, Phase, Place, Reason, ReplicaId, Role, Rollout,
+    Announcement, Cause, Choice, Finding, Hold, Kind, Level, Phase, Place, Reason, ReplicaId, Role, Rollout,
     Severity, Source, WorkloadId,
 };
 
@@ -204,6 +204,8 @@ pub(super) fn about(announcement: &Announcement) -> About {
         Announcement::Timely { .. } => About::the_box("timely"),
         Announcement::HealingBox { .. } => About::the_box("healing-box").alarm(),
         Announcement::DiskFull => About::the_box("disk-full").alarm(),
+        Announcement::Pressure { level: Level::Full, .. } => About::the_box("pressure").alarm(),
+        Announcement::Pressure { .. } => About::the_box("pressure"),
         Announcement::Ready { .. } => About::the_box("ready"),
         Announcement::NotReady { .. } => About::the_box("not-ready"),
         Announcement::Booted { .. } => About::the_box("booted"),

@@ -131,9 +131,12 @@ impl State {
     }
 
     pub(super) fn pressure_is(&mut self, turn: &mut Turn<'_>, resource: Resource, level: Level) {
-        match resource {
-            Resource::Memory => self.pressure.memory = level,
+        let before = match resource {
+            Resource::Memory => core::mem::replace(&mut self.pressure.memory, level),
             Resource::Disk => self.pressure.disk_is(level),
+        };
+        if before != level {
+            turn.tell(Announcement::Pressure { resource, level });
         }
         turn.disk_has_room = self.pressure.disk_has_room();
         turn.moved = true;
