@@ -12,6 +12,7 @@ mod fault;
 pub mod guest;
 mod json;
 mod layers;
+pub mod network;
 mod quantity;
 mod reader;
 #[cfg(test)]

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use crate::Faults;
 use crate::device::DeviceConfig;
 use crate::guest::GuestConfig;
+use crate::network::NetworkConfig;
 use crate::vm::VmConfig;
 use crate::workload::WorkloadConfig;
 
@@ -202,7 +203,7 @@ fn schema<T>(title: &str, text: &str, parse: &dyn Fn(&str) -> Result<T, Faults>)
 }
 
 /// File by file, what it is to say.
-fn schemas() -> [(PathBuf, String); 4] {
+fn schemas() -> [(PathBuf, String); 5] {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     let text = |name: &str| fs::read_to_string(folder.join(name)).expect(name);
     let all = [
@@ -221,6 +222,12 @@ fn schemas() -> [(PathBuf, String); 4] {
             "image",
             schema("/etc/hearth/workload.toml inside an image", &text("workload.toml"), &|text| {
                 GuestConfig::parse("x", text)
+            }),
+        ),
+        (
+            "network",
+            schema("network.toml: the box's own network", &text("network.toml"), &|text| {
+                NetworkConfig::parse("x", text)
             }),
         ),
     ];

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use hearth_config::Faults;
 use hearth_config::device::{DeviceConfig, Watchdog};
 use hearth_config::guest::GuestConfig;
+use hearth_config::network::{Method, NetworkConfig};
 use hearth_config::vm::VmConfig;
 use hearth_config::workload::{Check, Kind, Probe, RestartPolicy, Role, WorkloadConfig};
 
@@ -68,6 +69,16 @@ fn the_service_example_shows_every_key_with_the_defaults_of_those_that_have_some
 
     let text = with_all_settings("service.toml");
     every_key_is_there(&text, &|text| WorkloadConfig::parse("service.toml", text).unwrap_err());
+}
+
+#[test]
+fn the_network_example_states_the_defaults_and_shows_every_key() {
+    let example = NetworkConfig::load(&folder().join("network.toml")).unwrap();
+    assert_eq!(example, NetworkConfig::default());
+    let text = with_all_settings("network.toml");
+    let shown = NetworkConfig::parse("network.toml", &text).unwrap();
+    assert!(matches!(shown.interfaces[0].method, Method::Static(fixed) if fixed.gateway.is_some()));
+    every_key_is_there(&text, &|text| NetworkConfig::parse("network.toml", text).unwrap_err());
 }
 
 /// A key that nobody knows makes the reader list those that it knows in that place.

@@ -21,7 +21,9 @@ use std::ffi::OsString;
 use std::fmt;
 use std::time::Duration;
 
-use hearth_core::{Moment, STEADY, delay};
+use hearth_core::Moment;
+
+use crate::again::Ends;
 
 /// `hearthd` has deadlines of its own for every workload; this one only ends a hang of `hearthd` itself.
 pub(crate) const STOP: Duration = Duration::from_secs(180);
@@ -31,8 +33,6 @@ pub(crate) const STOP_IN_A_HURRY: Duration = Duration::from_secs(15);
 pub(crate) const KILL: Duration = Duration::from_secs(5);
 /// The status of a daemon that has stopped everything and wants the box to boot again.
 pub(crate) const REBOOT: i32 = 3;
-/// A box without its daemon looks after nothing, so no wait for it is longer.
-pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Command {
@@ -112,15 +112,14 @@ enum Phase {
 pub(crate) struct Charge {
     once: bool,
     phase: Phase,
-    /// Ends in a row without a steady run.
-    attempts: u32,
+    ends: Ends,
 }
 
 impl Charge {
     /// The first step, [`Event::Tick`], starts it.
     pub(crate) fn new(command: &Command) -> Charge {
         let once = matches!(command, Command::Program(_));
-        Charge { once, phase: Phase::Waiting { until: Moment::START }, attempts: 0 }
+        Charge { once, phase: Phase::Waiting { until: Moment::START }, ends: Ends::default() }
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Moment> {
@@ -169,10 +168,8 @@ impl Charge {
             self.phase = Phase::Off;
             return vec![Action::Say("hearthd wants the box to boot again".into()), Action::BootAgain];
         }
-        self.attempts = if now.since(since) >= STEADY { 0 } else { self.attempts.saturating_add(1) };
         // One that ran well is missed at once: nobody looks after its workloads.
-        let wait =
-            if self.attempts == 0 { Duration::ZERO } else { delay(self.attempts, 0).min(LONGEST_WAIT) };
+        let wait = self.ends.wait_after(now.since(since));
         self.phase = Phase::Waiting { until: now.after(wait) };
         vec![Action::Say(format!("hearthd ended: {ended}; again in {:.1} s", wait.as_secs_f64()))]
     }

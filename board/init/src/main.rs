@@ -8,7 +8,9 @@
 
 #![forbid(unsafe_code)]
 
+mod again;
 mod charge;
+mod companion;
 mod mounts;
 mod state_disk;
 mod watch;
@@ -32,6 +34,9 @@ It mounts what programs expect, loads the kernel modules of /etc/hearth/modules,
 /usr/bin/hearthd --config /etc/hearth/hearth.toml, and powers the box off on SIGTERM, SIGINT or the power
 button. A program given behind -- on the kernel command line, as an absolute path with arguments, runs
 instead of hearthd, or beside it if --beside stands before; when it ends, the box powers off.
+
+Beside hearthd it keeps /usr/bin/hearth-network running, and, if hearth.relay=TOKEN stands on the kernel
+command line, /usr/bin/hearth-relay.
 
 A disk or partition named hearth-state, by the disk's serial number or the partition's name, with an ext4
 file system on it, becomes /var before anything starts, and keeps what is in there over reboots.

@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command as Process, ExitCode};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -23,6 +24,7 @@ use nix::unistd::{Pid, sync};
 use thiserror::Error;
 
 use crate::charge::{Action, Charge, Command, Ended, Event};
+use crate::companion::{self, Companion};
 use crate::{say, uptime};
 
 /// How often to look for input devices that came late.
@@ -31,6 +33,7 @@ const LOOK_AROUND: Duration = Duration::from_secs(10);
 pub(crate) const RUN: &str = "--run";
 const OWN_PROGRAM: &str = "/proc/self/exe";
 const NOT_STARTED: u8 = 127;
+const COMMAND_LINE: &str = "/proc/cmdline";
 /// The kernel gives process 1 no search path.
 const PATH: &str = "/usr/bin:/bin:/usr/sbin:/sbin";
 
@@ -55,11 +58,14 @@ pub(crate) fn run(command: Command) -> WatchError {
     match watched {
         Ok(signals) => {
             let charge = Charge::new(&command);
+            let command_line = std::fs::read_to_string(COMMAND_LINE).unwrap_or_default();
+            let companions = companion::of(&command, &command_line, Path::exists);
             let mut watch = Watch {
                 command,
                 charge,
                 pid: None,
                 beside: None,
+                companions: companions.into_iter().map(|companion| (companion, None)).collect(),
                 announced: false,
                 buttons: Buttons::default(),
                 began: Instant::now(),
@@ -77,6 +83,8 @@ struct Watch {
     pid: Option<Pid>,
     /// That of the program beside it, likewise.
     beside: Option<Pid>,
+    /// Those that are kept running beside both, with their processes.
+    companions: Vec<(Companion, Option<Pid>)>,
     announced: bool,
     buttons: Buttons,
     began: Instant,
@@ -85,6 +93,7 @@ struct Watch {
 impl Watch {
     fn turn(&mut self, signals: &SignalFd) -> WatchError {
         self.apply(Event::Tick);
+        self.start_companions();
         self.start_beside();
         loop {
             self.buttons.look_around();
@@ -102,11 +111,14 @@ impl Watch {
                 self.apply(Event::PowerOff);
             }
             self.apply(Event::Tick);
+            self.start_companions();
         }
     }
 
     fn wait(&self, signals: &SignalFd) -> Result<(), WatchError> {
-        let left = self.charge.next_deadline().map(|at| at.since(self.now()));
+        let companions = self.companions.iter().map(|(companion, _)| companion.next_deadline());
+        let deadline = companions.chain([self.charge.next_deadline()]).flatten().min();
+        let left = deadline.map(|at| at.since(self.now()));
         // A millisecond more: time is cut to milliseconds on both sides.
         let left = left.map_or(LOOK_AROUND, |left| (left + Duration::from_millis(1)).min(LOOK_AROUND));
         let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
@@ -129,9 +141,9 @@ impl Watch {
                 Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, Ended::Signal(signal as i32)),
                 Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return,
                 Ok(_) | Err(Errno::EINTR) => continue,
-                // Somebody died of a signal without a name, such as a real-time one. Whether it was the charge
+                // Somebody died of a signal without a name, such as a real-time one. Whether it was one of ours
                 // shows in its absence.
-                Err(_) => match self.pid.filter(|pid| kill(*pid, None) == Err(Errno::ESRCH)) {
+                Err(_) => match self.known().find(|pid| kill(*pid, None) == Err(Errno::ESRCH)) {
                     Some(pid) => (pid, Ended::NamelessSignal),
                     None => continue,
                 },
@@ -143,8 +155,21 @@ impl Watch {
                 self.beside = None;
                 say(&format!("program beside the daemon ended: {ended}"));
                 self.apply(Event::PowerOff);
+            } else {
+                let now = self.now();
+                let of_pid = |(_, known): &&mut (Companion, Option<Pid>)| *known == Some(pid);
+                if let Some((companion, known)) = self.companions.iter_mut().find(of_pid) {
+                    *known = None;
+                    say(&companion.ended(now, ended));
+                }
             }
         }
+    }
+
+    /// Who is looked after, and not an orphan.
+    fn known(&self) -> impl Iterator<Item = Pid> {
+        let companions = self.companions.iter().map(|(_, pid)| *pid);
+        companions.chain([self.pid, self.beside]).flatten()
     }
 
     fn apply(&mut self, event: Event) {
@@ -181,6 +206,22 @@ impl Watch {
         match spawn(words) {
             Ok(pid) => self.beside = pid,
             Err(error) => say(&format!("cannot start anything beside the daemon: {error}")),
+        }
+    }
+
+    fn start_companions(&mut self) {
+        let now = self.now();
+        for (companion, pid) in &mut self.companions {
+            if !companion.is_due(now) {
+                continue;
+            }
+            match spawn(&companion.words()) {
+                Ok(started) => *pid = started,
+                Err(error) => {
+                    say(&format!("cannot start anything beside the daemon: {error}"));
+                    say(&companion.ended(now, Ended::NotStarted));
+                }
+            }
         }
     }
 

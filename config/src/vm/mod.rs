@@ -20,7 +20,7 @@ mod firecracker;
 mod shape;
 mod write;
 
-pub(crate) use shape::machine;
+pub(crate) use shape::{machine, tap as interface_name};
 
 /// Virtual CPUs. More than an edge gateway has cores; bounds the threads of one monitor.
 pub const VCPUS: std::ops::RangeInclusive<u8> = 1..=16;

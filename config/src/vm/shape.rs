@@ -170,7 +170,7 @@ fn cards(table: &mut Table<'_>) -> Vec<Net> {
     })
 }
 
-pub(super) fn tap(entry: &Entry<'_>) -> String {
+pub(crate) fn tap(entry: &Entry<'_>) -> String {
     let expected = format!("the name of an interface, 1 to {MAX_INTERFACE_BYTES} bytes without / and blanks");
     entry.text_as(&expected, interface).unwrap_or_default()
 }

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use hearth_config::{Faults, device::DeviceConfig, workload::WorkloadConfig};
+use hearth_config::{Faults, device::DeviceConfig, network::NetworkConfig, workload::WorkloadConfig};
 use thiserror::Error;
 
 /// The faults themselves have been printed, each on its line.
@@ -18,7 +18,7 @@ pub(crate) struct ConfigError {
 /// What must be in the folder; what is there must be right in any case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
-    /// `hearth.toml` and `workloads/`: a board gets both.
+    /// `hearth.toml` and `workloads/`: a board gets both, and `network.toml` if it is there.
     All,
     /// `workloads/`: on this machine itself the tools write their own `hearth.toml`.
     Workloads,
@@ -40,7 +40,8 @@ fn read(folder: &Path, part: Part) -> Result<(), Faults> {
         Part::All | Part::Workloads => DeviceConfig::load(&file).map(drop),
     };
     let workloads = WorkloadConfig::load_all(&folder.join("workloads")).map(drop);
-    let all = [device, workloads].into_iter().filter_map(Result::err).flat_map(Faults::into_list);
+    let network = NetworkConfig::load_if_there(&folder.join("network.toml")).map(drop);
+    let all = [device, network, workloads].into_iter().filter_map(Result::err).flat_map(Faults::into_list);
     Faults::from_list(all.collect()).map_or(Ok(()), Err)
 }
 

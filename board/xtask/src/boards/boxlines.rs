@@ -7,6 +7,8 @@ use std::{collections::BTreeMap, fmt};
 
 /// The name under which the daemon itself speaks.
 const DAEMON: &str = "hearthd";
+/// Under this one the box's network speaks, which is no workload either.
+const NETWORK: &str = "hearth-network";
 
 /// How far the box has come.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,7 +36,7 @@ impl Seen {
         let Some((speaker, words)) = line.split_once("| ") else { return };
         let (speaker, words) = (speaker.trim(), words.trim());
         if speaker != DAEMON {
-            if !speaker.contains(' ') && !is_machinery(words) {
+            if speaker != NETWORK && !speaker.contains(' ') && !is_machinery(words) {
                 self.said.entry(speaker.to_owned()).or_insert_with(|| words.to_owned());
             }
         } else if let Some(kvm) = words.strip_prefix("kvm: ") {
@@ -75,6 +77,7 @@ mod tests {
         for line in [
             "[    0.1] a kernel line | ready: 9 of 9",
             "hearthd  | kvm: complete",
+            "hearth-network | eth0: 10.0.2.15/24 from 10.0.2.2 for 24 h",
             "hello    | ready: 1 of 1 workloads",
             "hello    | second line",
             "clock    | hearth-agent: ready in 312 ms",

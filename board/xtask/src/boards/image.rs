@@ -19,19 +19,22 @@ use crate::{
         board::{self, BoardKernelError},
         modules::Weight,
     },
-    programs::{self, ProgramsError},
+    programs::{self, Programs, ProgramsError},
     workshop::Workshop,
 };
 
 /// Programs of the box and where they lie.
-const PROGRAMS: [(&str, &str); 4] = [
+const PROGRAMS: [(&str, &str); 6] = [
     ("hearth-init", "init"),
     ("hearth-vmm", "usr/bin/hearth-vmm"),
     ("hearthd", "usr/bin/hearthd"),
     ("hearthctl", "usr/bin/hearthctl"),
+    ("hearth-network", "usr/bin/hearth-network"),
+    ("hearth-relay", "usr/bin/hearth-relay"),
 ];
 /// The crates that they come from.
-const PACKAGES: [&str; 3] = ["hearth-init", "hearth-vmm", "hearth-supervisor"];
+const PACKAGES: [&str; 5] =
+    ["hearth-init", "hearth-network", "hearth-relay", "hearth-vmm", "hearth-supervisor"];
 
 #[derive(Debug, Error)]
 pub(crate) enum BoardImageError {
@@ -52,6 +55,8 @@ pub(crate) enum BoardImageError {
 pub(crate) struct BoardImage {
     pub(crate) kernel: PathBuf,
     pub(crate) initramfs: PathBuf,
+    /// The person's tool, for the board's architecture.
+    pub(crate) hearthctl: PathBuf,
     /// For people.
     pub(crate) kernel_release: String,
     /// For people.
@@ -81,7 +86,7 @@ pub(crate) fn build(
 ) -> Result<BoardImage, BoardImageError> {
     let guest = guest_files::build(shop, arch, guest_kernel)?;
     let kernel = board::board_kernel(shop, arch, extra.modules)?;
-    let programs = programs::build_static(shop, arch, &PACKAGES)?;
+    let programs = programs(shop, arch)?;
 
     let mut tree = Tree::new();
     for (program, place) in PROGRAMS {
@@ -93,6 +98,10 @@ pub(crate) fn build(
     let config = config_folder(shop, config);
     tree.data("etc/hearth/hearth.toml", config.join("hearth.toml").as_path())?;
     tree.host_folder("etc/hearth/workloads", &config.join("workloads"))?;
+    let network = config.join("network.toml");
+    if network.exists() {
+        tree.data("etc/hearth/network.toml", network.as_path())?;
+    }
     add_modules(&mut tree, &kernel.release, &kernel.modules)?;
     add_roots(&mut tree)?;
     (extra.files)(&mut tree)?;
@@ -101,9 +110,15 @@ pub(crate) fn build(
     Ok(BoardImage {
         kernel: kernel.image,
         initramfs,
+        hearthctl: programs.path("hearthctl"),
         kernel_release: kernel.release,
         guest_kernel_origin: guest.kernel_origin,
     })
+}
+
+/// The programs of a box.
+pub(crate) fn programs(shop: &Workshop, arch: Arch) -> Result<Programs, ProgramsError> {
+    programs::build_static(shop, arch, &PACKAGES)
 }
 
 /// The project's own configuration, unless another is named.

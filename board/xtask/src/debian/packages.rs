@@ -55,6 +55,8 @@ pub(crate) enum Need {
     Board(Arch),
     /// A broker for the tests of the fleet, a client of it that is not ours, and certificates for both.
     Broker,
+    /// A server and a cable for the tests of the box's own network.
+    Network,
 }
 
 impl Need {
@@ -77,6 +79,7 @@ impl Need {
             Need::DebianRust => vec!["rustc-web"],
             Need::Board(arch) => vec![arch.qemu_package()],
             Need::Broker => vec!["mosquitto", "mosquitto-clients", "openssl"],
+            Need::Network => vec!["dnsmasq-base", "iproute2", "util-linux"],
         }
     }
 }

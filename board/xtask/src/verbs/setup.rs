@@ -25,8 +25,10 @@ pub(crate) enum SetupError {
 pub(crate) fn run(shop: &Workshop, choice: &ArchChoice) -> Result<(), SetupError> {
     let archs = choice.archs();
     let of_arch = |arch| [Need::GuestKernel(arch), Need::Programs(arch), Need::Board(arch)];
-    let needs: Vec<_> =
-        [Need::Archive, Need::Broker].into_iter().chain(archs.iter().copied().flat_map(of_arch)).collect();
+    let needs: Vec<_> = [Need::Archive, Need::Broker, Need::Network]
+        .into_iter()
+        .chain(archs.iter().copied().flat_map(of_arch))
+        .collect();
     packages::require(shop, &needs)?;
     println!("packages: all installed");
     Archive::open(shop)?;

@@ -103,9 +103,9 @@ pub(crate) fn run(shop: &Workshop, options: &cli::Test) -> Result<ExitCode, Test
         let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
         check(shop, &mut counts, "linter", &clippy)?;
     }
-    if let Err(error) = packages::require(shop, &[Need::Broker]) {
+    if let Err(error) = packages::require(shop, &[Need::Broker, Need::Network]) {
         // Tests that need it say that they are skipped.
-        println!("broker for the fleet's tests: {}", crate::chain(&error));
+        println!("servers that some tests speak with: {}", crate::chain(&error));
     }
     let runner = match command::ask(shop.cargo().args(["nextest", "--version"])) {
         Ok(_) => Runner::Nextest,
