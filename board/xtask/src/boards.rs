@@ -5,6 +5,8 @@
 
 pub(crate) mod box_config;
 pub(crate) mod boxlines;
+pub(crate) mod broker;
+pub(crate) mod door;
 pub(crate) mod guest_files;
 pub(crate) mod image;
 pub(crate) mod image_file;

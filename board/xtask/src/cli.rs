@@ -3,6 +3,7 @@
 //! Not here: what a verb does (`verbs`). Invariant: `--help` is complete; nothing is configured otherwise but
 //! by the environment variables that it names.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -49,6 +50,16 @@ pub(crate) enum Verb {
     Board(BoardVerb),
     /// Starts Hearth with the demo workloads, on this machine if its KVM runs guests, else on a QEMU board.
     Up(Up),
+    /// Asks the box that `up` runs in another terminal: hearthctl's words, from this machine.
+    #[command(disable_help_flag = true)]
+    Ctl {
+        /// What hearthctl is to do, e.g. `status`, `top`, `explain clock`, `logs -f clock`; --help tells all.
+        #[arg(value_name = "WORDS", trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<OsString>,
+    },
+    /// Joins standard input and output to a port of this machine, for a board's connections to a broker.
+    #[command(hide = true)]
+    Join { port: u16 },
     /// Checks formatting, runs the linter and all tests; ends with a line "N passed, N failed, N skipped".
     Test(Test),
     /// Measures, and prints what it measured.
@@ -189,6 +200,9 @@ pub(crate) struct Up {
     pub(crate) config: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) guest_kernel: GuestKernelFlag,
+    /// Start a broker on this machine (Debian's mosquitto) and have the box tell it how it is.
+    #[arg(long)]
+    pub(crate) broker: bool,
     /// End with status 0 when every workload has reached its goal, and with 1 if one fails.
     #[arg(long)]
     pub(crate) exit_when_ready: bool,

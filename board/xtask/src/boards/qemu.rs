@@ -3,13 +3,20 @@
 //! Duty: the machine that each name stands for, and its two clocks. Not here: running it (`session`).
 //! Invariant: the same board and pace give the same machine on every host, but for the accelerator.
 
-use std::{fmt, fs, path::Path, process::Command};
+use std::{fmt, fs, io::Write, path::Path, process::Command};
 
-use super::{Board, Kvm, image::BoardImage, state_disk};
+use tempfile::NamedTempFile;
+
+use super::{Board, Kvm, broker, image::BoardImage, session::SessionError, state_disk};
 use crate::arch::Arch;
 
 /// Memory of a board: a small gateway's.
 const MEMORY_MIB: u32 = 1024;
+
+/// What QEMU's own server gives the first card that asks, and where `hearth-relay` listens.
+const RELAY: &str = "10.0.2.15:9170";
+/// What the relay knows its token by.
+const RELAY_WORD: &str = "hearth.relay=";
 
 /// What makes time pass on a board.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,11 +77,41 @@ pub(crate) struct Machine<'a> {
     pub(crate) program: &'a [String],
     /// The image of the disk that keeps its state; none: its memory does.
     pub(crate) state: Option<&'a Path>,
+    /// What whoever wants to reach the daemon from this machine has to know; none: nobody can.
+    pub(crate) relay: Option<&'a str>,
+    /// The command that speaks with a broker for the board; none: there is no broker.
+    pub(crate) broker: Option<&'a str>,
+}
+
+/// A command, and what must be there as long as it runs.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) command: Command,
+    /// What is not for other people's eyes: a command line is for everybody's.
+    pub(crate) secrets: Option<NamedTempFile>,
 }
 
 impl Machine<'_> {
     /// The command. `qmp` is where QEMU will listen for the power button.
-    pub(crate) fn command(&self, qmp: &Path) -> Command {
+    pub(crate) fn prepare(&self, qmp: &Path) -> Result<Prepared, SessionError> {
+        let mut command = self.command(qmp);
+        let line = self.kernel_command_line();
+        let Some(token) = self.relay else {
+            command.args(["-append", &line]);
+            return Ok(Prepared { command, secrets: None });
+        };
+        // Made for its owner alone. QEMU takes neither quotes nor more than a line there, and a program has no relay.
+        let program = command.get_program().to_string_lossy().into_owned();
+        let written = NamedTempFile::new().and_then(|mut file| {
+            writeln!(file, "[machine]\n  append = \"{line} {RELAY_WORD}{token}\"")?;
+            Ok(file)
+        });
+        let file = written.map_err(|source| SessionError::Start { program, source })?;
+        command.arg("-readconfig").arg(file.path());
+        Ok(Prepared { command, secrets: Some(file) })
+    }
+
+    fn command(&self, qmp: &Path) -> Command {
         let mut command = Command::new(format!("qemu-system-{}", self.board.arch().name()));
         command.args(self.processor()).args(self.accelerator());
         command.args(["-m", &MEMORY_MIB.to_string(), "-display", "none", "-nodefaults", "-no-user-config"]);
@@ -89,8 +126,26 @@ impl Machine<'_> {
             command.args(["-device", &format!("virtio-blk-pci,drive=state,serial={}", state_disk::NAME)]);
         }
         command.arg("-kernel").arg(&self.image.kernel).arg("-initrd").arg(&self.image.initramfs);
-        command.args(["-append", &self.kernel_command_line()]);
+        command.args(self.network());
         command
+    }
+
+    /// A card in a network of QEMU's own, from which nothing leaves this machine and where nothing else is. Where time
+    /// is counted there is none: its packets would come when this machine has time for them.
+    fn network(&self) -> Vec<String> {
+        if self.pace == Pace::Counted {
+            return Vec::new();
+        }
+        let mut network = "user,id=net,restrict=on".to_owned();
+        if self.relay.is_some() {
+            // QEMU takes a port that is free.
+            network.push_str(&format!(",hostfwd=tcp:127.0.0.1:0-{RELAY}"));
+        }
+        if let Some(command) = self.broker {
+            network.push_str(&format!(",guestfwd=tcp:{}-cmd:{command}", broker::ON_BOARDS));
+        }
+        // No boot ROM: the kernel comes from the command line.
+        ["-netdev", &network, "-device", "virtio-net-pci,netdev=net,romfile="].map(str::to_owned).to_vec()
     }
 
     fn processor(&self) -> Vec<String> {
@@ -145,17 +200,37 @@ mod tests {
 
     use super::*;
 
-    fn line(board: Board, pace: Pace, program: &[String]) -> String {
+    fn with_relay(
+        board: Board,
+        pace: Pace,
+        program: &[String],
+        relay: Option<&str>,
+    ) -> (String, Option<NamedTempFile>) {
         let image = BoardImage {
             kernel: PathBuf::from("/kernel"),
             initramfs: PathBuf::from("/initramfs"),
+            hearthctl: PathBuf::new(),
             kernel_release: String::new(),
             guest_kernel_origin: String::new(),
         };
         let accelerator = Accelerator::for_board(board, Kvm::Emulating, true, pace);
-        let machine =
-            Machine { board, image: &image, accelerator, pace, program, state: Some(Path::new("/a,b")) };
-        crate::command::shown(&machine.command(Path::new("/qmp")))
+        let state = Some(Path::new("/a,b"));
+        let machine = Machine {
+            board,
+            image: &image,
+            accelerator,
+            pace,
+            program,
+            state,
+            relay,
+            broker: Some("/x join 1"),
+        };
+        let Prepared { command, secrets } = machine.prepare(Path::new("/qmp")).unwrap();
+        (crate::command::shown(&command), secrets)
+    }
+
+    fn line(board: Board, pace: Pace, program: &[String]) -> String {
+        with_relay(board, pace, program, None).0
     }
 
     #[test]
@@ -171,6 +246,28 @@ mod tests {
     fn the_disk_of_its_state_is_called_what_init_looks_for() {
         let shown = line(Board::QemuX86_64, Pace::Real, &[]);
         assert!(shown.contains("file=/a,,b,if=none") && shown.contains("serial=hearth-state"), "{shown}");
+    }
+
+    #[test]
+    fn a_card_is_in_a_network_that_nothing_leaves_but_where_time_is_counted() {
+        let real = line(Board::QemuAarch64, Pace::Real, &[]);
+        assert!(real.contains("'user,id=net,restrict=on,guestfwd=tcp:10.0.2.100:1883-cmd:/x join 1' -device virtio-net-pci,netdev=net"), "{real}");
+        assert!(!line(Board::QemuX86_64, Pace::Counted, &[]).contains("-netdev"));
+    }
+
+    #[test]
+    fn the_relays_token_is_in_a_file_for_its_owner_and_not_on_the_command_line() {
+        use std::os::unix::fs::PermissionsExt;
+        let (line, kept) = with_relay(Board::QemuX86_64, Pace::Real, &[], Some("s3cret"));
+        assert!(line.contains("hostfwd=tcp:127.0.0.1:0-10.0.2.15:9170"), "{line}");
+        assert!(!line.contains("s3cret") && !line.contains("-append"), "{line}");
+        let file = line.split("-readconfig ").nth(1).unwrap().split(' ').next().unwrap().to_owned();
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(text.starts_with("[machine]\n  append = \"console=ttyS0 "), "{text}");
+        assert!(text.ends_with(" hearth.relay=s3cret\"\n"), "{text}");
+        drop(kept);
+        assert!(!Path::new(&file).exists());
     }
 
     #[test]

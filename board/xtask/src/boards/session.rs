@@ -29,7 +29,7 @@ use thiserror::Error;
 /// From the power button to the end: three guests under emulation stop one after the other in less.
 const POWER_OFF_PATIENCE: Duration = Duration::from_secs(90);
 /// QEMU answers its monitor at once, or never.
-const MONITOR_PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const MONITOR_PATIENCE: Duration = Duration::from_secs(5);
 /// Bytes of one console line that are looked at; longer ones are passed through all the same.
 const LINE_MAX: usize = 4096;
 /// What the box's init says as soon as it listens to the power button. An earlier press is lost.

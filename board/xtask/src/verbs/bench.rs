@@ -305,9 +305,19 @@ fn measure(
     mut take: impl FnMut(&str) -> bool,
 ) -> Result<Finish, BenchError> {
     let accelerator = Accelerator::for_board(board, Kvm::Absent, false, Pace::Counted);
-    let machine = Machine { board, image, accelerator, pace: Pace::Counted, program, state: None };
+    let machine = Machine {
+        board,
+        image,
+        accelerator,
+        pace: Pace::Counted,
+        program,
+        state: None,
+        relay: None,
+        broker: None,
+    };
     let qmp = board::qmp_socket();
-    let mut session = Session::start(machine.command(&qmp), PowerOff::Button(qmp))?;
+    let prepared = machine.prepare(&qmp)?;
+    let mut session = Session::start(prepared.command, PowerOff::Button(qmp))?;
     let mut deadline = Instant::now() + RUN_PATIENCE;
     loop {
         match session.next(Some(deadline))? {

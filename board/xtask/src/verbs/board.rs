@@ -8,6 +8,8 @@ use std::{
     process::{self, ExitCode},
 };
 
+use hearth_image::Tree;
+use tempfile::NamedTempFile;
 use thiserror::Error;
 
 use super::doctor::{self, DoctorError};
@@ -15,8 +17,10 @@ use crate::{
     boards::{
         Board, Kvm,
         box_config::{self, ConfigError, Part},
+        broker::Broker,
+        door::{Door, DoorError},
         guest_files::GuestKernelChoice,
-        image::{self, BoardImage, BoardImageError},
+        image::{self, BoardImage, BoardImageError, Extra},
         probe::{self, ProbeError},
         qemu::{Accelerator, Machine, Pace, nested_kvm},
         session::{Event, PowerOff, Session, SessionError},
@@ -45,7 +49,9 @@ pub(crate) enum BoardError {
     StateDisk(#[from] StateDiskError),
     #[error("after {cuts} power cuts: {words}")]
     Lost { cuts: u32, words: String },
-    #[error("there is no place for the board's disk")]
+    #[error(transparent)]
+    Door(#[from] DoorError),
+    #[error("there is no place for a board's own files")]
     Scratch(#[source] io::Error),
 }
 
@@ -68,7 +74,8 @@ pub(crate) fn run(shop: &Workshop, verb: &BoardVerb) -> Result<ExitCode, BoardEr
                 state_disk::provide(shop, state)?;
             }
             let host = doctor::measure(shop)?;
-            let mut started = start(*board, &image, Pace::Real, host, program, state.as_deref())?;
+            let mut started =
+                start(*board, &image, Pace::Real, host, program, state.as_deref(), Ways::default())?;
             loop {
                 if let Event::Ended(status) = started.session.next(None)? {
                     return Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
@@ -99,7 +106,7 @@ fn try_out(
         program.push("--counted".to_owned());
     }
     program.extend(filter.map(str::to_owned));
-    let mut started = start(board, &image, pace, doctor::measure(shop)?, &program, None)?;
+    let mut started = start(board, &image, pace, doctor::measure(shop)?, &program, None, Ways::default())?;
     let mut held = false;
     loop {
         match started.session.next(None)? {
@@ -118,7 +125,7 @@ fn hurt(shop: &Workshop, board: Board, filter: Option<&str>) -> Result<ExitCode,
     let mut program = ["--beside", probe::PROGRAM, "hurt"].map(str::to_owned).to_vec();
     program.extend(filter.map(str::to_owned));
     let host = doctor::measure(shop)?;
-    let mut started = start(board, &image, Pace::Real, host, &program, Some(&disk.path))?;
+    let mut started = start(board, &image, Pace::Real, host, &program, Some(&disk.path), Ways::default())?;
     let mut healed = false;
     loop {
         match started.session.next(None)? {
@@ -149,9 +156,24 @@ pub(crate) fn build(
     guest_kernel: GuestKernelChoice,
     config: Option<&Path>,
 ) -> Result<BoardImage, BoardError> {
+    build_with(shop, board, guest_kernel, config, None)
+}
+
+/// Likewise, with something more for `hearth.toml`.
+pub(crate) fn build_with(
+    shop: &Workshop,
+    board: Board,
+    guest_kernel: GuestKernelChoice,
+    config: Option<&Path>,
+    more: Option<&str>,
+) -> Result<BoardImage, BoardError> {
     box_config::check(&image::config_folder(shop, config), Part::All)?;
     packages::require(shop, &[Need::Board(board.arch())])?;
-    Ok(image::build(shop, board.arch(), guest_kernel, config, image::nothing_extra())?)
+    let files = |tree: &mut Tree| match more {
+        Some(more) => tree.data("etc/hearth/hearth.d/more.toml", more),
+        None => Ok(()),
+    };
+    Ok(image::build(shop, board.arch(), guest_kernel, config, Extra { modules: &[], files })?)
 }
 
 /// A board that was switched on.
@@ -159,6 +181,17 @@ pub(crate) fn build(
 pub(crate) struct Started {
     pub(crate) session: Session,
     pub(crate) accelerator: Accelerator,
+    /// What it reads from; to be kept until it ends.
+    pub(crate) secrets: Option<NamedTempFile>,
+}
+
+/// Ways between a board and this machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Ways<'a> {
+    /// To its daemon.
+    pub(crate) door: Option<&'a Door>,
+    /// From its daemon.
+    pub(crate) broker: Option<&'a Broker>,
 }
 
 /// Switches a board on. `host` is what this machine's own KVM is.
@@ -169,12 +202,18 @@ pub(crate) fn start(
     host: Kvm,
     program: &[String],
     state: Option<&Path>,
+    ways: Ways<'_>,
 ) -> Result<Started, BoardError> {
     let accelerator = Accelerator::for_board(board, host, nested_kvm(), pace);
-    let machine = Machine { board, image, accelerator, pace, program, state };
+    let (relay, join) = (ways.door.map(Door::token), ways.broker.map(Broker::join_command));
+    let machine = Machine { board, image, accelerator, pace, program, state, relay, broker: join.as_deref() };
     let qmp = qmp_socket();
-    let session = Session::start(machine.command(&qmp), PowerOff::Button(qmp))?;
-    Ok(Started { session, accelerator })
+    let prepared = machine.prepare(&qmp)?;
+    let session = Session::start(prepared.command, PowerOff::Button(qmp.clone()))?;
+    if let Some(door) = ways.door {
+        door.serve(&qmp)?;
+    }
+    Ok(Started { session, accelerator, secrets: prepared.secrets })
 }
 
 /// Not in the cache folder: the path of a Unix socket has room for a hundred bytes.

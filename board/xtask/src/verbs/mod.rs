@@ -5,7 +5,10 @@ use std::process::ExitCode;
 use thiserror::Error;
 
 use crate::{
-    boards::guest_files::GuestFilesError,
+    boards::{
+        broker::{self, BrokerError},
+        guest_files::GuestFilesError,
+    },
     cli::Verb,
     programs::ProgramsError,
     workshop::{Workshop, WorkshopError},
@@ -14,6 +17,7 @@ use crate::{
 mod bench;
 mod board;
 mod clean;
+mod ctl;
 mod doctor;
 mod kernel;
 mod outbox;
@@ -38,6 +42,10 @@ pub(crate) enum VerbError {
     #[error(transparent)]
     Clean(#[from] clean::CleanError),
     #[error(transparent)]
+    Broker(#[from] BrokerError),
+    #[error(transparent)]
+    Ctl(#[from] ctl::CtlError),
+    #[error(transparent)]
     Guest(#[from] GuestFilesError),
     #[error(transparent)]
     Board(#[from] board::BoardError),
@@ -58,6 +66,8 @@ pub(crate) fn run(verb: &Verb) -> Result<ExitCode, VerbError> {
         Verb::Rootfs(choice) => rootfs::run(&shop, choice)?,
         Verb::Board(verb) => return Ok(board::run(&shop, verb)?),
         Verb::Up(options) => return Ok(up::run(&shop, options)?),
+        Verb::Join { port } => broker::join(*port)?,
+        Verb::Ctl { words } => match ctl::run(&shop, words)? {},
         Verb::Test(options) => return Ok(test::run(&shop, options)?),
         Verb::Bench(verb) => return Ok(bench::run(&shop, verb)?),
         Verb::Doctor => return Ok(doctor::run(&shop)?),

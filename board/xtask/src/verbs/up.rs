@@ -12,18 +12,21 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tempfile::NamedTempFile;
 use thiserror::Error;
 
-use super::board::{self, BoardError};
+use super::board::{self, BoardError, Started, Ways};
 use super::doctor::{self, DoctorError};
 use crate::{
     arch::Arch,
     boards::{
-        Place,
+        Board, Kvm, Place,
         box_config::{self, ConfigError, Part},
         boxlines::{Progress, Seen},
+        broker::{Broker, BrokerError},
+        door::{self, Door},
         guest_files::{self, GuestFilesError},
-        image,
+        image::{self, BoardImage},
         qemu::Pace,
         session::{Event, PowerOff, Session, SessionError},
     },
@@ -36,12 +39,17 @@ use crate::{
 /// From power-on to the last workload's goal, under emulation on a slow machine.
 const READY_PATIENCE: Duration = Duration::from_secs(300);
 
+/// How a person asks the box something.
+const REACH: &str = "in another terminal: cargo xtask ctl status (or top, explain clock, logs -f clock, ...)";
+
 #[derive(Debug, Error)]
 pub(crate) enum UpError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     #[error(transparent)]
     Board(#[from] BoardError),
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
     #[error(transparent)]
     Doctor(#[from] DoctorError),
     #[error(transparent)]
@@ -70,23 +78,74 @@ pub(crate) fn run(shop: &Workshop, options: &Up) -> Result<ExitCode, UpError> {
     box_config::check(&image::config_folder(shop, options.config.as_deref()), part)?;
     let host = doctor::measure(shop)?;
     let place = options.board.map_or_else(|| Place::suited_to(host), Place::Board);
-    let (session, place, _lock) = match place {
-        Place::Board(name) => {
-            let image = board::build(shop, name, (&options.guest_kernel).into(), options.config.as_deref())?;
-            let started = board::start(name, &image, Pace::Real, host, &[], None)?;
-            shop.progress.say(&format!("{place} ({}) is booting; Ctrl-C powers it off", started.accelerator));
-            (started.session, format!("board {name} in QEMU by {}", started.accelerator), None)
-        }
-        Place::Host => {
-            let (session, lock) = on_this_machine(shop, options)?;
-            (session, "this machine itself".to_owned(), Some(lock))
-        }
+    let running = match place {
+        Place::Board(name) => on_a_board(shop, name, options, host)?,
+        Place::Host => on_this_machine(shop, options)?,
     };
+    if let Some(broker) = &running.kept.broker {
+        shop.progress.say(&broker.words());
+    }
+    let (place, session) = (running.place, running.session);
     let seen = follow(session, options.exit_when_ready)?;
     if options.exit_when_ready {
         println!("ready on {place}; {seen}");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A box that was started, and what must stay as long as it runs.
+struct Running {
+    session: Session,
+    /// For people.
+    place: String,
+    kept: Kept,
+}
+
+/// What goes with the box.
+#[derive(Default)]
+struct Kept {
+    broker: Option<Broker>,
+    _folder: Option<Lock>,
+    _door: Option<Door>,
+    _secrets: Option<NamedTempFile>,
+}
+
+fn on_a_board(shop: &Workshop, name: Board, options: &Up, host: Kvm) -> Result<Running, UpError> {
+    let broker = options.broker.then(|| Broker::start(shop)).transpose()?;
+    let more = broker.as_ref().map(|broker| broker.config(true));
+    let config = options.config.as_deref();
+    let image = board::build_with(shop, name, (&options.guest_kernel).into(), config, more.as_deref())?;
+    // Who only waits for it to be ready asks nothing.
+    let door = if options.exit_when_ready { None } else { open_door(shop, name, &image)? };
+    let ways = Ways { door: door.as_ref(), broker: broker.as_ref() };
+    let Started { session, accelerator, secrets } =
+        board::start(name, &image, Pace::Real, host, &[], None, ways)?;
+    let shown = Place::Board(name);
+    shop.progress.say(&format!("{shown} ({accelerator}) is booting; Ctrl-C powers it off"));
+    if door.is_some() {
+        shop.progress.say(REACH);
+    }
+    let place = format!("board {name} in QEMU by {accelerator}");
+    let kept = Kept { broker, _door: door, _secrets: secrets, ..Kept::default() };
+    Ok(Running { session, place, kept })
+}
+
+/// A way to the board's daemon; without one the board runs as well.
+fn open_door(shop: &Workshop, name: Board, image: &BoardImage) -> Result<Option<Door>, UpError> {
+    let hearthctl = name.arch().is_host().then_some(image.hearthctl.as_path());
+    match Door::open(&places(shop)?.0, hearthctl) {
+        Ok(door) => Ok(Some(door)),
+        Err(error) => {
+            shop.progress.say(&format!("cargo xtask ctl will not reach this box: {}", crate::chain(&error)));
+            Ok(None)
+        }
+    }
+}
+
+/// Where the daemon of a board is reached from here, and where that of this machine itself is.
+pub(crate) fn places(shop: &Workshop) -> Result<(door::Place, PathBuf), CacheError> {
+    let folder = shop.cache.shelf("up")?;
+    Ok((door::Place::in_folder(&folder), folder.join("state/api.sock")))
 }
 
 /// Passes the console through until the box ends; `until_ready` ends it as soon as it is ready.
@@ -124,7 +183,7 @@ fn follow(mut session: Session, until_ready: bool) -> Result<Seen, UpError> {
 }
 
 /// The daemon right here, as whoever called: a guest without a network card needs no root.
-fn on_this_machine(shop: &Workshop, options: &Up) -> Result<(Session, Lock), UpError> {
+fn on_this_machine(shop: &Workshop, options: &Up) -> Result<Running, UpError> {
     let programs = programs::build_static(shop, Arch::HOST, &["hearth-vmm", "hearth-supervisor"])?;
     let guest = guest_files::build(shop, Arch::HOST, (&options.guest_kernel).into())?;
     // Of all runs, one at a time has the folder, with the daemon's sockets in it.
@@ -141,7 +200,8 @@ fn on_this_machine(shop: &Workshop, options: &Up) -> Result<(Session, Lock), UpE
     // A copy that was cut short never has the name that guests boot from.
     let half = images.join("demo.squashfs.new");
     write(&half, fs::copy(&guest.demo, &half).and_then(|_| fs::rename(&half, &demo)))?;
-    let text = format!(
+    let broker = options.broker.then(|| Broker::start(shop)).transpose()?;
+    let mut text = format!(
         "[paths]\nvmm = {}\nkernel = {}\ninitrd = {}\nimages = {}\nstate = {}\nworkloads = {}\n\
          [store]\nfolder = {}\n[logs]\nfolder = {}\n",
         toml_string(&programs.path("hearth-vmm")),
@@ -153,11 +213,18 @@ fn on_this_machine(shop: &Workshop, options: &Up) -> Result<(Session, Lock), UpE
         toml_string(&folder.join("store")),
         toml_string(&folder.join("logs")),
     );
+    if let Some(broker) = &broker {
+        let outbox = toml_string(&folder.join("outbox"));
+        text.push_str(&format!("{}[fleet.outbox]\nfolder = {outbox}\n", broker.config(false)));
+    }
     let file = folder.join("hearth.toml");
     write(&file, fs::write(&file, text))?;
     let mut command = Command::new(programs.path("hearthd"));
     command.arg("--config").arg(&file);
-    Ok((Session::start(command, PowerOff::Terminate)?, lock))
+    let session = Session::start(command, PowerOff::Terminate)?;
+    shop.progress.say(REACH);
+    let kept = Kept { broker, _folder: Some(lock), ..Kept::default() };
+    Ok(Running { session, place: "this machine itself".to_owned(), kept })
 }
 
 /// A path as a TOML basic string.

@@ -7,7 +7,7 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use super::{BoardError, ScratchDisk, Started, scratch_disk, start};
+use super::{BoardError, ScratchDisk, Started, Ways, scratch_disk, start};
 use crate::boards::probe;
 use crate::boards::qemu::Pace;
 use crate::boards::session::Event;
@@ -83,8 +83,15 @@ impl Patient<'_> {
     fn boot(&self, cuts: u32, mut last: u64, pull: Option<(bool, u64)>) -> Result<Boot, BoardError> {
         let mut program = vec!["--beside".to_owned(), probe::PROGRAM.into(), "plug".into(), last.to_string()];
         program.extend(pull.is_none().then(|| "finish".to_owned()));
-        let Started { mut session, .. } =
-            start(self.board, self.image, Pace::Real, self.host, &program, Some(&self.disk.path))?;
+        let Started { mut session, .. } = start(
+            self.board,
+            self.image,
+            Pace::Real,
+            self.host,
+            &program,
+            Some(&self.disk.path),
+            Ways::default(),
+        )?;
         let on = Instant::now();
         let (mut known, mut well) = (false, false);
         let mut at = match pull {

@@ -1,0 +1,46 @@
+//! `ctl`: the person's tool, asked of the box that `up` runs in another terminal.
+//!
+//! Duty: find the box and the program. Not here: the way to a board (`boards/door`), what is asked (`hearthctl`).
+//! Invariant: from the moment that `hearthctl` starts, terminal, signals and exit status are its own.
+
+use std::{
+    ffi::OsString,
+    io,
+    os::unix::{net::UnixStream, process::CommandExt},
+    path::PathBuf,
+    process::Command,
+};
+
+use thiserror::Error;
+
+use super::up;
+use crate::{arch::Arch, boards::image, cache::CacheError, programs::ProgramsError, workshop::Workshop};
+
+/// How `hearthctl` learns which daemon is meant.
+const SOCKET_VARIABLE: &str = "HEARTH_SOCKET";
+
+#[derive(Debug, Error)]
+pub(crate) enum CtlError {
+    #[error("no box runs that 'cargo xtask up' started: please start one in another terminal")]
+    NoBox,
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    #[error(transparent)]
+    Programs(#[from] ProgramsError),
+    #[error("cannot start {}", path.display())]
+    Start { path: PathBuf, source: io::Error },
+}
+
+/// Returns only if it cannot be done.
+pub(crate) fn run(shop: &Workshop, words: &[OsString]) -> Result<std::convert::Infallible, CtlError> {
+    let (door, own) = up::places(shop)?;
+    let socket = [door.socket(), own].into_iter().find(|socket| UnixStream::connect(socket).is_ok());
+    let socket = socket.ok_or(CtlError::NoBox)?;
+    let path = match door.program() {
+        Some(program) => program,
+        // A board of the other architecture has none that runs here.
+        None => image::programs(shop, Arch::HOST)?.path("hearthctl"),
+    };
+    let source = Command::new(&path).args(words).env(SOCKET_VARIABLE, &socket).exec();
+    Err(CtlError::Start { path, source })
+}
