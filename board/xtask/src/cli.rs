@@ -272,6 +272,14 @@ pub(crate) enum Bench {
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
     },
+    /// The fleet: bytes of telemetry, memory with TLS up, and ten thousand boxes that come to one broker at once.
+    ///
+    /// Prints each figure beside what was promised, whatever it says.
+    Fleet {
+        /// How many boxes come at once [default: 10000]
+        #[arg(long, value_name = "N")]
+        boxes: Option<u32>,
+    },
     /// The outbox: records per second, a start, and bytes of flash per byte of telemetry.
     ///
     /// Prints each figure beside what was promised, whatever it says.

@@ -71,6 +71,11 @@ impl Tap {
         Ok(tap)
     }
 
+    /// On the loopback interface.
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
     /// For a box to connect to.
     pub fn server(&self) -> String {
         format!("mqtt://{}", self.address)

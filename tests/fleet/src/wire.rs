@@ -31,6 +31,13 @@ pub struct Publish {
 impl Packet {
     /// The first packet of `bytes`, which it leaves, and how long it was; `None` if it is not whole yet.
     pub fn take(bytes: &mut Vec<u8>) -> Option<(Packet, usize)> {
+        let (packet, length) = Packet::first(bytes)?;
+        bytes.drain(..length);
+        Some((packet, length))
+    }
+
+    /// Likewise, and `bytes` stay as they are.
+    pub fn first(bytes: &[u8]) -> Option<(Packet, usize)> {
         let (mut length, mut shift, mut at) = (0_usize, 0, 1);
         loop {
             let byte = *bytes.get(at)?;
@@ -46,7 +53,6 @@ impl Packet {
         }
         let first = bytes[0];
         let packet = read(first, Cursor(&bytes[at..at + length])).unwrap_or(Packet::Other(first >> 4));
-        bytes.drain(..at + length);
         Some((packet, at + length))
     }
 }

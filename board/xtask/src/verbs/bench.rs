@@ -1,7 +1,7 @@
 //! `bench`: measurements that compare across machines and days.
 //!
 //! Duty: put all contenders on one board, let the board race them, print the table.
-//! Not here: what the predictor's program and the outbox's measure. Invariant: the boards' clock counts instructions; no figure of a
+//! Not here: what the programs of predictor, outbox and fleet measure. Invariant: the boards' clock counts instructions; no figure of a
 //! race depends on how fast this machine is.
 
 use std::{
@@ -14,7 +14,7 @@ use std::{
 use hearth_image::{Tree, TreeFault, guest_initrd};
 use thiserror::Error;
 
-use super::{board, outbox, predict};
+use super::{board, fleet, outbox, predict};
 use crate::{
     arch::Arch,
     bench::{
@@ -74,6 +74,8 @@ pub(crate) enum BenchError {
     #[error(transparent)]
     Outbox(#[from] outbox::OutboxError),
     #[error(transparent)]
+    Fleet(#[from] fleet::FleetError),
+    #[error(transparent)]
     Session(#[from] SessionError),
     #[error("cannot {what} {}", path.display())]
     File { what: &'static str, path: PathBuf, source: io::Error },
@@ -95,6 +97,7 @@ pub(crate) fn run(shop: &Workshop, verb: &Bench) -> Result<ExitCode, BenchError>
         Bench::Vmm { json } => vmm(shop, &monitor(shop)?, json.as_deref()),
         Bench::Snapshot { json } => snapshot(shop, json.as_deref()),
         Bench::Daemon { board, json } => daemon(shop, *board, json.as_deref()),
+        Bench::Fleet { boxes } => Ok(fleet::run(shop, *boxes)?),
         Bench::Outbox { folder } => Ok(outbox::run(shop, folder.as_deref())?),
         Bench::Predict { words } => Ok(predict::run(shop, words)?),
     }

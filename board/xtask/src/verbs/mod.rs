@@ -19,6 +19,7 @@ mod board;
 mod clean;
 mod ctl;
 mod doctor;
+mod fleet;
 mod kernel;
 mod outbox;
 mod predict;
