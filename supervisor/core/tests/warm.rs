@@ -58,7 +58,7 @@ impl Bench {
 fn a_machine_that_proved_itself_is_kept_warm_once_for_its_version() {
     let (mut bench, told) = asked();
     assert_eq!(snapshots(&told), [vm(0, 1)]);
-    let _ = bench.say(vm(0, 1), Said::SnapshotTaken);
+    assert_eq!(snapshots(&bench.say(vm(0, 1), Said::SnapshotTaken)), []);
     assert_eq!(snapshots(&bench.pass(STEADY * 4, &[vm(0, 1)])), []);
     assert_eq!(bench.snapshot(), Some(build(1).version));
 }
