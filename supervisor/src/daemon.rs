@@ -503,6 +503,7 @@ impl Daemon {
         if let Some(event) = ask.question.event(&self.core) {
             self.apply(event);
         }
+        self.strike(&ask.question);
         ask.answer(&self.core, self.now());
     }
 

@@ -256,7 +256,13 @@ impl Client {
             let left = MAX_HEAD_BYTES.saturating_sub(u64::try_from(head.len()).unwrap_or(u64::MAX));
             let read = self.stream.by_ref().take(left).read_until(b'\n', &mut head);
             if read.map_err(ClientError::Broken)? == 0 {
-                return Err(ClientError::Strange);
+                // Between a person and the daemon there may be a way that ends in front of it.
+                let hung_up = || io::Error::new(io::ErrorKind::UnexpectedEof, "it hung up");
+                return Err(if head.is_empty() {
+                    ClientError::Broken(hung_up())
+                } else {
+                    ClientError::Strange
+                });
             }
         }
         let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];

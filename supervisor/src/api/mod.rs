@@ -76,6 +76,8 @@ pub(crate) enum Deed {
     Start,
     Retry,
     Undo,
+    /// Ends its machines as a crash would, for people who want to see what happens then.
+    Kill,
     Scale(Option<u16>),
     /// So many replicas of a function are asked for.
     Demand(u16),
@@ -106,6 +108,8 @@ impl Question {
                     Deed::Stop => Request::Stop(workload),
                     Deed::Start => Request::Start(workload),
                     Deed::Retry => Request::Retry(workload),
+                    // The core hears of it as of any crash.
+                    Deed::Kill => return None,
                     Deed::Undo => Request::UndoRollout(workload),
                     // What runs of a function is what is asked for: its file says no number.
                     Deed::Scale(replicas) if is_function(core, workload) => {
@@ -126,6 +130,16 @@ impl Question {
 
 pub(crate) fn is_function(core: &State, workload: WorkloadId) -> bool {
     core.explain(workload).is_some_and(|story| matches!(story.kind, Kind::Function { .. }))
+}
+
+impl Question {
+    /// Whose machines are to end as by a crash.
+    pub(crate) fn victim(&self, core: &State) -> Option<WorkloadId> {
+        match self {
+            Question::Do { workload, deed: Deed::Kill } => core.id_of(workload),
+            _ => None,
+        }
+    }
 }
 
 impl Ask {

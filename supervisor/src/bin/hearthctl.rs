@@ -11,6 +11,7 @@ use std::process::{Command, ExitCode};
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use hearth_config::guest::GuestConfig;
+use hearth_config::network::NetworkConfig;
 use hearth_config::vm::VmConfig;
 use hearth_config::workload::WorkloadConfig;
 use hearth_config::{Fault, Faults};
@@ -91,6 +92,8 @@ enum FileKind {
     Vm,
     /// workload.toml inside an image
     Guest,
+    /// network.toml: the box's own network
+    Network,
 }
 
 fn main() -> ExitCode {
@@ -173,6 +176,7 @@ fn check_one(kind: FileKind, file: &Path) -> Result<Option<usize>, Faults> {
         FileKind::Workload => WorkloadConfig::load(file).map(|_| None),
         FileKind::Vm => VmConfig::load(file).map(|_| None),
         FileKind::Guest => GuestConfig::load(file).map(|_| None),
+        FileKind::Network => NetworkConfig::load(file).map(|_| None),
     }
 }
 
@@ -185,6 +189,7 @@ fn kind_of(file: &Path) -> Option<FileKind> {
         (_, Some("hearth.toml")) => Some(FileKind::Box),
         (_, Some("vm.toml")) => Some(FileKind::Vm),
         (_, Some("workload.toml")) => Some(FileKind::Guest),
+        (_, Some("network.toml")) => Some(FileKind::Network),
         _ => None,
     }
 }

@@ -180,6 +180,8 @@ pub enum Verb {
     Exec(Exec),
     /// Gives a workload new machines, one replica after the other
     Restart { workload: String },
+    /// Ends a workload's machines as a crash would, to see it heal
+    Kill { workload: String },
     /// Stops a workload until somebody starts it, even over reboots
     Stop { workload: String },
     /// Lifts a stop
@@ -373,6 +375,7 @@ fn carry_out(door: &Door, address: &Address, verb: &Verb) -> Result<u8, ClientEr
             });
         }
         Verb::Restart { workload } => ask(door, client, workload, "/restart", b"")?,
+        Verb::Kill { workload } => ask(door, client, workload, "/kill", b"")?,
         Verb::Stop { workload } => ask(door, client, workload, "/stop", b"")?,
         Verb::Start { workload } => ask(door, client, workload, "/start", b"")?,
         Verb::Retry { workload } => ask(door, client, workload, "/retry", b"")?,

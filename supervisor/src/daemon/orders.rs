@@ -12,6 +12,7 @@ use hearth_core::{Build, Event, HEARTBEAT, Order, Said, StartHow, Vm};
 use nix::sys::signal::Signal;
 
 use super::Daemon;
+use crate::api::Question;
 use crate::asking;
 use crate::machine::{Machine, Reporter, What};
 use crate::setup::{control_socket, vm_folder};
@@ -132,6 +133,17 @@ impl Daemon {
 
     pub(super) fn machine(&self, vm: Vm) -> Option<&Machine> {
         self.machines.get(&vm.replica).filter(|machine| machine.vm == vm)
+    }
+
+    /// Kills the monitors of whom somebody wants to see healed.
+    pub(super) fn strike(&self, question: &Question) {
+        let Some(workload) = question.victim(&self.core) else { return };
+        for machine in self.machines.values().filter(|machine| machine.vm.replica.workload == workload) {
+            let name = self.core.name(workload).unwrap_or_default();
+            let replica = wording::replica(name, machine.vm.replica.slot);
+            self.console.say(&format!("{replica}: somebody wants to see its machine crash: SIGKILL"));
+            machine.signal(Signal::SIGKILL);
+        }
     }
 
     fn signal(&self, vm: Vm, signal: Signal) {

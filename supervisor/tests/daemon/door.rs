@@ -65,6 +65,24 @@ fn a_workload_is_stopped_started_and_restarted_by_hand_and_explains_itself() {
 }
 
 #[test]
+fn a_machine_that_somebody_kills_is_healed_like_one_that_crashed() {
+    let site = Site::with_fake().workload("clock", "service", "serve", "");
+    let mut daemon = site.start();
+    daemon.wait_for("hearthd | ready: 1 of 1 workloads");
+    assert_eq!(
+        told(&site, &["kill", "clock"]),
+        "clock: ready, 1 of 1 ready\n",
+        "nothing has been seen of it yet"
+    );
+    daemon.wait_for("hearthd | clock: somebody wants to see its machine crash: SIGKILL");
+    daemon.wait_for("hearthd | clock: running, guest ready in 312 ms");
+    let json: serde_json::Value =
+        serde_json::from_str(&told(&site, &["explain", "clock", "--json"])).unwrap();
+    assert_eq!(json["status"]["replicas"][0]["run"], 2);
+    daemon.stop();
+}
+
+#[test]
 fn a_failed_job_is_tried_again_when_somebody_says_so() {
     let site = Site::with_fake().workload("bad", "job", "exit 3", "");
     let mut daemon = site.start();
