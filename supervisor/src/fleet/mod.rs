@@ -192,7 +192,7 @@ mod tests {
         let id = folder.path().join("machine-id");
         let kept = folder.path().join("fleet");
         fs::write(&id, "0123456789abcdef0123456789abcdef\n").unwrap();
-        assert_eq!(own_name(&id, &kept), "hearth-e9a7d9e1f6b1");
+        assert_eq!(own_name(&id, &kept), "hearth-01527c9731f0");
         let none = folder.path().join("none");
         let made = own_name(&none, &kept);
         assert_eq!(own_name(&none, &kept), made);
