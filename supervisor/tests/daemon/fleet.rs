@@ -53,6 +53,8 @@ fn a_member_of_a_fleet_tells_of_its_workloads_and_says_when_it_goes() {
     daemon.wait_for("hearthd | 2 running machines taken over");
     daemon.wait_for(&format!("hearthd | fleet: {} is connected", tap.server()));
     daemon.stop();
+    // It is on its way through the tap yet.
+    tap.wait(|said| said.iter().any(|one| one.packet == Packet::Disconnect).then_some(()));
     let said = tap.said();
     assert_eq!(said.last().map(|one| &one.packet), Some(&Packet::Disconnect));
     assert!(told(&said, &["spBv1.0/plant/NDEATH/box"], &["bdSeq"]));

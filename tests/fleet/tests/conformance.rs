@@ -99,6 +99,8 @@ fn story() -> Option<Story> {
     tap.cut();
     wait(&tap, "DBIRTH", 3 * REPLICAS - 1);
     member.stop();
+    // It is on its way through the tap yet.
+    tap.wait(|said| said.iter().any(|one| one.packet == Packet::Disconnect).then_some(()));
     let said = tap.said();
     let told = told(&said);
     Some(Story { said, told })
