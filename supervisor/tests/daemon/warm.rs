@@ -149,8 +149,8 @@ fn what_no_record_names_is_removed_when_a_daemon_begins() {
     assert_eq!(warm.read_dir().expect("a folder").count(), 0);
 }
 
+/// It takes the minute in which the machine proves itself.
 #[test]
-#[ignore = "a machine has to prove itself for a minute first"]
 fn a_machine_that_proved_itself_gets_a_snapshot_beside_it() {
     let site = Site::with_fake().workload("web", "service", "serve", WARM);
     let mut daemon = site.start();
