@@ -38,7 +38,7 @@ const COLD: [&str; 3] = ["monitor-killed", "monitor-frozen", "guest-panicked"];
 const WARM: [&str; 3] = ["warm", "warm.1", "warm.2"];
 
 pub(super) fn measure() -> Result<(), Trouble> {
-    let mut patient = Patient::find()?;
+    let mut patient = Patient::default();
     patient.wait_until_well()?;
     resources(&patient)?;
     // Until both are so.

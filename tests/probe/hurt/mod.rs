@@ -102,7 +102,7 @@ fn campaign(filter: &str) -> Result<usize, Trouble> {
 }
 
 fn one(memory: &Memory, fault: &Fault) -> Result<Seen, Trouble> {
-    let mut patient = Patient::find()?;
+    let mut patient = Patient::default();
     patient.wait_until_well()?;
     memory.begin(fault.name)?;
     (fault.inflict)(&mut patient)
@@ -113,7 +113,7 @@ fn after_a_reset(memory: &Memory, name: &str, began: Duration) -> Result<(), Tro
     let Some(fault) = faults::ALL.iter().find(|fault| fault.name == name) else {
         return Err(Trouble(format!("the box was reset during {name}, which nobody knows")));
     };
-    let mut patient = Patient::find()?;
+    let mut patient = Patient::default();
     let line = match patient.wait_until_well().and_then(|()| patient.boot_reason()) {
         Ok(reason) if fault.resets => {
             let took = wall().saturating_sub(began);

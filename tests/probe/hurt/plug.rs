@@ -29,7 +29,7 @@ fn decision(number: u64) -> u16 {
 /// `last` is the last decision that was acknowledged before the plug was pulled; 0 is none. Ends when the plug is
 /// pulled again, or at once if `finish`.
 pub(super) fn decide(last: u64, finish: bool) -> Result<(), Trouble> {
-    let patient = Patient::find()?;
+    let patient = Patient::default();
     patient.wait_until("up", |status| status.phase == "up")?;
     let said = about(&patient)?.scale;
     // The one after it may have been on its way.

@@ -106,15 +106,8 @@ fn try_out(
         program.push("--counted".to_owned());
     }
     program.extend(filter.map(str::to_owned));
-    let mut started = start(board, &image, pace, doctor::measure(shop)?, &program, None, Ways::default())?;
-    let mut held = false;
-    loop {
-        match started.session.next(None)? {
-            Event::Line(line) => held |= line.starts_with("trials: ") && line.ends_with(" 0 failed"),
-            Event::Deadline => {}
-            Event::Ended(_) => return Ok(if held { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
-        }
-    }
+    let started = start(board, &image, pace, doctor::measure(shop)?, &program, None, Ways::default())?;
+    verdict(started.session, "trials: ")
 }
 
 /// Boots the board with something beside its daemon that hurts it; success where it healed each time.
@@ -125,13 +118,18 @@ fn hurt(shop: &Workshop, board: Board, filter: Option<&str>) -> Result<ExitCode,
     let mut program = ["--beside", probe::PROGRAM, "hurt"].map(str::to_owned).to_vec();
     program.extend(filter.map(str::to_owned));
     let host = doctor::measure(shop)?;
-    let mut started = start(board, &image, Pace::Real, host, &program, Some(&disk.path), Ways::default())?;
-    let mut healed = false;
+    let started = start(board, &image, Pace::Real, host, &program, Some(&disk.path), Ways::default())?;
+    verdict(started.session, "faults: ")
+}
+
+/// Follows the board to its end; success where a line that begins so said that nothing failed.
+fn verdict(mut session: Session, total: &str) -> Result<ExitCode, BoardError> {
+    let mut good = false;
     loop {
-        match started.session.next(None)? {
-            Event::Line(line) => healed |= line.starts_with("faults: ") && line.ends_with(" 0 failed"),
+        match session.next(None)? {
+            Event::Line(line) => good |= line.starts_with(total) && line.ends_with(" 0 failed"),
             Event::Deadline => {}
-            Event::Ended(_) => return Ok(if healed { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
+            Event::Ended(_) => return Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
         }
     }
 }
