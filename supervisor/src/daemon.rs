@@ -24,7 +24,7 @@ use crate::builds::Builds;
 use crate::clock;
 use crate::console::Console;
 use crate::contents::Contents;
-use crate::fleet::Fleet;
+use crate::fleet::{Beginning, Fleet};
 use crate::kvm;
 use crate::logs::Logs;
 use crate::machine::{Birth, Machine, Report, What};
@@ -41,6 +41,7 @@ use crate::watchdog::Watchdog;
 use crate::wording::{self, Life};
 
 mod door;
+mod fleet;
 mod orders;
 
 /// Reports that wait for the loop; who has more to tell waits.
@@ -59,8 +60,11 @@ pub enum DaemonError {
 }
 
 /// Runs the box until somebody stops it.
-pub fn run(mut setup: Setup, console: &Console) -> Result<Outcome, DaemonError> {
+pub fn run(setup: Setup, console: &Console) -> Result<Outcome, DaemonError> {
     let state_dir = StateDir::open(&setup.device.paths.state)?;
+    // With the lock: what it begins with is counted.
+    let (mut setup, beginning) = Beginning::of(setup);
+    console.widen(setup.names().iter().map(String::as_str));
     let survivors = survivors::find(&setup.device.paths.state)?;
     let signals =
         Signals::new([Caught::Term, Caught::Int, Caught::Hup, Caught::Usr2]).map_err(DaemonError::Signals)?;
@@ -72,7 +76,7 @@ pub fn run(mut setup: Setup, console: &Console) -> Result<Outcome, DaemonError> 
     let (asks, questions) = bounded(MAX_QUESTIONS);
     let serving = daemon.open_the_doors(asks);
     smol::block_on(executor.run(async {
-        daemon.turn_until_stopped(left, survivors, reports, questions, signals).await;
+        daemon.turn_until_stopped(left, beginning, survivors, reports, questions, signals).await;
         Fleet::leave(daemon.fleet.take()).await;
         // Who asked for the end hears the answer.
         Timer::after(LAST_ANSWERS).await;
@@ -137,6 +141,8 @@ enum Input {
     Deadline,
     /// The fleet is to be shown how things stand.
     Show,
+    /// It wants something.
+    Fleet(hearth_fleet::tree::Order),
     /// The files of the configuration may have changed, or `asked`: somebody says so.
     Reload {
         asked: bool,
@@ -253,6 +259,7 @@ impl Daemon {
     async fn turn_until_stopped(
         &mut self,
         left: Left,
+        beginning: Beginning,
         survivors: Vec<Survivor>,
         reports: Receiver<Report>,
         questions: Receiver<Ask>,
@@ -262,7 +269,7 @@ impl Daemon {
         self.say_what_kvm_is();
         let changes = self.watch_files();
         self.begin(left, survivors);
-        self.fleet = Fleet::join(&self.setup.device, &self.console);
+        self.fleet = Fleet::join(&self.setup.device, &self.console, beginning);
         let pressures = self.watch_pressure();
         while !self.finished {
             let report = async {
@@ -313,8 +320,9 @@ impl Daemon {
                 Fleet::is_due(self.fleet.as_ref()).await;
                 Input::Show
             };
-            let beside = or(pressure, show);
-            let input = or(signal, or(timer, or(change, or(beside, race(report, ask))))).await;
+            let wants = async { Input::Fleet(Daemon::next_order(self.fleet.as_ref()).await) };
+            let (beside, asked) = (or(pressure, show), race(ask, wants));
+            let input = or(signal, or(timer, or(change, or(beside, race(report, asked))))).await;
             let input = match input {
                 Input::Signal { hurry_if_again: false } if !self.terminal.is_gone() => {
                     Input::Reload { asked: true }
@@ -346,18 +354,12 @@ impl Daemon {
                 Input::Deadline => self.apply(Event::Tick),
                 Input::Show => self.show_fleet(),
                 Input::Pressure(event) => self.apply(event),
+                Input::Fleet(order) => self.fleet_wants(order),
                 Input::Reload { asked } => self.reload(asked),
             }
             for subsystem in self.vitals.signs(self.now()) {
                 self.apply(Event::Alive(subsystem));
             }
-        }
-    }
-
-    fn show_fleet(&mut self) {
-        let now = self.now();
-        if let Some(fleet) = &mut self.fleet {
-            fleet.show(&self.core, now, &self.events, &self.setup.device);
         }
     }
 
@@ -409,14 +411,18 @@ impl Daemon {
         let (news, lines) = self.reader.read(&self.setup, &mut self.contents, asked);
         lines.iter().for_each(|line| self.console.say(line));
         if let News::New(new) = news {
-            let wanted = new.wanted != self.setup.wanted;
-            self.setup = *new;
-            self.pressure.set(self.setup.device.pressure);
-            self.builds.learn(&self.setup);
-            self.console.widen(self.setup.names().iter().map(String::as_str));
-            if wanted {
-                self.apply(Event::Configured(Box::new(self.setup.wanted.clone())));
-            }
+            self.follow(*new);
+        }
+    }
+
+    fn follow(&mut self, new: Setup) {
+        let wanted = new.wanted != self.setup.wanted;
+        self.setup = new;
+        self.pressure.set(self.setup.device.pressure);
+        self.builds.learn(&self.setup);
+        self.console.widen(self.setup.names().iter().map(String::as_str));
+        if wanted {
+            self.apply(Event::Configured(Box::new(self.setup.wanted.clone())));
         }
     }
 

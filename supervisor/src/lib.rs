@@ -33,6 +33,7 @@ mod reload;
 pub mod replay;
 mod screens;
 pub mod setup;
+pub mod share;
 pub mod state_dir;
 pub mod store;
 mod survivors;

@@ -12,6 +12,7 @@ use hearth_config::{Fault, Faults, vm};
 use hearth_core::{Config, ConfigFault, MAX_REPLICAS, Slot, Version};
 
 use crate::contents::Contents;
+use crate::share::Share;
 use crate::{wanted, wording};
 
 /// A box that may start.
@@ -23,27 +24,55 @@ pub struct Setup {
     pub workloads: Vec<WorkloadConfig>,
     /// The same for the core, in the same order.
     pub wanted: Config,
+    /// What the fleet wants beside the box's own files.
+    pub share: Share,
+    /// Workloads of the box's own files.
+    local: Vec<WorkloadConfig>,
+    /// Workloads that both name.
+    pub conflicts: Vec<String>,
 }
 
 impl Setup {
     pub fn load(config: &Path) -> Result<Setup, Faults> {
-        Setup::of(config, DeviceConfig::load(config)?)
+        let device = DeviceConfig::load(config)?;
+        let local = WorkloadConfig::load_all(&device.paths.workloads)?;
+        Setup::of(config, device, local, Share::default())
     }
 
     /// The same files as they are now. Paths are those of the start: machines, sockets and locks are there by now.
     pub fn load_again(&self) -> Result<Setup, Faults> {
         let device = DeviceConfig::load(&self.file)?;
-        Setup::of(&self.file, DeviceConfig { paths: self.device.paths.clone(), ..device })
+        let device = DeviceConfig { paths: self.device.paths.clone(), ..device };
+        let local = WorkloadConfig::load_all(&device.paths.workloads)?;
+        Setup::of(&self.file, device, local, self.share.clone())
     }
 
-    fn of(config: &Path, device: DeviceConfig) -> Result<Setup, Faults> {
-        let workloads = WorkloadConfig::load_all(&device.paths.workloads)?;
+    /// The files as they were last good, with what the fleet wants now: their faults are not the fleet's.
+    pub fn sharing(&self, share: Share) -> Result<Setup, Faults> {
+        Setup::of(&self.file, self.device.clone(), self.local.clone(), share)
+    }
+
+    fn of(
+        config: &Path,
+        device: DeviceConfig,
+        local: Vec<WorkloadConfig>,
+        share: Share,
+    ) -> Result<Setup, Faults> {
+        let (workloads, conflicts) = share.merge(local.clone())?;
         let mut faults: Vec<Fault> =
             workloads.iter().filter_map(|one| short_enough(config, &device.paths.state, one)).collect();
         let wanted = wanted::config(&device, &workloads);
         match wanted.check() {
             Ok(()) if faults.is_empty() => {
-                return Ok(Setup { file: config.to_owned(), device, workloads, wanted });
+                return Ok(Setup {
+                    file: config.to_owned(),
+                    device,
+                    workloads,
+                    wanted,
+                    share,
+                    local,
+                    conflicts,
+                });
             }
             Ok(()) => {}
             Err(more) => faults.extend(more.iter().map(|fault| locate(&workloads, fault))),

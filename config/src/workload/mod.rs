@@ -16,6 +16,7 @@ use std::time::Duration;
 use crate::fault::{Fault, Faults, Position};
 use crate::quantity::Mebibytes;
 use crate::reader;
+use crate::source::{Form, Source, Strictness};
 use crate::vm::Machine;
 use crate::writer;
 
@@ -171,6 +172,16 @@ impl WorkloadConfig {
     pub fn parse(file: &str, text: &str) -> Result<WorkloadConfig, Faults> {
         let name = name_of(Path::new(file))?;
         reader::parse(file, text, |table| shape::workload(table, name, file.to_owned()))
+    }
+
+    /// The same keys as JSON, which is how a fleet says them. `file` is what faults call it.
+    pub fn parse_json(name: &str, file: &str, text: &str) -> Result<WorkloadConfig, Faults> {
+        let expected = || Fault::of_file(file, format!("expected a name of {}", WorkloadName::EXPECTED));
+        let name = WorkloadName::new(name).ok_or_else(expected)?;
+        let source = Source::text(file, text).taken_for(Form::Json);
+        let read =
+            reader::read(&source, Strictness::Strict, |table| shape::workload(table, name, file.to_owned()));
+        read.map(|(workload, _)| workload)
     }
 
     /// Every `*.toml` of the folder, by name; the faults of all files together.

@@ -15,6 +15,7 @@ use hearth_config::network::NetworkConfig;
 use hearth_config::vm::VmConfig;
 use hearth_config::workload::WorkloadConfig;
 use hearth_config::{Fault, Faults};
+use hearth_supervisor::ctl::fleet::{self, FleetVerb};
 use hearth_supervisor::ctl::{self, Door, EXIT_STATUS, Verb};
 use hearth_supervisor::replay::{self, Telling};
 use hearth_supervisor::setup::Setup;
@@ -57,6 +58,11 @@ enum Order {
         /// The monitor to ask; by default the one beside this program, or else on the path
         #[arg(long)]
         vmm: Option<PathBuf>,
+    },
+    /// Looks after many boxes, over any broker
+    Fleet {
+        #[command(subcommand)]
+        verb: Box<FleetVerb>,
     },
     /// Decides once more what happened on a box, and tells why
     ///
@@ -113,6 +119,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Order::Doctor { vmm } => doctor(door.json(), vmm),
+        Order::Fleet { verb } => fleet::run(&verb, door.json()),
         Order::Replay { file, all } => {
             let telling = match (door.json(), all) {
                 (true, _) => Telling::Json,

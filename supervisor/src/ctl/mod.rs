@@ -6,6 +6,7 @@
 //! | `explain.rs` | one workload in full |
 //! | `top.rs` | the box as it changes |
 //! | `console.rs` | what a guest shows on its console |
+//! | `fleet/` | many boxes, over a broker |
 //! | `exec/` | a program in a guest, with the person's terminal |
 //! | `text.rs` | tables and times |
 //!
@@ -15,6 +16,7 @@
 mod console;
 mod exec;
 mod explain;
+pub mod fleet;
 mod status;
 mod text;
 mod top;

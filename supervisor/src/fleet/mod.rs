@@ -5,6 +5,7 @@
 //! Invariant: without `[fleet]` nothing of this runs; with it, the daemon waits for the thread only to stop it, and no
 //! workload ever does.
 
+mod desk;
 mod figures;
 
 use std::fs;
@@ -14,16 +15,20 @@ use std::time::{Duration, Instant};
 
 use hearth_config::device::{self, DeviceConfig};
 use hearth_core::{Moment, State};
-use hearth_fleet::letters::Memory;
 use hearth_fleet::shell::{Identity, Options, Thread, Word};
+use hearth_fleet::sign::KeyFault;
 use hearth_fleet::sparkplug::Pauses;
 use hearth_fleet::sparkplug::session::{Config, News};
 use hearth_fleet::topics::{Id, Topics};
+use hearth_fleet::tree;
 use smol::Timer;
 use thiserror::Error;
 
+use self::desk::Ends;
+pub(crate) use self::desk::{Beginning, share};
 use crate::api::events::Events;
 use crate::console::Console;
+use crate::setup::Setup;
 use crate::wording;
 
 /// Of the store, for what the session has to know after a restart.
@@ -41,6 +46,8 @@ pub(crate) enum FleetError {
     Name(String),
     #[error("{}: the password cannot be read", .0.display())]
     Password(std::path::PathBuf, #[source] io::Error),
+    #[error("trust")]
+    Keys(#[from] KeyFault),
     #[error("its thread cannot be started")]
     Thread(#[source] io::Error),
 }
@@ -50,23 +57,31 @@ pub(crate) struct Fleet {
     thread: Thread,
     period: Duration,
     next: Instant,
+    ends: Ends,
 }
 
 impl Fleet {
     /// `None`: the box is nobody's member, or cannot be one and says why. Its workloads run all the same.
-    pub(crate) fn join(device: &DeviceConfig, console: &Console) -> Option<Fleet> {
+    pub(crate) fn join(device: &DeviceConfig, console: &Console, beginning: Beginning) -> Option<Fleet> {
         let config = device.fleet.as_ref()?;
+        if let Some(words) = beginning.words() {
+            console.say(&words);
+        }
+        let (near, far) = desk::ends(console);
         let joined = options(config, &device.store.folder.join(FOLDER)).and_then(|options| {
+            let (fleet, store) = (config.clone(), device.store.folder.clone());
+            let (keyring, topics) = (desk::keyring(&config.trust)?, options.session.topics.clone());
             let (console, servers) = (console.clone(), config.servers.clone());
             let tell = move |word| {
                 if let Some(line) = line(&word, &servers) {
                     console.say(&line);
                 }
             };
-            Thread::spawn(options, |_nudge| Memory::default(), tell).map_err(FleetError::Thread)
+            Thread::spawn(options, move |_| desk::desk(&fleet, &store, topics, keyring, beginning, far), tell)
+                .map_err(FleetError::Thread)
         });
         match joined {
-            Ok(thread) => Some(Fleet { thread, period: config.period, next: Instant::now() }),
+            Ok(thread) => Some(Fleet { thread, period: config.period, next: Instant::now(), ends: near }),
             Err(error) => {
                 console.say(&format!("ALARM: fleet: {}", wording::one_line(&error)));
                 None
@@ -84,11 +99,25 @@ impl Fleet {
         }
     }
 
-    pub(crate) fn show(&mut self, core: &State, now: Moment, events: &Events, device: &DeviceConfig) {
+    pub(crate) fn show(&mut self, core: &State, now: Moment, events: &Events, setup: &Setup) {
         // Not from the last time: a daemon that stood still does not catch up.
         self.next = Instant::now() + self.period;
         if self.thread.has_room() {
-            self.thread.show(figures::snapshot(core, now, events, &device.paths.state));
+            self.thread.show(figures::snapshot(core, now, events, &setup.device.paths.state));
+        }
+        self.tell(desk::standings(core, setup));
+    }
+
+    pub(crate) fn tell(&self, news: tree::News) {
+        self.ends.tell(news);
+        self.thread.nudge();
+    }
+
+    pub(crate) async fn next_order(&self) -> tree::Order {
+        match self.ends.orders.recv().await {
+            Ok(order) => order,
+            // Its thread is gone.
+            Err(_) => smol::future::pending().await,
         }
     }
 

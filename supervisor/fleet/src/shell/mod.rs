@@ -9,6 +9,7 @@ mod connection;
 mod memo;
 mod server;
 mod tls;
+mod visitor;
 
 use std::future::pending;
 use std::hash::{BuildHasher, RandomState};
@@ -27,6 +28,7 @@ use self::memo::Memo;
 pub use self::memo::MemoError;
 pub use self::server::{BadServer, Server};
 pub use self::tls::{Identity, TlsError};
+pub use self::visitor::{Ticket, Told, Visitor, VisitorError};
 use crate::Now;
 use crate::figures::{Figure, Snapshot, Value};
 use crate::letters::Letters;

@@ -87,8 +87,11 @@ pub enum News {
         id: String,
         outcome: Outcome,
     },
-    /// How workloads stand.
-    Standings(Vec<Standing>),
+    /// How workloads stand, and which both sides name.
+    Standings {
+        standings: Vec<Standing>,
+        conflicts: Vec<String>,
+    },
 }
 
 /// What is to be published below the box's own place, retained.
@@ -163,9 +166,9 @@ impl Tree {
         match news {
             News::Desired { version, outcome } => self.decided(disk, now, version, outcome),
             News::Ended { id, outcome } => self.ended(disk, &id, outcome),
-            News::Standings(standings) => {
-                if standings != self.standings {
-                    self.standings = standings;
+            News::Standings { standings, conflicts } => {
+                if standings != self.standings || conflicts != self.conflicts {
+                    (self.standings, self.conflicts) = (standings, conflicts);
                     self.report.touch();
                 }
             }
@@ -225,6 +228,8 @@ impl Tree {
     fn desired(&mut self, disk: &mut dyn Disk, now: Now, payload: &[u8]) {
         let digest = digest(payload);
         if self.kept.accepted_payload == Some(digest) || self.kept.rejected_payload == Some(digest) {
+            // Whoever says it again wants to hear of it.
+            self.report.touch();
             return;
         }
         let tries = self.kept.tries(digest, &self.rules.boot);
@@ -249,6 +254,8 @@ impl Tree {
             }
             Ok(None) => {
                 self.kept.accepted_payload = Some(digest);
+                self.rejected = None;
+                self.report.touch();
                 let _ = self.kept.write(disk);
             }
             Err(refusal) => {

@@ -210,7 +210,7 @@ fn convergence_is_what_the_workloads_of_the_document_say() {
         (standing("ready", true, false), "converged"),
         (standing("quarantined", false, true), "failed"),
     ] {
-        it.tell(News::Standings(vec![one]));
+        it.tell(News::Standings { standings: vec![one], conflicts: Vec::new() });
         assert_eq!(it.report()["state"], json!(state));
     }
     assert_eq!(it.report()["workloads"]["web"]["from"], json!("fleet"));

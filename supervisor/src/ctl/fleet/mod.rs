@@ -1,0 +1,169 @@
+//! `hearthctl fleet`: many boxes, over any broker.
+//!
+//! | file | what |
+//! |---|---|
+//! | `keys.rs` | keys, signatures, envelopes |
+//! | `broker.rs` | the way to the broker |
+//! | `look.rs` | boxes, and what they want and have |
+//! | `push.rs` | a desired state, in waves |
+//! | `run.rs` | one command on many |
+//!
+//! Duty: arguments into documents and messages, answers into tables. Not here: what boxes do with them (`hearth-fleet`).
+//! Invariant: it keeps nothing. What is wanted is in files of the person's and at the broker, and nothing goes out that was
+//! not signed here or before.
+
+mod broker;
+mod keys;
+mod look;
+mod push;
+mod run;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use hearth_fleet::shell::VisitorError;
+use thiserror::Error;
+
+use self::broker::Way;
+use crate::wording::one_line;
+
+const FAILED: u8 = 1;
+const USAGE: u8 = 2;
+const UNREACHABLE: u8 = 3;
+const NOT_GOOD: u8 = 5;
+
+#[derive(Debug, Subcommand)]
+pub enum FleetVerb {
+    /// Makes a key: NAME.key, which stays here, and NAME.pub, which boxes are told of
+    Keygen {
+        /// Such as "operate" or "release"; files of minisign's
+        name: PathBuf,
+        /// The secret key is not encrypted: whoever can read its file can sign
+        #[arg(long)]
+        no_password: bool,
+    },
+    /// Signs a file: FILE.minisig lies beside it then, as minisign would make it
+    Sign {
+        /// A secret key of keygen's or minisign's
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+        file: PathBuf,
+    },
+    /// Prints a document with its signatures as boxes want it, for mosquitto_pub or files of one's own
+    Seal {
+        file: PathBuf,
+        /// By default FILE.minisig
+        signatures: Vec<PathBuf>,
+    },
+    /// Tells how the boxes of a group stand, and where what they have is not what is wanted
+    List {
+        #[command(flatten)]
+        way: Way,
+        /// Only boxes where that is so
+        #[arg(long)]
+        diff: bool,
+        /// Seconds to listen for; reports lie at the broker, so a second is enough but for slow links
+        #[arg(long, default_value_t = 2, value_name = "S")]
+        listen: u64,
+    },
+    /// Publishes a desired state, in waves: the next one goes when the one before has converged
+    ///
+    /// The document is {"hearth": "desired", "for": [...], "version": N, "workloads": {...}}, with workloads as in their
+    /// files. It is signed here with --key, or was before (FILE.minisig).
+    Push {
+        #[command(flatten)]
+        way: Way,
+        file: PathBuf,
+        #[arg(long, value_name = "FILE")]
+        key: Vec<PathBuf>,
+        /// Only to these boxes; by default to all of the group that ever reported
+        #[arg(long = "to", value_name = "NODE")]
+        to: Vec<String>,
+        /// Percent of the boxes that each wave reaches
+        #[arg(long, value_delimiter = ',', default_values_t = [10, 100], value_name = "P,...")]
+        waves: Vec<u8>,
+        /// Percent of a wave that may fail or be late, and the next one goes all the same
+        #[arg(long, default_value_t = 0, value_name = "P")]
+        forgive: u8,
+        /// Seconds for a wave
+        #[arg(long, default_value_t = 300, value_name = "S")]
+        wait: u64,
+    },
+    /// Runs an operation on boxes, and waits for what becomes of it
+    Run {
+        #[command(flatten)]
+        way: Way,
+        #[arg(long, value_name = "FILE")]
+        key: Vec<PathBuf>,
+        /// reboot, restart-workload, rollback
+        operation: String,
+        #[arg(required = true, value_name = "NODE")]
+        boxes: Vec<String>,
+        #[arg(long, value_name = "NAME")]
+        workload: Option<String>,
+        /// Only where this is the version of the desired state
+        #[arg(long, value_name = "N")]
+        expected_version: Option<u64>,
+        /// Seconds to wait for, and after which a box does not begin it any more
+        #[arg(long, default_value_t = 60, value_name = "S")]
+        wait: u64,
+    },
+    /// Prints what boxes report and answer as it comes
+    Tail {
+        #[command(flatten)]
+        way: Way,
+    },
+}
+
+#[derive(Debug, Error)]
+enum FleetError {
+    #[error(transparent)]
+    Keys(#[from] keys::KeysError),
+    #[error(transparent)]
+    Way(#[from] broker::WayError),
+    #[error("{0}")]
+    Usage(String),
+    #[error(transparent)]
+    Visitor(#[from] VisitorError),
+}
+
+impl FleetError {
+    fn status(&self) -> u8 {
+        match self {
+            FleetError::Usage(_) | FleetError::Way(_) => USAGE,
+            FleetError::Visitor(_) => UNREACHABLE,
+            FleetError::Keys(_) => FAILED,
+        }
+    }
+}
+
+pub fn run(verb: &FleetVerb, json: bool) -> ExitCode {
+    let done = match verb {
+        FleetVerb::Keygen { name, no_password } => keys::keygen(name, *no_password).map_err(FleetError::from),
+        FleetVerb::Sign { key, file } => keys::sign_file(key, file).map_err(FleetError::from),
+        FleetVerb::Seal { file, signatures } => keys::seal_file(file, signatures).map_err(FleetError::from),
+        FleetVerb::List { way, diff, listen } => look::list(way, *diff, *listen, json),
+        FleetVerb::Push { way, file, key, to, waves, forgive, wait } => {
+            let plan = push::Plan { waves: waves.clone(), forgive: *forgive, wait: *wait };
+            push::push(way, file, key, to, &plan)
+        }
+        FleetVerb::Run { way, key, operation, boxes, workload, expected_version, wait } => {
+            let ask = run::Ask {
+                operation,
+                workload: workload.as_deref(),
+                expected_version: *expected_version,
+                wait: *wait,
+            };
+            run::run(way, key, boxes, &ask)
+        }
+        FleetVerb::Tail { way } => look::tail(way),
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("hearthctl: {}", one_line(&error));
+            ExitCode::from(error.status())
+        }
+    }
+}
