@@ -31,6 +31,8 @@ impl Daemon {
             }
         };
         if let (Some(news), Some(fleet)) = (news, &self.fleet) {
+            // First how things stand now: an answer beside what stood before would be about something else.
+            fleet.look(&self.core, &self.setup);
             fleet.tell(news);
         }
     }

@@ -5,13 +5,14 @@
 //! Invariants: folders that cannot be used cost what they would have kept, and nothing else. The loop never waits for the
 //! thread.
 
+use std::collections::HashMap;
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::Path;
 
 use hearth_config::device::{self, DeviceConfig, Precedence};
-use hearth_core::State;
+use hearth_core::{Explanation, State};
 use hearth_disk::{Disk, Folder};
 use hearth_fleet::Now;
 use hearth_fleet::desk::{Daemon, Desk};
@@ -169,22 +170,36 @@ impl Ends {
     }
 }
 
-/// How all workloads stand.
+/// How all workloads stand. One that went back to the version before is well, and is not what the fleet wants.
 pub(super) fn standings(core: &State, setup: &Setup) -> News {
-    let stories = core.ids().filter_map(|id| core.explain(id));
-    let standing = |story| {
+    let wanted: HashMap<_, _> =
+        setup.versions().map(|(workload, version)| (workload.name.as_str(), version)).collect();
+    let standing = |story: Explanation| {
         let status = view::workload_status(core, &story);
-        let reason = status.replicas.iter().find_map(|one| one.fault.clone().or(one.waits_for.clone()));
+        let wanted = wanted.get(status.name.as_str()).copied();
+        let taken_back = wanted.filter(|version| story.rejected == Some(*version));
+        let is_it = wanted.is_none_or(|version| version == story.current) && status.rollout == "steady";
+        let of_a_replica =
+            || status.replicas.iter().find_map(|one| one.fault.clone().or(one.waits_for.clone()));
+        let good = status.good && is_it;
+        let reason = match taken_back {
+            Some(version) => {
+                Some(format!("version {version} failed and was taken back, {} runs", story.current))
+            }
+            None if good => None,
+            None => of_a_replica(),
+        };
         Standing {
             from_fleet: setup.share.decides(&status.name, &setup.conflicts),
-            failed: status.state == "quarantined",
-            reason: reason.filter(|_| !status.good),
+            failed: status.state == "quarantined" || taken_back.is_some(),
+            reason,
             state: status.state.into_owned(),
-            good: status.good,
+            good,
             name: status.name,
         }
     };
-    News::Standings { standings: stories.map(standing).collect(), conflicts: setup.conflicts.clone() }
+    let standings = core.ids().filter_map(|id| core.explain(id)).map(standing).collect();
+    News::Standings { standings, conflicts: setup.conflicts.clone() }
 }
 
 fn boot_id() -> String {

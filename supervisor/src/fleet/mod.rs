@@ -105,6 +105,11 @@ impl Fleet {
         if self.thread.has_room() {
             self.thread.show(figures::snapshot(core, now, events, &setup.device.paths.state));
         }
+        self.look(core, setup);
+    }
+
+    /// How its workloads stand.
+    pub(crate) fn look(&self, core: &State, setup: &Setup) {
         self.tell(desk::standings(core, setup));
     }
 

@@ -157,6 +157,15 @@ fn a_fleet_adds_a_workload_and_restarts_it_and_the_box_keeps_to_it_without_a_net
     let (_, stale) = person.push(1, r#""extra":null"#);
     assert!(stale.contains("version 1 was accepted before, and said something else"), "{stale}");
 
+    // What does not work is taken back by the box, and that is not what was wanted.
+    let bad = r#""extra":{"kind":"service","image":"i","command":["crash","12"],"rollout":{"window_s":1}}"#;
+    let (status, told) = person.push(3, bad);
+    assert_eq!((status, told.contains("box: Failed: extra ")), (1, true), "{told}");
+    assert!(told.contains("failed and was taken back, "), "{told}");
+    let (_, list) = person.fleet(&["list", "--group", "plant", "--diff"]);
+    assert!(list.contains(" failed "), "{list}");
+    assert!(person.push(4, extra).1.contains("1 of 1 converged"));
+
     drop(broker);
     daemon.stop();
     let mut daemon = site.start();

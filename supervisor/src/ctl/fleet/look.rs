@@ -38,8 +38,11 @@ impl Seen {
         });
         let workloads = report["workloads"].as_object().into_iter().flatten();
         let lacking = workloads.filter(|(_, one)| one["converged"] == Value::Bool(false));
-        self.lacking =
-            lacking.map(|(name, one)| format!("{name} {}", one["state"].as_str().unwrap_or("?"))).collect();
+        let told = |(name, one): (&String, &Value)| {
+            let reason = one["reason"].as_str().map_or_else(String::new, |reason| format!(": {reason}"));
+            format!("{name} {}{reason}", one["state"].as_str().unwrap_or("?"))
+        };
+        self.lacking = lacking.map(told).collect();
     }
 
     fn is_different(&self) -> bool {
@@ -122,9 +125,13 @@ mod tests {
         assert_eq!(seen.row("box").split_whitespace().collect::<Vec<_>>(), ["box", "8", "-", "silent"]);
         assert!(seen.is_different());
         seen.report(
-            br#"{"version":8,"state":"accepted","rejected":null,"workloads":{"web":{"state":"starting","converged":false},"db":{"state":"ready","converged":true}}}"#,
+            br#"{"version":8,"state":"accepted","rejected":null,"workloads":{"web":{"state":"starting","converged":false,"reason":"no agent yet"},"db":{"state":"ready","converged":true}}}"#,
         );
-        assert!(seen.row("box").ends_with("8       8  accepted   web starting"), "{}", seen.row("box"));
+        assert!(
+            seen.row("box").ends_with("8       8  accepted   web starting: no agent yet"),
+            "{}",
+            seen.row("box")
+        );
         seen.report(br#"{"version":7,"state":"converged","rejected":{"version":8,"reason":"no image"},"workloads":{}}"#);
         assert!(seen.row("box").ends_with("8       7  converged  rejected 8: no image"));
         assert!(seen.is_different());

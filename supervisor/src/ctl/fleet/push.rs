@@ -110,7 +110,7 @@ fn watch(
 ) -> Result<BTreeMap<String, (Verdict, String)>, FleetError> {
     let until = Instant::now() + wait;
     let mut verdicts = BTreeMap::new();
-    while verdicts.values().filter(|(verdict, _)| *verdict != Verdict::Failed).count() < wave.len() {
+    while verdicts.len() < wave.len() {
         let Some(told) = visitor.next(until)? else { break };
         // What lay at the broker is about what was pushed before; a box answers also what it has already.
         if told.retained {
@@ -122,20 +122,15 @@ fn watch(
         };
         let mut seen = Seen::default();
         seen.report(&told.payload);
-        match verdict(&seen, version) {
-            Some(verdict) => {
-                let why = seen.rejected.map_or_else(|| seen.lacking.join(", "), |(_, reason)| reason);
-                verdicts.insert(name.to_owned(), (verdict, why));
-            }
-            None => {
-                verdicts.remove(name);
-            }
+        if let Some(verdict) = verdict(&seen, version) {
+            let why = seen.rejected.map_or_else(|| seen.lacking.join(", "), |(_, reason)| reason);
+            verdicts.insert(name.to_owned(), (verdict, why));
         }
     }
     Ok(verdicts)
 }
 
-/// A failed one may come right; only the end of the wait decides that.
+/// What failed does not come right by itself: boxes say so only when they do not try any more.
 fn verdict(seen: &Seen, version: u64) -> Option<Verdict> {
     let rejected = seen.rejected.as_ref().is_some_and(|(of, _)| of.is_none_or(|of| of == version));
     if rejected {
