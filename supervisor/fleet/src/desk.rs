@@ -31,11 +31,20 @@ pub trait Daemon {
     fn tell(&mut self, trouble: Trouble);
 }
 
-/// What a record of the outbox says.
+/// What a record of the outbox says. Kept: variants are only ever appended.
 #[derive(Serialize, Deserialize)]
 enum Body<'b> {
     History(&'b [u8]),
-    Message { place: &'b str, payload: &'b str },
+    /// Retained.
+    Message {
+        place: &'b str,
+        payload: &'b str,
+    },
+    /// Likewise below the box's own place, for those who listen now.
+    Passing {
+        place: &'b str,
+        payload: &'b [u8],
+    },
 }
 
 #[derive(Debug)]
@@ -51,7 +60,7 @@ pub struct Desk<D: Disk, S: Daemon> {
     ready: VecDeque<Letter>,
     /// Handed out and not acknowledged.
     flying: BTreeMap<u64, RecordId>,
-    /// What is said once for each connection: reports come behind it.
+    /// What is said first on each connection: reports come behind it.
     once: VecDeque<Message>,
     /// Reports that are on their way, by their letters.
     reports: BTreeMap<u64, Message>,
@@ -99,8 +108,14 @@ impl<D: Disk, S: Daemon> Desk<D, S> {
     fn settle(&mut self, now: Now) {
         self.seen = now;
         while let Some(news) = self.daemon.news() {
-            self.tree.told(&mut self.shelf, now, news);
+            match news {
+                News::Piece { place, payload } => {
+                    self.put(now, Class::Bulk, &Body::Passing { place: &place, payload: &payload });
+                }
+                news => self.tree.told(&mut self.shelf, now, news),
+            }
         }
+        self.once.extend(self.tree.announcements());
         while let Some(Message { place, payload }) = self.tree.next_message() {
             self.put(now, Class::Answer, &Body::Message { place: &place, payload: &payload });
         }
@@ -127,24 +142,21 @@ impl<D: Disk, S: Daemon> Desk<D, S> {
     fn report(&mut self, message: Message) -> Letter {
         let id = self.next_report;
         self.next_report = self.next_report.saturating_add(1);
-        let what = self.message(&message.place, &message.payload);
+        let what = self.message(&message.place, message.payload.as_bytes(), true);
         self.reports.insert(id, message);
         Letter { id, what }
     }
 
-    fn message(&self, place: &str, payload: &str) -> What {
-        What::Message {
-            topic: format!("{}{place}", self.own),
-            payload: payload.as_bytes().to_vec(),
-            retain: true,
-        }
+    fn message(&self, place: &str, payload: &[u8], retain: bool) -> What {
+        What::Message { topic: format!("{}{place}", self.own), payload: payload.to_vec(), retain }
     }
 
     fn fetch(&mut self, now: Now) {
         for delivery in self.outbox.take(&mut self.disk, now.mono, stamp(now), AHEAD) {
             let what = match postcard::from_bytes(&delivery.body) {
                 Ok(Body::History(kept)) => What::History(kept.to_vec()),
-                Ok(Body::Message { place, payload }) => self.message(place, payload),
+                Ok(Body::Message { place, payload }) => self.message(place, payload.as_bytes(), true),
+                Ok(Body::Passing { place, payload }) => self.message(place, payload, false),
                 Err(_) => {
                     // Of a version that nobody reads any more.
                     self.outbox.acknowledge(&mut self.disk, now.mono, delivery.id);
@@ -188,17 +200,16 @@ impl<D: Disk, S: Daemon> Letters for Desk<D, S> {
         self.ready.clear();
         self.flying.clear();
         self.outbox.session_began();
-        let lost = std::mem::take(&mut self.reports).into_values();
-        // A report is made anew; what is said once is the same again.
-        let (reports, once): (Vec<_>, Vec<_>) = lost.partition(|message| message.place == "reported");
-        once.into_iter().rev().for_each(|message| self.once.push_front(message));
-        if !reports.is_empty() {
-            self.tree.report_again();
-        }
+        self.reports.clear();
+        // All of it: the next broker may know nothing, or be one that lost what it kept.
+        self.once = self.tree.capabilities().into();
+        self.tree.report_again();
     }
 
     fn received(&mut self, place: &str, payload: &[u8], now: Now) {
         let clock_set = now.wall_ms >= PLAUSIBLE_MS;
+        // How workloads stand counts for what may be done to them.
+        self.settle(now);
         self.tree.received(&mut self.shelf, now, clock_set, place, payload);
         self.settle(now);
     }
@@ -357,8 +368,11 @@ mod tests {
             .map(|letter| {
                 let words = match letter.what {
                     What::History(kept) => format!("history {kept:?}"),
-                    What::Message { topic, payload, retain } => {
-                        assert!(retain);
+                    What::Message { topic, payload, retain: false } => {
+                        let place = topic.strip_prefix("hearth/v1/plant/box-7/").unwrap();
+                        format!("{place} {}", String::from_utf8(payload).unwrap())
+                    }
+                    What::Message { topic, payload, retain: true } => {
                         let payload: Value = serde_json::from_slice(&payload).unwrap();
                         let state = payload["state"].as_str().unwrap_or_default().to_owned();
                         format!("{} {state}", topic.strip_prefix("hearth/v1/plant/box-7/").unwrap())
@@ -391,8 +405,11 @@ mod tests {
         assert_eq!(words(&again), [all[0], all[1], all[3]]);
         assert_eq!(again[2].0, first[3].0, "under the same id");
         again.iter().for_each(|(id, _)| desk.acknowledged(*id, at(9)));
-        desk.again();
         assert!(letters(&mut desk, at(20)).is_empty());
+        desk.again();
+        let anew = letters(&mut desk, at(20));
+        assert_eq!(words(&anew), all[..2], "a broker may have lost what it kept");
+        anew.iter().for_each(|(id, _)| desk.acknowledged(*id, at(20)));
         assert_eq!(desk.standing(), Standing { depth: 0, bytes: 4096, dropped: 0 });
     }
 
@@ -426,6 +443,32 @@ mod tests {
         site.daemon.0.borrow_mut().full = false;
         desk.tick(at(2));
         assert_eq!(site.daemon.0.borrow().orders.len(), 1);
+    }
+
+    #[test]
+    fn output_comes_behind_answers_and_is_for_those_who_listen() {
+        let mut site = Site::new();
+        let mut desk = site.desk();
+        letters(&mut desk, at(0));
+        desk.received("cmd/restart-workload/1", &site.command(), at(0));
+        let ended = |outcome| News::Ended { id: "1".to_owned(), outcome };
+        let piece = |number: u32, text: &str| News::Piece {
+            place: format!("cmd/exec/1/out/{number}"),
+            payload: text.as_bytes().to_vec(),
+        };
+        let tally = crate::tree::Tally { chunks: 2, ..Default::default() };
+        let news = [piece(0, "a"), piece(1, "b"), ended(Outcome::Streamed { failure: None, tally })];
+        site.daemon.0.borrow_mut().news.extend(news);
+        let told = letters(&mut desk, at(1));
+        let all = [
+            "cmd/restart-workload/1 executing",
+            "cmd/restart-workload/1 successful",
+            "cmd/exec/1/out/0 a",
+            "cmd/exec/1/out/1 b",
+        ];
+        assert_eq!(words(&told), all);
+        desk.again();
+        assert_eq!(words(&letters(&mut desk, at(5)))[2..], all, "until they arrived");
     }
 
     #[test]

@@ -64,6 +64,10 @@ impl Daemon {
             Operation::Reboot => Ok(Request::Reboot),
             Operation::RestartWorkload { workload } => of(&workload).map(Request::Restart),
             Operation::Rollback { workload } => of(&workload).map(Request::UndoRollout),
+            Operation::Snapshot { .. }
+            | Operation::SetLogLevel(_)
+            | Operation::Cancel { .. }
+            | Operation::Stream(_) => Err("it is not supported".to_owned()),
         };
         match request {
             Ok(request) => {

@@ -19,7 +19,7 @@ use hearth_fleet::desk::{Daemon, Desk};
 use hearth_fleet::outbox::{Limits, Outbox, Trouble};
 use hearth_fleet::sign::{KeyFault, Keyring, RoleKeys};
 use hearth_fleet::topics::Topics;
-use hearth_fleet::tree::{Desired, Kind, News, Opening, Order, Rules, Standing, Tree};
+use hearth_fleet::tree::{Desired, Kind, News, Opening, Order, Remote, Rules, Standing, Tree};
 use smol::channel::{Receiver, Sender, bounded};
 
 use crate::api::view;
@@ -190,6 +190,7 @@ pub(super) fn standings(core: &State, setup: &Setup) -> News {
             None => of_a_replica(),
         };
         Standing {
+            remote: Remote::default(),
             from_fleet: setup.share.decides(&status.name, &setup.conflicts),
             failed: status.state == "quarantined" || taken_back.is_some(),
             reason,

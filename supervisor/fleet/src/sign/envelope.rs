@@ -36,6 +36,8 @@ pub enum Refusal {
     NoKeys(Role),
     #[error("expected {needed} signatures by keys of {role}, found {good}")]
     Unsigned { role: Role, good: usize, needed: usize },
+    #[error("expected it to be signed by keys of operate or release")]
+    UnsignedByAny,
     #[error("expected a document whose \"hearth\" is \"{0}\"")]
     OtherUse(Use),
     #[error("it is not for this box")]
@@ -119,6 +121,23 @@ impl Envelope {
             return Err(Refusal::Unsigned { role, good, needed: of_role.threshold() });
         }
         self.addressed(what, topics)
+    }
+
+    /// For what either role may say, or for which somebody else knows who may: the roles whose threshold is met, at
+    /// least one.
+    pub fn verify_any(
+        self,
+        keys: &Keyring,
+        what: Use,
+        topics: &Topics,
+    ) -> Result<(Verified, Vec<Role>), Refusal> {
+        let signatures = self.signatures()?;
+        let accepts = |role: &Role| keys.role(*role).accepts(self.document.as_bytes(), &signatures);
+        let roles: Vec<Role> = [Role::Operate, Role::Release].into_iter().filter(accepts).collect();
+        if roles.is_empty() {
+            return Err(Refusal::UnsignedByAny);
+        }
+        Ok((self.addressed(what, topics)?, roles))
     }
 
     /// For whoever looked at the signatures.

@@ -5,12 +5,13 @@
 //!   "expires": <ms>?, "expected_version": <of the desired state>?, "workload": "web" }
 //! ```
 //!
-//! Duty: from a verified document to an operation. Not here: carrying it out. Invariant: what is not said right is not
-//! guessed.
+//! Duty: from a verified document to an operation. Not here: carrying it out, what streams are (`stream`).
+//! Invariant: what is not said right is not guessed.
 
 use serde_json::{Value, json};
 
 use super::Message;
+use super::stream::{Stream, Subject};
 use crate::sign::{Refusal, Role, Verified};
 
 /// Characters of a command's name.
@@ -28,12 +29,24 @@ pub enum Kind {
     SetLogLevel,
     Update,
     Console,
+    /// Ends one of those that take their time.
+    Cancel,
     /// Other keys.
     Trust,
 }
 
+/// Whose signatures a command takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Needs {
+    Role(Role),
+    /// Whoever started something, in whichever role, may end it.
+    Either,
+    /// The workload says.
+    Workload,
+}
+
 impl Kind {
-    const ALL: [Kind; 10] = [
+    const ALL: [Kind; 11] = [
         Kind::Reboot,
         Kind::RestartWorkload,
         Kind::Rollback,
@@ -43,6 +56,7 @@ impl Kind {
         Kind::SetLogLevel,
         Kind::Update,
         Kind::Console,
+        Kind::Cancel,
         Kind::Trust,
     ];
 
@@ -57,6 +71,7 @@ impl Kind {
             Kind::SetLogLevel => "set-log-level",
             Kind::Update => "update",
             Kind::Console => "console",
+            Kind::Cancel => "cancel",
             Kind::Trust => "trust",
         }
     }
@@ -66,20 +81,46 @@ impl Kind {
     }
 
     /// Who may ask for it. What is inside a guest, and what runs at all, is not everybody's daily work.
-    pub fn role(self) -> Role {
+    pub(super) fn needs(self) -> Needs {
         match self {
-            Kind::Exec | Kind::Console | Kind::Update | Kind::Trust => Role::Release,
-            _ => Role::Operate,
+            Kind::Exec | Kind::Console | Kind::FetchLogs => Needs::Workload,
+            Kind::Cancel => Needs::Either,
+            Kind::Update | Kind::Trust => Needs::Role(Role::Release),
+            Kind::Reboot | Kind::RestartWorkload | Kind::Rollback | Kind::Snapshot | Kind::SetLogLevel => {
+                Needs::Role(Role::Operate)
+            }
         }
     }
 
-    pub(super) fn capability(self) -> Message {
-        let arguments: &[&str] = match self {
+    fn arguments(self) -> &'static [&'static str] {
+        match self {
             Kind::Reboot | Kind::Trust | Kind::Update => &[],
-            _ => &["workload"],
-        };
-        let payload = json!({ "version": 1, "role": self.role().to_string(), "arguments": arguments });
-        Message { place: format!("cmd/{}", self.name()), payload: payload.to_string() }
+            Kind::RestartWorkload | Kind::Rollback => &["workload"],
+            Kind::Snapshot => &["workload", "name"],
+            Kind::SetLogLevel => &["level"],
+            Kind::Cancel => &["of"],
+            Kind::Exec => &["workload", "command", "input", "max_kib", "timeout_s"],
+            Kind::Console => &["workload", "follow_s", "max_kib"],
+            Kind::FetchLogs => &["workload", "lines", "max_kib"],
+        }
+    }
+
+    /// `workloads` are those that allow it, with the role that each of them names; an operation that none allows is
+    /// none that the box has, and an empty payload takes back what was said of it.
+    pub(super) fn capability(self, workloads: &[(&str, Role)]) -> Message {
+        let mut payload = json!({ "version": 1, "arguments": self.arguments() });
+        match self.needs() {
+            Needs::Role(role) => payload["role"] = role.to_string().into(),
+            Needs::Either => payload["role"] = "operate or release".into(),
+            Needs::Workload => {
+                let roles =
+                    workloads.iter().map(|(name, role)| ((*name).to_owned(), role.to_string().into()));
+                payload["workloads"] = Value::Object(roles.collect());
+            }
+        }
+        let nobody = self.needs() == Needs::Workload && workloads.is_empty();
+        let payload = if nobody { String::new() } else { payload.to_string() };
+        Message { place: format!("cmd/{}", self.name()), payload }
     }
 }
 
@@ -87,9 +128,36 @@ impl Kind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation {
     Reboot,
-    RestartWorkload { workload: String },
-    Rollback { workload: String },
+    RestartWorkload {
+        workload: String,
+    },
+    Rollback {
+        workload: String,
+    },
+    /// Its name, or one that is made.
+    Snapshot {
+        workload: String,
+        name: Option<String>,
+    },
+    SetLogLevel(LogLevel),
+    /// Another command, by its ID.
+    Cancel {
+        of: String,
+    },
+    Stream(Box<Stream>),
 }
+
+/// What the daemon prints, and all that matters more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    Output,
+    Info,
+    Alarm,
+}
+
+/// What they are called, as in a box's own file.
+const LEVELS: [(&str, LogLevel); 3] =
+    [("output", LogLevel::Output), ("info", LogLevel::Info), ("alarm", LogLevel::Alarm)];
 
 /// A command that somebody who may has given.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,7 +199,38 @@ impl Command {
             Kind::Reboot => Operation::Reboot,
             Kind::RestartWorkload => Operation::RestartWorkload { workload: workload()? },
             Kind::Rollback => Operation::Rollback { workload: workload()? },
-            _ => return Err(Refusal::Malformed(format!("{} is not supported", kind.name()))),
+            Kind::Snapshot => {
+                let name = match verified.field("name") {
+                    None | Some(Value::Null) => None,
+                    Some(name) => {
+                        Some(name.as_str().filter(|name| is_id(name)).map(str::to_owned).ok_or_else(
+                            || malformed("name: expected letters, digits, dots, dashes or underscores"),
+                        )?)
+                    }
+                };
+                Operation::Snapshot { workload: workload()?, name }
+            }
+            Kind::SetLogLevel => {
+                let level = LEVELS.into_iter().find(|(name, _)| text("level") == Some(name));
+                let level =
+                    level.ok_or_else(|| malformed("level: expected \"output\", \"info\" or \"alarm\""))?;
+                Operation::SetLogLevel(level.1)
+            }
+            Kind::Cancel => {
+                let of = text("of").filter(|of| is_id(of));
+                let of = of.ok_or_else(|| malformed("of: expected the ID of another command"))?;
+                Operation::Cancel { of: of.to_owned() }
+            }
+            Kind::Exec => Operation::Stream(Box::new(Stream::read(verified, workload()?, Subject::exec)?)),
+            Kind::Console => {
+                Operation::Stream(Box::new(Stream::read(verified, workload()?, Subject::console)?))
+            }
+            Kind::FetchLogs => {
+                Operation::Stream(Box::new(Stream::read(verified, workload()?, Subject::logs)?))
+            }
+            // There is nothing yet that could hold two versions of the box and choose between them.
+            Kind::Update => return Err(malformed("update is not supported")),
+            Kind::Trust => return Err(malformed("trust is another kind of document")),
         };
         Ok(Command {
             issued,

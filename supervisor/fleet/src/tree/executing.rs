@@ -6,6 +6,7 @@
 //!              v
 //! executing (kept before it begins) --done--> successful
 //!              |--went wrong------------> failed
+//!              |--not allowed by now----> rejected
 //!              |--the daemon ended------> failed: it may have happened, and is not repeated
 //!               \-(a reboot, and the box booted)-> successful
 //! ```
@@ -21,10 +22,11 @@ use hearth_disk::Disk;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::command::{Command, Kind, Operation, is_id};
+use super::command::{Command, Kind, Needs, Operation, is_id};
+use super::stream::{Remote, Tally};
 use super::{Order, Tree};
 use crate::Now;
-use crate::sign::{Envelope, Use};
+use crate::sign::{Envelope, Refusal, Role, Use};
 
 /// Records of commands. The oldest that ended gives way, and commands as old as it are refused from then on.
 const MAX_RECORDS: usize = 128;
@@ -41,13 +43,23 @@ const MAX_REASON: usize = 512;
 pub enum Outcome {
     Done,
     Failed(String),
+    /// It may not be, or not now: nothing of it was done.
+    Rejected(String),
+    /// One with output, and why it failed if it did.
+    Streamed {
+        failure: Option<String>,
+        tally: Tally,
+    },
 }
 
+/// Kept: variants are only ever appended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Stage {
     Executing,
     Successful,
     Failed(String),
+    Rejected(String),
+    Streamed { failure: Option<String>, tally: Tally },
 }
 
 /// What is remembered of a command.
@@ -130,13 +142,22 @@ impl Tree {
         id: &str,
         envelope: Envelope,
     ) -> Result<Command, String> {
-        let verified = envelope
-            .verify(&self.keyring, kind.role(), Use::Command, &self.rules.topics)
-            .map_err(|refusal| refusal.to_string())?;
+        let of_role = |envelope: Envelope, role| {
+            let verified = envelope.verify(&self.keyring, role, Use::Command, &self.rules.topics)?;
+            Ok((verified, vec![role]))
+        };
+        let verified = match kind.needs() {
+            Needs::Role(role) => of_role(envelope, role),
+            Needs::Either | Needs::Workload => {
+                envelope.verify_any(&self.keyring, Use::Command, &self.rules.topics)
+            }
+        };
+        let (verified, signed) = verified.map_err(|refusal: Refusal| refusal.to_string())?;
         if !self.rules.operations.contains(&kind) {
             return Err(format!("{} is not supported", kind.name()));
         }
-        let command = Command::read(&verified, kind, id).map_err(|refusal| refusal.to_string())?;
+        let mut command = Command::read(&verified, kind, id).map_err(|refusal| refusal.to_string())?;
+        self.permit(kind, &mut command.operation, &signed)?;
         if command.issued <= self.kept.issued_floor {
             return Err("it is older than all commands that are remembered".to_owned());
         }
@@ -152,10 +173,34 @@ impl Tree {
             return Err(format!("expected version {expected} of the desired state, found {version}"));
         }
         let executing = self.kept.executions.iter().filter(|one| one.stage == Stage::Executing).count();
+        let same = |one: &&Execution| one.id == id && one.stage == Stage::Executing;
+        if let Some(other) = self.kept.executions.iter().find(same) {
+            return Err(format!("a command {} of the same id is on its way", other.op));
+        }
         if executing >= MAX_EXECUTING {
             return Err(format!("{MAX_EXECUTING} commands are on their way already"));
         }
         Ok(command)
+    }
+
+    /// What the workload, or the command that is meant, has to say.
+    fn permit(&self, kind: Kind, operation: &mut Operation, signed: &[Role]) -> Result<(), String> {
+        match operation {
+            Operation::Stream(stream) => {
+                let workload = stream.workload();
+                let standing = self.standings.iter().find(|standing| standing.name == workload);
+                let remote: Remote =
+                    standing.ok_or_else(|| format!("there is no workload {workload}"))?.remote;
+                stream.role = Some(remote.admit(kind, workload, signed)?);
+                Ok(())
+            }
+            Operation::Cancel { of } => {
+                let of = |one: &Execution| one.id == *of && one.stage == Stage::Executing;
+                let known = self.kept.executions.iter().any(of);
+                if known { Ok(()) } else { Err("of: no such command is on its way".to_owned()) }
+            }
+            _ => Ok(()),
+        }
     }
 
     fn begin(&mut self, disk: &mut dyn Disk, now: Now, kind: Kind, id: &str, command: Command) {
@@ -193,6 +238,13 @@ impl Tree {
         execution.stage = match outcome {
             Outcome::Done => Stage::Successful,
             Outcome::Failed(reason) => Stage::Failed(cut(&reason)),
+            Outcome::Rejected(reason) => {
+                self.counts.rejected_commands = self.counts.rejected_commands.saturating_add(1);
+                Stage::Rejected(cut(&reason))
+            }
+            Outcome::Streamed { failure, tally } => {
+                Stage::Streamed { failure: failure.map(|reason| cut(&reason)), tally }
+            }
         };
         let (place, payload) = (place(&execution.op, id), answer(&execution.stage));
         // If that fails, a restart says that it may have happened, which is so.
@@ -249,6 +301,14 @@ fn answer(stage: &Stage) -> String {
         Stage::Executing => json!({ "state": "executing" }),
         Stage::Successful => json!({ "state": "successful" }),
         Stage::Failed(reason) => json!({ "state": "failed", "reason": reason }),
+        Stage::Rejected(reason) => json!({ "state": "rejected", "reason": reason }),
+        Stage::Streamed { failure, tally } => {
+            let mut told = tally.to_json();
+            let state = if failure.is_some() { "failed" } else { "successful" };
+            told.insert("state".to_owned(), state.into());
+            told.extend(failure.iter().map(|reason| ("reason".to_owned(), reason.as_str().into())));
+            Value::Object(told)
+        }
     }
     .to_string()
 }

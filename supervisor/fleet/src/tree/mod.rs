@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `desired.rs` | the desired state |
 //! | `command.rs` | commands, what they may be, and who may give them |
+//! | `stream.rs` | commands with output, and whose workloads allow them |
 //! | `executing.rs` | commands on their way, at most once |
 //! | `reported.rs` | what the box says of itself |
 //! | `kept.rs` | what has to outlive the daemon |
@@ -24,6 +25,7 @@ mod desired;
 mod executing;
 mod kept;
 mod reported;
+mod stream;
 #[cfg(test)]
 mod tests;
 
@@ -36,13 +38,15 @@ use crate::Now;
 use crate::sign::{Envelope, Keyring, Refusal, Role, Use, rotate};
 use crate::topics::Topics;
 
-pub use command::{Kind, Operation};
+use command::Needs;
+pub use command::{Kind, LogLevel, Operation};
 pub use desired::Desired;
 pub use executing::Outcome;
 pub use kept::Opening;
 use kept::{Kept, digest};
 use reported::Counts;
 pub use reported::Standing;
+pub use stream::{MAX_INPUT, Remote, Stream, Subject, Tally};
 
 /// Times that the daemon may end while it takes something in, before that is left alone.
 const MAX_TRIES: u8 = 3;
@@ -87,6 +91,11 @@ pub enum News {
         id: String,
         outcome: Outcome,
     },
+    /// Of a command's output, below the box's own place. All of it comes before the command's end.
+    Piece {
+        place: String,
+        payload: Vec<u8>,
+    },
     /// How workloads stand, and which both sides name.
     Standings {
         standings: Vec<Standing>,
@@ -120,6 +129,8 @@ pub struct Tree {
     /// Taken in and not yet lived through.
     proving_since: Option<Moment>,
     report: reported::Pace,
+    /// Operations that are others now.
+    announcements: Vec<Message>,
 }
 
 impl Tree {
@@ -142,6 +153,7 @@ impl Tree {
             allowance: executing::Allowance::default(),
             proving_since: None,
             report: reported::Pace::default(),
+            announcements: Vec::new(),
         };
         tree.proving_since = tree.kept.trying.is_some().then_some(now.mono);
         tree.end_interrupted(disk);
@@ -168,10 +180,16 @@ impl Tree {
             News::Ended { id, outcome } => self.ended(disk, &id, outcome),
             News::Standings { standings, conflicts } => {
                 if standings != self.standings || conflicts != self.conflicts {
+                    let before = self.remote_capabilities();
                     (self.standings, self.conflicts) = (standings, conflicts);
                     self.report.touch();
+                    let now = self.remote_capabilities();
+                    let other = now.into_iter().filter(|message| !before.contains(message));
+                    self.announcements.extend(other);
                 }
             }
+            // Whoever keeps messages takes those.
+            News::Piece { .. } => {}
         }
     }
 
@@ -220,9 +238,25 @@ impl Tree {
         self.report.due().is_some()
     }
 
-    /// Which operations there are; said once, retained.
+    /// Which operations there are, and who may ask for them; retained.
     pub fn capabilities(&self) -> Vec<Message> {
-        self.rules.operations.iter().map(|kind| kind.capability()).collect()
+        self.rules.operations.iter().map(|kind| self.capability(*kind)).collect()
+    }
+
+    /// Those that changed since.
+    pub fn announcements(&mut self) -> impl Iterator<Item = Message> {
+        self.announcements.drain(..)
+    }
+
+    fn remote_capabilities(&self) -> Vec<Message> {
+        let of_workloads = |kind: &&Kind| kind.needs() == Needs::Workload;
+        self.rules.operations.iter().filter(of_workloads).map(|kind| self.capability(*kind)).collect()
+    }
+
+    fn capability(&self, kind: Kind) -> Message {
+        let allowed =
+            self.standings.iter().filter_map(|one| Some((one.name.as_str(), one.remote.role(kind)?)));
+        kind.capability(&allowed.collect::<Vec<_>>())
     }
 
     fn desired(&mut self, disk: &mut dyn Disk, now: Now, payload: &[u8]) {

@@ -14,6 +14,7 @@ use std::time::Duration;
 use hearth_core::Moment;
 use serde_json::{Map, Value, json};
 
+use super::stream::Remote;
 use super::{Message, Tree};
 
 /// Between two reports: a workload that comes and goes fills nobody's link.
@@ -36,6 +37,8 @@ pub struct Standing {
     pub reason: Option<String>,
     /// The fleet's document says what it is, not a file of the box.
     pub from_fleet: bool,
+    /// Who may ask it for what over the fleet's broker.
+    pub remote: Remote,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

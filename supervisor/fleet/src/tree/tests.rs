@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::sign::testing::{Signer, ring, sealed, topics};
 
+mod streams;
+
 const WALL: u64 = 1_800_000_000_000;
 
 fn at(seconds: u64) -> Now {
@@ -204,6 +206,7 @@ fn convergence_is_what_the_workloads_of_the_document_say() {
         failed,
         reason: None,
         from_fleet: true,
+        remote: Remote::default(),
     };
     for (one, state) in [
         (standing("starting", false, false), "accepted"),
@@ -276,8 +279,10 @@ fn a_command_that_may_not_be_is_rejected_and_says_why() {
     for (payload, reason) in refusals {
         assert_eq!(it.refusal("rollback", "y", &payload), reason);
     }
-    let exec = it.command("exec", "y", &web);
-    assert_eq!(it.refusal("exec", "y", &exec), "expected 1 signatures by keys of release, found 0");
+    let unsigned = Box::new().command("exec", "y", &web);
+    assert_eq!(it.refusal("exec", "y", &unsigned), "expected it to be signed by keys of operate or release");
+    let update = it.command("update", "y", &web);
+    assert_eq!(it.refusal("update", "y", &update), "expected 1 signatures by keys of release, found 0");
     let snapshot = it.command("snapshot", "y", &web);
     assert_eq!(it.refusal("snapshot", "y", &snapshot), "snapshot is not supported");
     let expires = it.command("rollback", "y", &with("expires", WALL + 60_000));
