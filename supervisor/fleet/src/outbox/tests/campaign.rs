@@ -12,6 +12,8 @@ use hearth_disk::faulty::Unsynced;
 const LIVES: u64 = 60;
 const STEPS: usize = 70;
 const MIXED: u64 = 20;
+/// Lives in which the daemon is killed and the machine is not: less to try at each cut, so more cuts.
+const KILLED_LIVES: std::ops::Range<u64> = 1000..1270;
 
 struct Dice(u64);
 
@@ -189,6 +191,20 @@ fn fifteen_thousand_power_cuts_lose_nothing_that_was_kept_and_make_nothing_up() 
         }
     }
     assert!(cuts >= 15_000, "{cuts}");
+}
+
+/// The kernel has all that was written, so what a killed daemon left half done is what the next one finds.
+#[test]
+fn fifteen_thousand_kills_between_any_two_operations_lose_nothing_that_was_kept() {
+    let mut kills = 0_u32;
+    for seed in KILLED_LIVES {
+        for number in 1..=Life::live(seed, None).disk.operations {
+            let life = Life::live(seed, Some((number, Fate::PowerCut)));
+            life.known.survive(&mut life.disk.after_power_cut(Unsynced::Kept), limits(seed), false);
+            kills += 1;
+        }
+    }
+    assert!(kills >= 15_000, "{kills}");
 }
 
 #[test]
