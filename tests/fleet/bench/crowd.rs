@@ -2,9 +2,8 @@
 
 use std::collections::HashMap;
 use std::error::Error;
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::io::Read;
+use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -16,6 +15,7 @@ use hearth_fleet::sparkplug::Pauses;
 use hearth_fleet::sparkplug::payload::Payload;
 use hearth_fleet_tests::broker::Broker;
 use hearth_fleet_tests::member::{figures, options};
+use hearth_fleet_tests::observer::{self, MISSES_NOTHING};
 use hearth_fleet_tests::wire::{Packet, Publish};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use prost::Message;
@@ -99,11 +99,8 @@ struct Counts {
 }
 
 /// Reads everything that the broker hands on.
-fn observe(socket: PathBuf) -> std::io::Result<Receiver<Counts>> {
-    let mut stream = UnixStream::connect(socket)?;
-    // CONNECT with a clean session and no keep-alive, and SUBSCRIBE to all with QoS 0.
-    stream.write_all(b"\x10\x14\x00\x04MQTT\x04\x02\x00\x00\x00\x08observer")?;
-    stream.write_all(b"\x82\x0e\x00\x01\x00\x09spBv1.0/#\x00")?;
+fn observe(socket: &Path) -> std::io::Result<Receiver<Counts>> {
+    let mut stream = observer::subscribe(socket)?;
     let (sender, receiver) = channel();
     std::thread::spawn(move || {
         let (mut seen, mut pending, mut buffer) = (Seen::default(), Vec::<u8>::new(), vec![0; 1 << 18]);
@@ -141,10 +138,10 @@ pub(crate) fn measure(program: &Path, boxes: usize) -> Result<(), Box<dyn Error>
     }
     // Without a bound on what waits for the observer: mosquitto drops what is beyond a thousand messages, which would
     // look like boxes out of order.
-    let broker = Broker::start(program, "max_connections -1\nmax_queued_messages 0\nmax_queued_bytes 0\n")?;
+    let broker = Broker::start(program, &format!("max_connections -1\n{MISSES_NOTHING}"))?;
     // No box waits for a disk that ten thousand share here and nowhere else.
     let folder = tempfile::tempdir_in("/dev/shm")?;
-    let seen = observe(broker.socket())?;
+    let seen = observe(&broker.socket())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let crowd = LocalSet::new();
     let server = format!("unix:{}", broker.socket().display());

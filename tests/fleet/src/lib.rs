@@ -8,6 +8,7 @@
 pub mod authority;
 pub mod broker;
 pub mod member;
+pub mod observer;
 pub mod tap;
 pub mod wire;
 

@@ -5,12 +5,19 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use hearth_core::Moment;
+use hearth_disk::Folder;
+use hearth_fleet::Now;
+use hearth_fleet::desk::{Daemon, Desk};
 use hearth_fleet::figures::{Device, Figure, Snapshot, Value};
 use hearth_fleet::letters::{Letters, Memory};
+use hearth_fleet::outbox::{Limits, Outbox, Trouble};
 use hearth_fleet::shell::{Options, Thread, Word};
+use hearth_fleet::sign::Keyring;
 use hearth_fleet::sparkplug::Pauses;
 use hearth_fleet::sparkplug::session::Config;
 use hearth_fleet::topics::{BadId, Id, Topics};
+use hearth_fleet::tree::{News, Opening, Order, Rules, Tree};
 use smol::Timer;
 
 pub const GROUP: &str = "plant";
@@ -19,6 +26,23 @@ pub const GROUP: &str = "plant";
 pub struct Member {
     thread: Thread,
     pub words: Arc<Mutex<Vec<Word>>>,
+}
+
+/// A daemon with nothing to do, and nothing to say but what is wrong.
+struct Idle;
+
+impl Daemon for Idle {
+    fn order(&mut self, _order: Order) -> Result<(), Order> {
+        Ok(())
+    }
+
+    fn news(&mut self) -> Option<News> {
+        None
+    }
+
+    fn tell(&mut self, trouble: Trouble) {
+        eprintln!("{trouble}");
+    }
 }
 
 /// Tries again at once, and asks every second whether the broker is there.
@@ -68,6 +92,25 @@ impl Member {
         Member::with_letters(options, Memory::default)
     }
 
+    /// What nobody could be told is on a disk, as the daemon has it. Each process has a generation of its own.
+    pub fn with_outbox(options: Options, generation: u64) -> io::Result<Member> {
+        let disk = Folder::open(&options.folder.join("outbox"))?;
+        let shelf = Folder::open(&options.folder.join("tree"))?;
+        let topics = options.session.topics.clone();
+        Member::with_letters(options, move || {
+            let (mut disk, mut shelf) = (disk, shelf);
+            let now = Now { mono: Moment::START, wall_ms: 0 };
+            let own = topics.management();
+            let keyring = Keyring::default();
+            let rules =
+                Rules { topics, keyring, fleet_wins: true, operations: Vec::new(), boot: String::new() };
+            let opening = Opening::read(&mut shelf, &rules.boot);
+            let tree = Tree::open(&mut shelf, rules, opening, now);
+            let outbox = Outbox::open(&mut disk, Limits { free_bytes: 0, ..Limits::default() }, generation);
+            Desk::new(disk, shelf, Idle, outbox, tree, &own, now)
+        })
+    }
+
     pub fn with_letters<L: Letters>(
         options: Options,
         letters: impl FnOnce() -> L + Send + 'static,
@@ -81,10 +124,9 @@ impl Member {
 
     /// Waits for room: no figures of a test are left out.
     pub fn show(&self, snapshot: Snapshot) {
-        while !self.thread.has_room() {
+        while !self.thread.show(snapshot.clone()) {
             std::thread::yield_now();
         }
-        self.thread.show(snapshot);
     }
 
     pub fn stop(self) {

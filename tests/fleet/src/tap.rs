@@ -1,11 +1,19 @@
 //! Somebody between a box and its broker: writes down what the box says, and spoils the link when told to.
 //!
+//! ```text
+//! box --reader--> [ chunks ] --writer--> broker          the same the other way round
+//!          |                       |
+//!          writes down             carries on, holds back, or loses
+//! ```
+//!
 //! Duty: bytes both ways, and the packets among those from the box. Not here: what they mean.
+//! Invariant: bytes of one direction of a connection stay in order, or are lost from one of them on for good.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
@@ -21,18 +29,43 @@ pub struct Said {
     pub packet: Packet,
     /// On the wire.
     pub bytes: usize,
-    /// The broker got it.
-    pub delivered: bool,
 }
 
-#[derive(Debug)]
+/// Which way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    ToBroker,
+    ToBox,
+}
+
+/// Connections below these numbers, by way.
+#[derive(Clone, Copy, Debug, Default)]
+struct Below([usize; 2]);
+
+impl Below {
+    fn has(self, connection: usize, way: Way) -> bool {
+        connection < self.0[usize::from(way == Way::ToBox)]
+    }
+
+    fn set(&mut self, way: Way, connections: usize) {
+        self.0[usize::from(way == Way::ToBox)] = connections;
+    }
+}
+
+#[derive(Debug, Default)]
 struct Inner {
     said: Vec<Said>,
-    /// Connections before this one are half open: bytes vanish both ways, and nobody is told.
-    half_open: usize,
     connections: usize,
     open: Vec<TcpStream>,
     from_broker: usize,
+    /// Nobody gets in.
+    shut: bool,
+    /// What comes now is kept back.
+    held: Below,
+    /// What comes now is lost, the end of the connection included.
+    vanishing: Below,
+    /// Ends of which nobody is told.
+    silent: Vec<Stream>,
 }
 
 #[derive(Debug)]
@@ -47,6 +80,37 @@ pub struct Tap {
     shared: Arc<Shared>,
 }
 
+/// One of the two sides.
+#[derive(Debug)]
+enum Stream {
+    Box(TcpStream),
+    Broker(UnixStream),
+}
+
+impl Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Box(stream) => stream.read(buffer),
+            Stream::Broker(stream) => stream.read(buffer),
+        }
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Stream::Box(stream) => stream.write_all(bytes),
+            Stream::Broker(stream) => stream.write_all(bytes),
+        }
+    }
+
+    /// Both ways: it is over.
+    fn end(&self) {
+        let _ = match self {
+            Stream::Box(stream) => stream.shutdown(Shutdown::Both),
+            Stream::Broker(stream) => stream.shutdown(Shutdown::Both),
+        };
+    }
+}
+
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
@@ -57,9 +121,7 @@ impl Tap {
     /// In front of the broker at `socket`.
     pub fn new(socket: PathBuf) -> io::Result<Tap> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
-        let inner =
-            Inner { said: Vec::new(), half_open: 0, connections: 0, open: Vec::new(), from_broker: 0 };
-        let shared = Arc::new(Shared { inner: Mutex::new(inner), changed: Condvar::new() });
+        let shared = Arc::new(Shared { inner: Mutex::default(), changed: Condvar::new() });
         let tap = Tap { address: listener.local_addr()?, shared };
         let ears = tap.clone();
         thread::spawn(move || {
@@ -84,58 +146,89 @@ impl Tap {
     fn take(&self, from_box: TcpStream, socket: &PathBuf) -> io::Result<()> {
         let number = {
             let mut inner = self.shared.lock();
+            if inner.shut {
+                return Ok(());
+            }
             inner.connections += 1;
             inner.open.push(from_box.try_clone()?);
             inner.connections - 1
         };
         let to_broker = UnixStream::connect(socket)?;
-        let (back_from, back_to) = (to_broker.try_clone()?, from_box.try_clone()?);
-        let (up, down) = (self.clone(), self.clone());
-        thread::spawn(move || up.carry_up(number, from_box, to_broker));
-        thread::spawn(move || down.carry_down(number, back_from, &back_to));
+        let back = (Stream::Broker(to_broker.try_clone()?), Stream::Box(from_box.try_clone()?));
+        self.carry(number, Way::ToBroker, Stream::Box(from_box), Stream::Broker(to_broker));
+        self.carry(number, Way::ToBox, back.0, back.1);
         Ok(())
     }
 
-    fn carry_up(&self, connection: usize, mut from: TcpStream, mut to: UnixStream) {
+    fn carry(&self, connection: usize, way: Way, from: Stream, to: Stream) {
+        let (chunks, out) = channel();
+        let (reader, writer) = (self.clone(), self.clone());
+        thread::spawn(move || reader.read(connection, way, from, &chunks));
+        thread::spawn(move || writer.write(connection, way, to, &out));
+    }
+
+    fn read(&self, connection: usize, way: Way, mut from: Stream, chunks: &Sender<Vec<u8>>) {
         let (mut buffer, mut pending) = ([0; 16384], Vec::new());
         while let Ok(count @ 1..) = from.read(&mut buffer) {
             let mut inner = self.shared.lock();
-            pending.extend_from_slice(&buffer[..count]);
-            while let Some((packet, bytes)) = Packet::take(&mut pending) {
-                let delivered = connection >= inner.half_open;
-                inner.said.push(Said { connection, packet, bytes, delivered });
+            match way {
+                Way::ToBox => inner.from_broker += count,
+                Way::ToBroker => {
+                    pending.extend_from_slice(&buffer[..count]);
+                    while let Some((packet, bytes)) = Packet::take(&mut pending) {
+                        inner.said.push(Said { connection, packet, bytes });
+                    }
+                }
             }
-            let good = connection >= inner.half_open;
             drop(inner);
             self.shared.changed.notify_all();
-            if good && to.write_all(&buffer[..count]).is_err() {
+            if chunks.send(buffer[..count].to_vec()).is_err() {
                 break;
             }
         }
-        let _ = to.shutdown(Shutdown::Both);
-        let _ = from.shutdown(Shutdown::Both);
+        if !self.shared.lock().vanishing.has(connection, way) {
+            from.end();
+        }
     }
 
-    fn carry_down(&self, connection: usize, mut from: UnixStream, mut to: &TcpStream) {
-        let mut buffer = [0; 16384];
-        while let Ok(count @ 1..) = from.read(&mut buffer) {
-            let good = {
-                let mut inner = self.shared.lock();
-                inner.from_broker += count;
-                connection >= inner.half_open
-            };
-            if good && to.write_all(&buffer[..count]).is_err() {
-                break;
+    fn write(&self, connection: usize, way: Way, mut to: Stream, chunks: &Receiver<Vec<u8>>) {
+        loop {
+            let chunk = chunks.recv();
+            let mut inner = self.shared.lock();
+            while inner.held.has(connection, way) {
+                inner = self.shared.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
+            }
+            if inner.vanishing.has(connection, way) {
+                match chunk {
+                    Ok(_) => continue,
+                    Err(_) => return inner.silent.push(to),
+                }
+            }
+            drop(inner);
+            if chunk.map_or(true, |chunk| to.write_all(&chunk).is_err()) {
+                return to.end();
             }
         }
-        let _ = to.shutdown(Shutdown::Both);
-        let _ = from.shutdown(Shutdown::Both);
     }
 
-    /// From now on nothing gets through on the connections that there are; new ones are good.
-    pub fn let_vanish(&self) {
+    /// From now on nothing gets through on the connections that there are, not even their end; new ones are good.
+    pub fn let_vanish(&self, ways: &[Way]) {
         let mut inner = self.shared.lock();
-        inner.half_open = inner.connections;
+        let connections = inner.connections;
+        ways.iter().for_each(|way| inner.vanishing.set(*way, connections));
+    }
+
+    /// From now on what comes on the connections that there are is kept back; new ones are good.
+    pub fn hold(&self, way: Way) {
+        let mut inner = self.shared.lock();
+        let connections = inner.connections;
+        inner.held.set(way, connections);
+    }
+
+    /// What was kept back comes, late.
+    pub fn release(&self) {
+        self.shared.lock().held = Below::default();
+        self.shared.changed.notify_all();
     }
 
     /// All connections end, as when a cable is pulled at a router that says so.
@@ -143,6 +236,20 @@ impl Tap {
         for stream in self.shared.lock().open.drain(..) {
             let _ = stream.shutdown(Shutdown::Both);
         }
+    }
+
+    /// Whoever comes is turned away.
+    pub fn shut(&self) {
+        self.shared.lock().shut = true;
+    }
+
+    pub fn open(&self) {
+        self.shared.lock().shut = false;
+    }
+
+    /// There were so many.
+    pub fn connections(&self) -> usize {
+        self.shared.lock().connections
     }
 
     pub fn said(&self) -> Vec<Said> {

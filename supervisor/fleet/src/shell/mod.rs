@@ -119,9 +119,10 @@ impl Thread {
         Ok(Thread { figures, nudge, stop, done, thread: Some(thread) })
     }
 
-    /// Hands over how things stand, unless the thread has not even taken the last word of that.
-    pub fn show(&self, snapshot: Snapshot) {
-        let _ = self.figures.try_send(snapshot);
+    /// Hands over how things stand, unless the thread has not even taken the last word of that, or is about to. Says
+    /// whether it came to that.
+    pub fn show(&self, snapshot: Snapshot) -> bool {
+        self.figures.try_send(snapshot).is_ok()
     }
 
     /// Whether [`show`](Thread::show) would come to anything.
@@ -232,6 +233,10 @@ impl<L: Letters, T: FnMut(Word)> Runner<L, T> {
             match input {
                 Input::Stop => {
                     stopping = true;
+                    // Shown before it was told to stop.
+                    if let Ok(snapshot) = inputs.figures.try_recv() {
+                        self.figures(snapshot);
+                    }
                     self.hear(Event::Stop);
                 }
                 Input::Line(Some(event)) => {
@@ -246,10 +251,7 @@ impl<L: Letters, T: FnMut(Word)> Runner<L, T> {
                     self.letters.tick(now);
                     self.hear(Event::Tick);
                 }
-                Input::Figures(mut snapshot) => {
-                    self.own_figures(&mut snapshot);
-                    self.hear(Event::Figures(snapshot));
-                }
+                Input::Figures(snapshot) => self.figures(snapshot),
             }
         }
     }
@@ -284,8 +286,8 @@ impl<L: Letters, T: FnMut(Word)> Runner<L, T> {
         Some(self.origin + soonest.since(Moment::START) + Duration::from_millis(1))
     }
 
-    /// What only this side knows.
-    fn own_figures(&self, snapshot: &mut Snapshot) {
+    /// With what only this side knows.
+    fn figures(&mut self, mut snapshot: Snapshot) {
         let (standing, ignored) = (self.letters.standing(), self.session.ignored());
         let ignored = ignored.foreign + ignored.malformed + ignored.unknown;
         snapshot.node.extend([
@@ -293,6 +295,7 @@ impl<L: Letters, T: FnMut(Word)> Runner<L, T> {
             Figure::exact("Outbox/Dropped", Value::Whole(standing.dropped)),
             Figure::wide("Fleet/Ignored", Value::Whole(ignored), 10.0, 20),
         ]);
+        self.hear(Event::Figures(snapshot));
     }
 
     fn hear(&mut self, event: Event) {

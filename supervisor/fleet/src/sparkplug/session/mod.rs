@@ -95,6 +95,8 @@ pub struct Session {
     told_failure: bool,
     dice: Dice,
     latest: Option<Snapshot>,
+    /// When the first of them was, if no birth told it and nobody keeps it yet.
+    first_ms: Option<u64>,
     known: Known,
     published: u64,
     unconfirmed: VecDeque<Unconfirmed>,
@@ -123,6 +125,7 @@ impl Session {
             told_failure: false,
             dice: Dice::new(seed),
             latest: None,
+            first_ms: None,
             known: Known::default(),
             published: 0,
             unconfirmed: VecDeque::new(),
@@ -219,12 +222,14 @@ impl Session {
         if self.latest.is_none() {
             self.known = Known::of(&snapshot);
             self.latest = Some(snapshot);
+            self.first_ms = Some(now.wall_ms);
             if self.link == Link::Idle {
                 // Boxes that come up together with their power do not come to the broker together.
                 self.pause(now);
             }
             return;
         }
+        self.keep_first(out);
         let changes = self.known.learn(&snapshot);
         self.latest = Some(snapshot);
         self.tell(now, &changes, out);

@@ -24,6 +24,8 @@ const DEVICE_REBIRTH: &str = "Device Control/Rebirth";
 const BD_SEQ: &str = "bdSeq";
 /// Publications that may wait for their confirmation: half a minute of the largest box, and what history adds.
 const MAX_UNCONFIRMED: usize = 1024;
+/// With so many somebody asks whether they arrived, and does not wait for a ping.
+const MANY_UNCONFIRMED: usize = MAX_UNCONFIRMED / 2;
 /// Of them letters: some room is left for live telemetry.
 const MAX_LETTERS_OUT: usize = 512;
 /// How long history may be out before somebody asks whether it arrived.
@@ -64,6 +66,7 @@ impl Session {
     pub(super) fn give_birth(&mut self, now: Now, out: &mut Vec<Action>) {
         let Some(latest) = &self.latest else { return };
         self.known = Known::of(latest);
+        self.first_ms = None;
         self.rebirth_due = None;
         self.last_birth = Some(now.mono);
         // `tck-id-topics-nbirth-bdseq-matching`, `tck-id-operational-behavior-data-commands-rebirth-action-3`.
@@ -143,17 +146,18 @@ impl Session {
         self.publish_next(now, self.config.topics.ddeath(device), Vec::new(), None, out);
     }
 
+    /// Whoever begins without a link begins with how things stood then: it would be gone with the next look.
+    pub(super) fn keep_first(&mut self, out: &mut Vec<Action>) {
+        let Some(wall_ms) = self.first_ms.take() else { return };
+        keep(None, &self.known.node, &Change::Shape, wall_ms, out);
+        for (device, lines) in &self.known.devices {
+            keep(Some(device), lines, &Change::Shape, wall_ms, out);
+        }
+    }
+
     fn keep_changes(&self, now: Now, changes: &Changes, out: &mut Vec<Action>) {
         let mut keep = |device: Option<&Id>, lines: &[Line], change: &Change| {
-            let kept = match change {
-                Change::Values(places) => Kept::of(device, told(lines, places), now.wall_ms),
-                Change::Shape => {
-                    Kept::of(device, lines.iter().map(|line| (&*line.name, &line.value)), now.wall_ms)
-                }
-            };
-            if !kept.metrics.is_empty() {
-                out.push(Action::Keep(kept.encode_to_vec()));
-            }
+            keep(device, lines, change, now.wall_ms, out);
         };
         keep(None, &self.known.node, &changes.node);
         for (device, change) in &changes.devices {
@@ -301,16 +305,21 @@ impl Session {
 
     pub(super) fn publish(&mut self, message: Message, what: Option<Out>, out: &mut Vec<Action>) {
         self.published += 1;
+        let waiting = self.unconfirmed.len();
         if let Some(what) = what {
-            if self.unconfirmed.len() == MAX_UNCONFIRMED {
-                // A broker that confirms nothing for so long; what it has by now is taken to have arrived.
-                if let Some(Unconfirmed { what: Out::Letter(id), .. }) = self.unconfirmed.pop_front() {
-                    out.push(Action::Acknowledged(id));
+            if waiting == MAX_UNCONFIRMED {
+                // A broker that confirms nothing for so long. Perhaps it has it: then it comes twice. A letter that is
+                // not acknowledged comes again over the next connection.
+                if let Some(Unconfirmed { what: Out::Live(kept), .. }) = self.unconfirmed.pop_front() {
+                    out.push(Action::Keep(kept));
                 }
             }
             self.unconfirmed.push_back(Unconfirmed { number: self.published, what });
         }
         out.push(Action::Publish(message));
+        if waiting < MANY_UNCONFIRMED && self.unconfirmed.len() == MANY_UNCONFIRMED {
+            out.push(Action::Probe);
+        }
     }
 }
 
@@ -334,6 +343,16 @@ fn unknown_now(metric: &Metric) -> Metric {
         datatype: metric.datatype,
         is_null: Some(true),
         ..Metric::default()
+    }
+}
+
+fn keep(device: Option<&Id>, lines: &[Line], change: &Change, wall_ms: u64, out: &mut Vec<Action>) {
+    let kept = match change {
+        Change::Values(places) => Kept::of(device, told(lines, places), wall_ms),
+        Change::Shape => Kept::of(device, lines.iter().map(|line| (&*line.name, &line.value)), wall_ms),
+    };
+    if !kept.metrics.is_empty() {
+        out.push(Action::Keep(kept.encode_to_vec()));
     }
 }
 

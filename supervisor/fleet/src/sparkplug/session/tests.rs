@@ -387,6 +387,43 @@ fn what_was_live_and_not_confirmed_becomes_history_when_the_connection_breaks() 
 }
 
 #[test]
+fn how_things_stood_when_a_box_began_is_kept_where_nobody_could_be_told() {
+    let began = |rig: &mut Rig| {
+        rig.figures.node[1].value = Value::Whole(3);
+        rig.sample();
+        rig.figures.node[1].value = Value::Whole(4);
+        rig.sample();
+        let kept = rig.kept.iter().map(|kept| Kept::decode(kept.as_slice()).unwrap());
+        kept.map(|kept| (kept.device, kept.metrics.len(), kept.metrics[0].timestamp)).collect::<Vec<_>>()
+    };
+    let mut offline = Rig::new(1, None);
+    let first = Some(offline.now.wall_ms);
+    offline.now.wall_ms += 10_000;
+    let (later, device) = (Some(offline.now.wall_ms), |name: &str| Some(name.to_owned()));
+    let whole = [(None, 2, first), (device("web"), 2, first), (device("web.1"), 2, first)];
+    assert_eq!(began(&mut offline), [&whole[..], &[(None, 1, later), (None, 1, later)]].concat());
+    // A birth says it, too.
+    assert_eq!(began(Rig::new(1, None).online()), []);
+}
+
+#[test]
+fn more_than_can_wait_for_its_confirmation_is_asked_for_and_never_taken_for_told() {
+    let mut rig = Rig::new(1, None);
+    rig.online();
+    for load in 1000..2500 {
+        rig.figures.node[1].value = Value::Whole(load);
+        rig.sample();
+    }
+    let probes = rig.other.iter().filter(|action| **action == Action::Probe).count();
+    assert_eq!(probes, 1);
+    rig.lose();
+    let value = |kept: &Vec<u8>| Kept::decode(kept.as_slice()).unwrap().metrics[0].value.clone();
+    let kept: Vec<_> = rig.kept.iter().map(value).collect();
+    assert_eq!(kept, (1000..2500).map(|load| Some(Scalar::Long(load))).collect::<Vec<_>>());
+    assert!(!rig.other.iter().any(|action| matches!(action, Action::Acknowledged(_))));
+}
+
+#[test]
 fn a_broker_that_refuses_subscriptions_or_never_answers_is_left() {
     let mut rig = Rig::new(2, None);
     rig.wait_for_it().step(Event::Accepted).step(Event::Subscribed { granted: false });
