@@ -18,20 +18,20 @@ use super::scene::{How, Scene, has};
 /// A port that nobody else has in a network of one's own.
 const PORT: u16 = 1883;
 
-/// What the box's packets to its broker come to, and the broker's to the box.
+/// What packets come to.
 #[derive(Clone, Copy)]
 enum Fate {
     /// As when a cable is pulled somewhere: nobody is told.
     Dropped,
-    /// As at a firewall that says so.
+    /// As at a firewall that says so, which the box is told. What it says would not get through a firewall for both.
     Refused,
 }
 
 impl Fate {
-    fn verdict(self) -> &'static str {
+    fn rules(self) -> String {
         match self {
-            Fate::Dropped => "drop",
-            Fate::Refused => "reject with tcp reset",
+            Fate::Dropped => format!("  tcp dport {PORT} drop\n  tcp sport {PORT} drop\n"),
+            Fate::Refused => format!("  tcp dport {PORT} reject with tcp reset\n"),
         }
     }
 }
@@ -63,10 +63,9 @@ fn own_network() -> bool {
 }
 
 fn cut(fate: Fate) {
-    let verdict = fate.verdict();
     let rules = format!(
-        "table inet link {{\n chain both {{\n  type filter hook input priority 0\n  tcp dport {PORT} {verdict}\n  \
-         tcp sport {PORT} {verdict}\n }}\n}}\n"
+        "table inet link {{\n chain both {{\n  type filter hook input priority 0\n{} }}\n}}\n",
+        fate.rules()
     );
     assert!(run("nft", &["-f", "-"], &rules), "{rules}");
 }
@@ -117,12 +116,13 @@ fn a_link_that_the_kernel_cuts_without_a_word_loses_nothing_and_the_box_is_dead_
 #[test]
 fn a_link_that_the_kernel_resets_again_and_again_loses_nothing() {
     let Some(mut scene) = scene() else { return };
-    for _ in 0..4 {
+    for round in 1..=6 {
         scene.tell(4);
         let last = scene.last();
         scene.wait("the last", |told| has(told, last));
         cut(Fate::Refused);
         scene.tell(4);
+        scene.wait_until_it_lost(round);
         mend();
     }
     scene.all_arrive();

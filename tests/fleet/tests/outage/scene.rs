@@ -5,10 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Instant;
 
 use hearth_fleet::figures::Snapshot;
 use hearth_fleet::shell::{Options, Word};
 use hearth_fleet::sparkplug::payload::{Payload, Scalar};
+use hearth_fleet::sparkplug::session::News;
+use hearth_fleet_tests::PATIENCE;
 use hearth_fleet_tests::broker::Broker;
 use hearth_fleet_tests::member::{Member, figures, options};
 use hearth_fleet_tests::observer::{Heard, MISSES_NOTHING, Observer};
@@ -112,6 +115,16 @@ impl Scene {
 
     pub(crate) fn words(&self) -> Vec<Word> {
         self.member().words.lock().unwrap().clone()
+    }
+
+    /// So many connections, as it says.
+    pub(crate) fn wait_until_it_lost(&self, connections: usize) {
+        let is_loss = |word: &&Word| matches!(word, Word::Session(News::Lost { .. }));
+        let deadline = Instant::now() + PATIENCE;
+        while self.words().iter().filter(is_loss).count() < connections {
+            assert!(Instant::now() < deadline, "{:?}", self.words());
+            std::thread::yield_now();
+        }
     }
 
     /// The last figure that was shown.
