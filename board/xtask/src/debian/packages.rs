@@ -78,7 +78,7 @@ impl Need {
             Need::Programs(arch) => vec![arch.gcc_package(), arch.libc_package()],
             Need::DebianRust => vec!["rustc-web"],
             Need::Board(arch) => vec![arch.qemu_package()],
-            Need::Broker => vec!["mosquitto", "mosquitto-clients", "openssl"],
+            Need::Broker => vec!["mosquitto", "mosquitto-clients", "openssl", "nftables"],
             Need::Network => vec!["dnsmasq-base", "iproute2", "util-linux"],
         }
     }
