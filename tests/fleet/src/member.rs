@@ -124,7 +124,9 @@ impl Member {
 
     /// Waits for room: no figures of a test are left out.
     pub fn show(&self, snapshot: Snapshot) {
-        while !self.thread.show(snapshot.clone()) {
+        let mut left = Some(snapshot);
+        while let Some(snapshot) = left {
+            left = self.thread.show(snapshot);
             std::thread::yield_now();
         }
     }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use async_channel::{Receiver, Sender, bounded};
+use async_channel::{Receiver, Sender, TrySendError, bounded};
 use hearth_core::Moment;
 use rustls::ClientConfig;
 
@@ -119,10 +119,10 @@ impl Thread {
         Ok(Thread { figures, nudge, stop, done, thread: Some(thread) })
     }
 
-    /// Hands over how things stand, unless the thread has not even taken the last word of that, or is about to. Says
-    /// whether it came to that.
-    pub fn show(&self, snapshot: Snapshot) -> bool {
-        self.figures.try_send(snapshot).is_ok()
+    /// Hands over how things stand. Gives it back if the thread has not even taken the last word of that, or is about
+    /// to.
+    pub fn show(&self, snapshot: Snapshot) -> Option<Snapshot> {
+        self.figures.try_send(snapshot).err().map(TrySendError::into_inner)
     }
 
     /// Whether [`show`](Thread::show) would come to anything.
