@@ -42,6 +42,7 @@ mod on_a_board {
     on_boards!(every_end_of_a_guest_is_told_from_the_others:
         x86_64 = "qemu-x86_64", aarch64 = "qemu-aarch64");
     on_boards!(a_box_whose_plug_is_pulled_loses_nothing: x86_64 = "qemu-x86_64");
+    on_boards!(a_box_of_a_fleet_is_managed_from_afar: aarch64 = "qemu-aarch64");
     on_boards!(a_hurt_box_heals_down_to_its_watchdog:
         x86_64 = "qemu-x86_64", aarch64 = "qemu-aarch64");
 }
@@ -145,6 +146,13 @@ fn a_box_whose_plug_is_pulled_loses_nothing(board: &str) {
     let ended_well = rig.wait_for_the_end_within(TRIALS_PATIENCE);
     let told = |start: &str| rig.said().iter().filter(|line| line.starts_with(start)).count();
     assert_eq!((told("cut "), told("plug: 6 cuts, ")), (6, 1), "{:#?}", rig.said());
+    assert!(ended_well);
+}
+
+fn a_box_of_a_fleet_is_managed_from_afar(board: &str) {
+    let mut rig = Rig::of_a_fleet(board);
+    let ended_well = rig.wait_for_the_end_within(TRIALS_PATIENCE);
+    assert!(rig.said().iter().any(|line| line == "fleet: 7 steps held, 0 failed"), "{:#?}", rig.said());
     assert!(ended_well);
 }
 

@@ -70,6 +70,13 @@ impl Rig {
         Self::start(command, new_folder())
     }
 
+    /// A board that a fleet manages.
+    pub(crate) fn of_a_fleet(board: &str) -> Self {
+        let mut command = xtask();
+        command.args(["board", "fleet", board]);
+        Self::start(command, new_folder())
+    }
+
     fn start(mut command: Command, folder: PathBuf) -> Self {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
         let console = BufReader::new(child.stdout.take().unwrap());

@@ -11,6 +11,8 @@ pub(crate) mod guest_files;
 pub(crate) mod image;
 pub(crate) mod image_file;
 mod modules;
+pub(crate) mod monitor;
+pub(crate) mod operator;
 pub(crate) mod probe;
 pub(crate) mod qemu;
 pub(crate) mod session;

@@ -173,6 +173,15 @@ pub(crate) enum BoardVerb {
         #[arg(value_name = "FILTER")]
         filter: Option<String>,
     },
+    /// Boots a board as a box of a fleet, with a broker on this machine, and manages it from afar: a workload comes, is
+    /// scaled, gets a bad version, is restarted over a link that flaps; then an hour passes without a link.
+    ///
+    /// After each step the report at the broker is compared with what the box itself says. Time is the board's own,
+    /// counted by instructions.
+    Fleet {
+        /// Which board; on ARM64 ones a counted clock costs least.
+        board: Board,
+    },
     /// Boots the board and pulls its plug, over and over, while a person decides things; nothing that the box has
     /// acknowledged may be lost.
     ///

@@ -30,6 +30,9 @@ use crate::{
 const PROGRAM: &str = "/usr/sbin/mosquitto";
 /// Where boards find it: an address of QEMU's network that nobody has.
 pub(crate) const ON_BOARDS: &str = "10.0.2.100:1883";
+/// One that people can learn: next to MQTT's own, which may be somebody else's here.
+pub(crate) const PORT_FOR_PEOPLE: u16 = 11_883;
+pub(crate) const ANY_PORT: u16 = 0;
 /// Until it listens.
 const PATIENCE: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
@@ -55,11 +58,13 @@ pub(crate) struct Broker {
 }
 
 impl Broker {
-    pub(crate) fn start(shop: &Workshop) -> Result<Broker, BrokerError> {
+    /// On that port if it is free, or on any.
+    pub(crate) fn start(shop: &Workshop, wanted: u16) -> Result<Broker, BrokerError> {
         packages::require(shop, &[Need::Broker])?;
         let folder = tempfile::tempdir().map_err(BrokerError::Start)?;
         // It was free a moment ago; if somebody has taken it since, mosquitto says so by ending.
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, wanted))
+            .or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, ANY_PORT)))
             .and_then(|listener| listener.local_addr())
             .map_err(BrokerError::Start)?
             .port();
@@ -98,14 +103,23 @@ impl Broker {
     pub(crate) fn words(&self) -> String {
         let port = self.port;
         format!(
-            "a broker listens on 127.0.0.1:{port}; what it hears: mosquitto_sub -p {port} -t '#' -F '%t %l bytes'"
+            "a broker listens on 127.0.0.1:{port}; what it hears: mosquitto_sub -p {port} -v -t 'hearth/v1/#'"
         )
     }
 
-    /// What a box's file says of it.
-    pub(crate) fn config(&self, on_a_board: bool) -> String {
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// For programs on this machine.
+    pub(crate) fn url(&self) -> String {
+        format!("mqtt://127.0.0.1:{}", self.port)
+    }
+
+    /// What the file of the box that is called so says of it.
+    pub(crate) fn config(&self, on_a_board: bool, node: &str) -> String {
         let server = if on_a_board { ON_BOARDS.to_owned() } else { format!("127.0.0.1:{}", self.port) };
-        format!("[fleet]\nservers = [\"mqtt://{server}\"]\n")
+        format!("[fleet]\nservers = [\"mqtt://{server}\"]\nnode = \"{node}\"\n")
     }
 
     /// The command that QEMU joins each of the board's connections to.

@@ -10,7 +10,7 @@
 
 use std::{
     fs::{self, DirBuilder, File, Permissions},
-    io::{self, BufRead, BufReader, Read, Write},
+    io::{self, Read, Write},
     net::{Ipv4Addr, Shutdown, TcpStream},
     os::unix::{
         fs::{DirBuilderExt, PermissionsExt, symlink},
@@ -22,7 +22,7 @@ use std::{
 
 use thiserror::Error;
 
-use super::session::MONITOR_PATIENCE;
+use super::monitor::Monitor;
 
 /// In the folder of `up`.
 const FOLDER: &str = "door";
@@ -151,18 +151,7 @@ pub(crate) fn pass(mut from: impl Read, mut to: impl Write) {
 
 /// QEMU took a port that was free; its monitor says which.
 fn forwarded_port(qmp: &Path) -> io::Result<u16> {
-    let stream = UnixStream::connect(qmp)?;
-    stream.set_read_timeout(Some(MONITOR_PATIENCE))?;
-    let mut answers = BufReader::new(stream.try_clone()?);
-    let mut answer = String::new();
-    answers.read_line(&mut answer)?;
-    writeln!(&stream, "{{\"execute\":\"qmp_capabilities\"}}")?;
-    answers.read_line(&mut answer)?;
-    answer.clear();
-    let ask = r#"{"execute":"human-monitor-command","arguments":{"command-line":"info usernet"}}"#;
-    writeln!(&stream, "{ask}")?;
-    answers.read_line(&mut answer)?;
-    port_in(&answer).ok_or_else(|| io::Error::other("QEMU forwards no port"))
+    port_in(&Monitor::at(qmp).network()?).ok_or_else(|| io::Error::other("QEMU forwards no port"))
 }
 
 /// Lines are protocol, descriptor, from whom, port, to whom, port.
@@ -174,6 +163,7 @@ fn port_in(answer: &str) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{BufRead, BufReader};
     use std::net::TcpListener;
     use std::sync::mpsc;
 
@@ -198,7 +188,8 @@ mod tests {
                 lines.next();
                 writeln!(&stream, "{{\"return\": {{}}}}").unwrap();
                 lines.next();
-                writeln!(&stream, "\"TCP[HOST_FORWARD]   3  127.0.0.1 {port}  10.0.2.15 9170\"").unwrap();
+                let told = format!("TCP[HOST_FORWARD]   3  127.0.0.1 {port}  10.0.2.15 9170");
+                writeln!(&stream, "{}", serde_json::json!({ "return": told })).unwrap();
             }
         });
         qmp

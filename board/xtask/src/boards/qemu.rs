@@ -7,7 +7,7 @@ use std::{fmt, fs, io::Write, path::Path, process::Command};
 
 use tempfile::NamedTempFile;
 
-use super::{Board, Kvm, broker, image::BoardImage, session::SessionError, state_disk};
+use super::{Board, Kvm, broker, image::BoardImage, monitor, session::SessionError, state_disk};
 use crate::arch::Arch;
 
 /// Memory of a board: a small gateway's.
@@ -131,9 +131,10 @@ impl Machine<'_> {
     }
 
     /// A card in a network of QEMU's own, from which nothing leaves this machine and where nothing else is. Where time
-    /// is counted there is none: its packets would come when this machine has time for them.
+    /// is counted there is one only for a broker: its packets come when this machine has time for them, so no two runs
+    /// are the same then.
     fn network(&self) -> Vec<String> {
-        if self.pace == Pace::Counted {
+        if self.pace == Pace::Counted && self.broker.is_none() {
             return Vec::new();
         }
         let mut network = "user,id=net,restrict=on".to_owned();
@@ -145,7 +146,8 @@ impl Machine<'_> {
             network.push_str(&format!(",guestfwd=tcp:{}-cmd:{command}", broker::ON_BOARDS));
         }
         // No boot ROM: the kernel comes from the command line.
-        ["-netdev", &network, "-device", "virtio-net-pci,netdev=net,romfile="].map(str::to_owned).to_vec()
+        let card = format!("virtio-net-pci,id={},netdev=net,romfile=", monitor::CARD);
+        ["-netdev", &network, "-device", &card].map(str::to_owned).to_vec()
     }
 
     fn processor(&self) -> Vec<String> {
@@ -223,7 +225,8 @@ mod tests {
             program,
             state,
             relay,
-            broker: Some("/x join 1"),
+            // Counted boards have none but for a fleet.
+            broker: (pace == Pace::Real).then_some("/x join 1"),
         };
         let Prepared { command, secrets } = machine.prepare(Path::new("/qmp")).unwrap();
         (crate::command::shown(&command), secrets)
@@ -251,7 +254,7 @@ mod tests {
     #[test]
     fn a_card_is_in_a_network_that_nothing_leaves_but_where_time_is_counted() {
         let real = line(Board::QemuAarch64, Pace::Real, &[]);
-        assert!(real.contains("'user,id=net,restrict=on,guestfwd=tcp:10.0.2.100:1883-cmd:/x join 1' -device virtio-net-pci,netdev=net"), "{real}");
+        assert!(real.contains("'user,id=net,restrict=on,guestfwd=tcp:10.0.2.100:1883-cmd:/x join 1' -device virtio-net-pci,id=card,netdev=net"), "{real}");
         assert!(!line(Board::QemuX86_64, Pace::Counted, &[]).contains("-netdev"));
     }
 

@@ -12,9 +12,9 @@
 
 use std::{
     fs,
-    io::{self, BufRead, BufReader, IsTerminal, Read, Write},
-    os::unix::{net::UnixStream, process::CommandExt},
-    path::{Path, PathBuf},
+    io::{self, IsTerminal, Read, Write},
+    os::unix::process::CommandExt,
+    path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc::{self, Receiver, RecvTimeoutError, Sender},
     thread,
@@ -26,10 +26,10 @@ use nix::unistd::Pid;
 use signal_hook::{consts, iterator::Signals};
 use thiserror::Error;
 
+use super::monitor::Monitor;
+
 /// From the power button to the end: three guests under emulation stop one after the other in less.
 const POWER_OFF_PATIENCE: Duration = Duration::from_secs(90);
-/// QEMU answers its monitor at once, or never.
-pub(super) const MONITOR_PATIENCE: Duration = Duration::from_secs(5);
 /// Bytes of one console line that are looked at; longer ones are passed through all the same.
 const LINE_MAX: usize = 4096;
 /// What the box's init says as soon as it listens to the power button. An earlier press is lost.
@@ -148,7 +148,9 @@ impl Session {
         match &self.power_off {
             // Nothing runs yet that a power cut could hurt, and nobody would notice the button.
             PowerOff::Button(_) if !self.listening => self.child.kill().map_err(SessionError::Wait),
-            PowerOff::Button(socket) => press(socket).map_err(SessionError::PowerButton),
+            PowerOff::Button(socket) => {
+                Monitor::at(socket).press_the_power_button().map_err(SessionError::PowerButton)
+            }
             PowerOff::Terminate => {
                 let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap_or(i32::MAX));
                 kill(pid, Signal::SIGTERM).map_err(|errno| SessionError::PowerButton(errno.into()))
@@ -250,24 +252,6 @@ fn type_on(mut keyboard: impl Write) {
             break;
         }
     }
-}
-
-/// One press of the power button over QEMU's monitor: greeting, then each command has one line of answer.
-fn press(socket: &Path) -> io::Result<()> {
-    let stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(MONITOR_PATIENCE))?;
-    let mut answers = BufReader::new(stream.try_clone()?);
-    let mut answer = String::new();
-    answers.read_line(&mut answer)?;
-    for command in ["qmp_capabilities", "system_powerdown"] {
-        writeln!(&stream, "{{\"execute\":\"{command}\"}}")?;
-        answer.clear();
-        answers.read_line(&mut answer)?;
-        if answer.contains("\"error\"") {
-            return Err(io::Error::other(answer.trim().to_owned()));
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! `board`: builds and boots whole machines in QEMU.
 
+mod fleet;
 mod plug;
 
 use std::{
@@ -51,6 +52,8 @@ pub(crate) enum BoardError {
     Lost { cuts: u32, words: String },
     #[error(transparent)]
     Door(#[from] DoorError),
+    #[error(transparent)]
+    Fleet(#[from] fleet::FleetError),
     #[error("there is no place for a board's own files")]
     Scratch(#[source] io::Error),
 }
@@ -87,6 +90,7 @@ pub(crate) fn run(shop: &Workshop, verb: &BoardVerb) -> Result<ExitCode, BoardEr
             try_out(shop, *board, guest_kernel.into(), pace, filter.as_deref())
         }
         BoardVerb::Hurt { board, filter } => hurt(shop, *board, filter.as_deref()),
+        BoardVerb::Fleet { board } => fleet::run(shop, *board),
         BoardVerb::Plug { board, times, seed } => plug::run(shop, *board, *times, *seed),
     }
 }

@@ -5,7 +5,7 @@
 
 use std::{
     ffi::OsString,
-    io,
+    fs, io,
     os::unix::{net::UnixStream, process::CommandExt},
     path::PathBuf,
     process::Command,
@@ -18,6 +18,8 @@ use crate::{arch::Arch, boards::image, cache::CacheError, programs::ProgramsErro
 
 /// How `hearthctl` learns which daemon is meant.
 const SOCKET_VARIABLE: &str = "HEARTH_SOCKET";
+/// And which broker, if the box has one.
+const BROKER_VARIABLE: &str = "HEARTH_BROKER";
 
 #[derive(Debug, Error)]
 pub(crate) enum CtlError {
@@ -41,6 +43,11 @@ pub(crate) fn run(shop: &Workshop, words: &[OsString]) -> Result<std::convert::I
         // A board of the other architecture has none that runs here.
         None => image::programs(shop, Arch::HOST)?.path("hearthctl"),
     };
-    let source = Command::new(&path).args(words).env(SOCKET_VARIABLE, &socket).exec();
+    let mut command = Command::new(&path);
+    command.args(words).env(SOCKET_VARIABLE, &socket);
+    if let Ok(broker) = fs::read_to_string(up::broker_note(shop)?) {
+        command.env(BROKER_VARIABLE, broker);
+    }
+    let source = command.exec();
     Err(CtlError::Start { path, source })
 }

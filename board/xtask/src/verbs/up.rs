@@ -23,10 +23,11 @@ use crate::{
         Board, Kvm, Place,
         box_config::{self, ConfigError, Part},
         boxlines::{Progress, Seen},
-        broker::{Broker, BrokerError},
+        broker::{self, Broker, BrokerError},
         door::{self, Door},
         guest_files::{self, GuestFilesError},
         image::{self, BoardImage},
+        operator::{Operator, OperatorError},
         qemu::Pace,
         session::{Event, PowerOff, Session, SessionError},
     },
@@ -39,6 +40,8 @@ use crate::{
 /// From power-on to the last workload's goal, under emulation on a slow machine.
 const READY_PATIENCE: Duration = Duration::from_secs(300);
 
+/// What a box is called that a broker hears of.
+const NODE: &str = "box";
 /// How a person asks the box something.
 const REACH: &str = "in another terminal: cargo xtask ctl status (or top, explain clock, logs -f clock, ...)";
 
@@ -58,6 +61,8 @@ pub(crate) enum UpError {
     Programs(#[from] ProgramsError),
     #[error(transparent)]
     Session(#[from] SessionError),
+    #[error(transparent)]
+    Operator(#[from] OperatorError),
     #[error(transparent)]
     Cache(#[from] CacheError),
     #[error("cannot write {}", path.display())]
@@ -82,8 +87,9 @@ pub(crate) fn run(shop: &Workshop, options: &Up) -> Result<ExitCode, UpError> {
         Place::Board(name) => on_a_board(shop, name, options, host)?,
         Place::Host => on_this_machine(shop, options)?,
     };
-    if let Some(broker) = &running.kept.broker {
-        shop.progress.say(&broker.words());
+    if let Some(member) = &running.kept.member {
+        shop.progress.say(&member.broker.words());
+        shop.progress.say(&format!("and to be heard there: cargo xtask ctl fleet run --key {} restart-workload {NODE} --workload clock", member.operator.key.display()));
     }
     let (place, session) = (running.place, running.session);
     let seen = follow(session, options.exit_when_ready)?;
@@ -104,20 +110,53 @@ struct Running {
 /// What goes with the box.
 #[derive(Default)]
 struct Kept {
-    broker: Option<Broker>,
+    member: Option<Member>,
     _folder: Option<Lock>,
     _door: Option<Door>,
     _secrets: Option<NamedTempFile>,
 }
 
+/// A box's broker, and who may tell the box something there.
+struct Member {
+    broker: Broker,
+    operator: Operator,
+    /// Says to `ctl` where the broker is.
+    note: PathBuf,
+}
+
+impl Member {
+    fn new(shop: &Workshop) -> Result<Member, UpError> {
+        let hearthctl = image::programs(shop, Arch::HOST)?.path("hearthctl");
+        let operator = Operator::in_folder(&shop.cache.shelf("up")?, &hearthctl)?;
+        let (broker, note) = (Broker::start(shop, broker::PORT_FOR_PEOPLE)?, broker_note(shop)?);
+        fs::write(&note, broker.url()).map_err(|source| UpError::Write { path: note.clone(), source })?;
+        Ok(Member { broker, operator, note })
+    }
+
+    fn config(&self, on_a_board: bool) -> String {
+        format!("{}{}", self.broker.config(on_a_board, NODE), self.operator.config())
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.note);
+    }
+}
+
+/// Where the address is of the broker of the box that runs.
+pub(crate) fn broker_note(shop: &Workshop) -> Result<PathBuf, CacheError> {
+    Ok(shop.cache.shelf("up")?.join("broker"))
+}
+
 fn on_a_board(shop: &Workshop, name: Board, options: &Up, host: Kvm) -> Result<Running, UpError> {
-    let broker = options.broker.then(|| Broker::start(shop)).transpose()?;
-    let more = broker.as_ref().map(|broker| broker.config(true));
+    let member = options.broker.then(|| Member::new(shop)).transpose()?;
+    let more = member.as_ref().map(|member| member.config(true));
     let config = options.config.as_deref();
     let image = board::build_with(shop, name, (&options.guest_kernel).into(), config, more.as_deref())?;
     // Who only waits for it to be ready asks nothing.
     let door = if options.exit_when_ready { None } else { open_door(shop, name, &image)? };
-    let ways = Ways { door: door.as_ref(), broker: broker.as_ref() };
+    let ways = Ways { door: door.as_ref(), broker: member.as_ref().map(|member| &member.broker) };
     let Started { session, accelerator, secrets } =
         board::start(name, &image, Pace::Real, host, &[], None, ways)?;
     let shown = Place::Board(name);
@@ -126,7 +165,7 @@ fn on_a_board(shop: &Workshop, name: Board, options: &Up, host: Kvm) -> Result<R
         shop.progress.say(REACH);
     }
     let place = format!("board {name} in QEMU by {accelerator}");
-    let kept = Kept { broker, _door: door, _secrets: secrets, ..Kept::default() };
+    let kept = Kept { member, _door: door, _secrets: secrets, ..Kept::default() };
     Ok(Running { session, place, kept })
 }
 
@@ -200,7 +239,7 @@ fn on_this_machine(shop: &Workshop, options: &Up) -> Result<Running, UpError> {
     // A copy that was cut short never has the name that guests boot from.
     let half = images.join("demo.squashfs.new");
     write(&half, fs::copy(&guest.demo, &half).and_then(|_| fs::rename(&half, &demo)))?;
-    let broker = options.broker.then(|| Broker::start(shop)).transpose()?;
+    let member = options.broker.then(|| Member::new(shop)).transpose()?;
     let mut text = format!(
         "[paths]\nvmm = {}\nkernel = {}\ninitrd = {}\nimages = {}\nstate = {}\nworkloads = {}\n\
          [store]\nfolder = {}\n[logs]\nfolder = {}\n",
@@ -213,9 +252,9 @@ fn on_this_machine(shop: &Workshop, options: &Up) -> Result<Running, UpError> {
         toml_string(&folder.join("store")),
         toml_string(&folder.join("logs")),
     );
-    if let Some(broker) = &broker {
+    if let Some(member) = &member {
         let outbox = toml_string(&folder.join("outbox"));
-        text.push_str(&format!("{}[fleet.outbox]\nfolder = {outbox}\n", broker.config(false)));
+        text.push_str(&format!("{}[fleet.outbox]\nfolder = {outbox}\n", member.config(false)));
     }
     let file = folder.join("hearth.toml");
     write(&file, fs::write(&file, text))?;
@@ -223,7 +262,7 @@ fn on_this_machine(shop: &Workshop, options: &Up) -> Result<Running, UpError> {
     command.arg("--config").arg(&file);
     let session = Session::start(command, PowerOff::Terminate)?;
     shop.progress.say(REACH);
-    let kept = Kept { broker, _folder: Some(lock), ..Kept::default() };
+    let kept = Kept { member, _folder: Some(lock), ..Kept::default() };
     Ok(Running { session, place: "this machine itself".to_owned(), kept })
 }
 
