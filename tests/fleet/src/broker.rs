@@ -1,5 +1,6 @@
 //! Debian's mosquitto, one for each test, on a socket in a folder of its own.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Lines, Write};
 use std::os::unix::net::UnixStream;
@@ -89,34 +90,33 @@ impl Broker {
 
     /// What the broker hands on, as mosquitto's own client prints it: a topic and the payload in hexadecimal digits.
     pub fn listen(&self, filter: &str) -> Result<Listener, BrokerError> {
-        // Into a pipe it writes only when its buffer is full, unless told otherwise.
-        let mut child = Command::new("stdbuf")
-            .args(["-oL", "mosquitto_sub", "--unix"])
-            .arg(self.socket())
-            .args(["-d", "-q", "2", "-t", filter, "-F", "%t %x"])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()?;
-        let out = child.stdout.take().ok_or_else(|| io::Error::from(io::ErrorKind::BrokenPipe))?;
-        let mut listener = Listener { child, lines: BufReader::new(out).lines() };
-        listener.find(|line| line.contains("received SUBACK").then_some(()));
-        Ok(listener)
+        Ok(Listener::start(&self.way(), filter)?)
     }
 
     /// With a program that is not ours.
     pub fn publish(&self, topic: &str, payload: &[u8], options: &[&str]) -> Result<(), BrokerError> {
-        let mut child = Command::new("mosquitto_pub")
-            .arg("--unix")
-            .arg(self.socket())
-            .args(["-t", topic, "-s"])
-            .args(options)
-            .stdin(Stdio::piped())
-            .spawn()?;
-        if let Some(mut input) = child.stdin.take() {
-            input.write_all(payload)?;
-        }
-        if child.wait()?.success() { Ok(()) } else { Err(BrokerError::Publish) }
+        let way = [&self.way()[..], &options.iter().map(OsString::from).collect::<Vec<_>>()].concat();
+        publish(&way, topic, payload)
     }
+
+    fn way(&self) -> [OsString; 2] {
+        ["--unix".into(), self.socket().into()]
+    }
+}
+
+/// With mosquitto's own client, which is told the way.
+pub fn publish(way: &[OsString], topic: &str, payload: &[u8]) -> Result<(), BrokerError> {
+    let mut child = Command::new("mosquitto_pub")
+        .args(way)
+        .args(["-t", topic, "-s"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()?;
+    if let Some(mut input) = child.stdin.take() {
+        // It may be gone already.
+        let _ = input.write_all(payload);
+    }
+    if child.wait()?.success() { Ok(()) } else { Err(BrokerError::Publish) }
 }
 
 /// A subscriber that is not ours.
@@ -127,6 +127,22 @@ pub struct Listener {
 }
 
 impl Listener {
+    /// Subscribed when it returns, or not let in.
+    pub fn start(way: &[OsString], filter: &str) -> io::Result<Listener> {
+        // Into a pipe it writes only when its buffer is full, unless told otherwise.
+        let mut child = Command::new("stdbuf")
+            .args(["-oL", "mosquitto_sub"])
+            .args(way)
+            .args(["-d", "-q", "2", "-t", filter, "-F", "%t %x"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let out = child.stdout.take().ok_or_else(|| io::Error::from(io::ErrorKind::BrokenPipe))?;
+        let mut listener = Listener { child, lines: BufReader::new(out).lines() };
+        listener.find(|line| line.contains("received SUBACK").then_some(()));
+        Ok(listener)
+    }
+
     /// Reads on until `look` finds something; `None` when the subscriber ends.
     pub fn find<T>(&mut self, mut look: impl FnMut(&str) -> Option<T>) -> Option<T> {
         self.lines.by_ref().map_while(Result::ok).find_map(|line| look(&line))
