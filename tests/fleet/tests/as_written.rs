@@ -150,6 +150,8 @@ fn a_box_has_its_own_topics_and_no_others_and_an_operator_commands_it() {
         "spBv1.0/plant/DBIRTH/box-7/web.0",
         "hearth/v1/plant/box-7/reported",
         "hearth/v1/plant/box-7/cmd/reboot/2",
+        "hearth/v1/plant/box-7/workload/web/temperature",
+        "hearth/v1/plant/box-7/workload/web/cmd/stop",
         "hearth/v1/plant/box-7/desired",
         "hearth/v1/plant/box-8/desired",
         "spBv1.0/plant/NCMD/box-7",
@@ -158,8 +160,9 @@ fn a_box_has_its_own_topics_and_no_others_and_an_operator_commands_it() {
     ] {
         broker.tell("box-8", topic, "forged");
     }
-    broker.tell("box-8", "hearth/v1/plant/box-8/reported", "own");
-    let heard = until(&mut operator, "hearth/v1/plant/box-8/reported");
+    let own = ["reported", "workload/web/temperature"].map(|place| format!("hearth/v1/plant/box-8/{place}"));
+    own.iter().for_each(|topic| broker.tell("box-8", topic, "own"));
+    let heard = own.iter().flat_map(|topic| until(&mut operator, topic)).collect::<Vec<_>>();
     assert!(heard.iter().all(|topic| topic.contains("box-")), "{heard:?}");
 
     // It hears what is for it, and nothing that is for others.
