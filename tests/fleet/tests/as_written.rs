@@ -167,12 +167,15 @@ fn a_box_has_its_own_topics_and_no_others_and_an_operator_commands_it() {
 
     // It hears what is for it, and nothing that is for others.
     let mut other = broker.listen("box-8");
-    for topic in
-        ["hearth/v1/plant/box-7/desired", "spBv1.0/plant/NCMD/box-7", "hearth/v1/plant/box-8/desired"]
-    {
-        broker.tell("operator", topic, "{}");
+    for place in ["desired", "workload/web/cmd/stop"] {
+        broker.tell("operator", &format!("hearth/v1/plant/box-7/{place}"), "{}");
     }
-    assert_eq!(until(&mut other, "hearth/v1/plant/box-8/desired"), ["hearth/v1/plant/box-8/desired"]);
+    broker.tell("operator", "spBv1.0/plant/NCMD/box-7", "{}");
+    for place in ["workload/web/cmd/stop", "desired"] {
+        let topic = format!("hearth/v1/plant/box-8/{place}");
+        broker.tell("operator", &topic, "{}");
+        assert_eq!(until(&mut other, &topic), [topic]);
+    }
 
     // An operator may say what is wanted, not what is so.
     broker.tell("operator", "hearth/v1/plant/box-7/reported", "forged");
