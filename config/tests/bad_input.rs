@@ -450,6 +450,10 @@ fn what_a_workload_wants_of_its_care_is_refused_with_place_key_and_expectation()
                 "workloads/a.toml:3:9: rollout.canary_percent: expected at least 1 %, found 0",
             ),
             (
+                "remote.exec = \"anybody\"",
+                "workloads/a.toml:3:9: remote.exec: expected \"nobody\", \"operate\" or \"release\", found \"anybody\"",
+            ),
+            (
                 "rollout.error_margin_milli = 1001",
                 "workloads/a.toml:3:9: rollout.error_margin_milli: expected at most 1000 thousandths, found 1001",
             ),

@@ -7,7 +7,7 @@ use hearth_config::device::{DeviceConfig, Watchdog};
 use hearth_config::guest::GuestConfig;
 use hearth_config::network::{Method, NetworkConfig};
 use hearth_config::vm::VmConfig;
-use hearth_config::workload::{Check, Kind, Probe, RestartPolicy, Role, WorkloadConfig};
+use hearth_config::workload::{Check, Kind, Probe, Remote, RestartPolicy, Role, Signers, WorkloadConfig};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
@@ -56,6 +56,9 @@ fn the_service_example_shows_every_key_with_the_defaults_of_those_that_have_some
     assert_eq!(service.start_within, plain.start_within);
     assert_eq!(service.resources, plain.resources);
     assert_eq!(service.rollout, plain.rollout);
+    assert_eq!(plain.remote, Remote::default(), "nobody");
+    assert_eq!(service.remote.exec, Some(Signers::Release));
+    assert_eq!(service.remote.fetch_logs, Some(Signers::Operate));
     assert!(service.restart.in_guest && service.warm && !plain.warm);
     assert_eq!(service.restart, hearth_config::workload::Restart { in_guest: true, ..plain.restart });
     assert_eq!(plain.probes, [Probe::heartbeat()]);

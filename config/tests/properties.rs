@@ -185,7 +185,7 @@ proptest! {
     fn any_text_gives_a_value_or_one_line_faults_and_never_a_panic(
         text in prop_oneof![
             "\\PC{0,60}",
-            "(\\[\\[?(boot|machine|block|paths|env|restart|probe|rollout|ceiling|capacity|watchdog)\\]?\\]\n?|(kernel|vcpus|id|kind|after|command|env|check|role|port|path|requires|replicas|\"é\\.x\") ?= ?(1|'x'|\\[1,'b'\\]|\\{a=1\\}|0x1f|1979-05-27|nan)\n?){0,6}",
+            "(\\[\\[?(boot|machine|block|paths|env|restart|probe|rollout|remote|ceiling|capacity|watchdog)\\]?\\]\n?|(kernel|vcpus|id|kind|after|command|env|check|role|port|path|requires|replicas|\"é\\.x\") ?= ?(1|'x'|\\[1,'b'\\]|\\{a=1\\}|0x1f|1979-05-27|nan)\n?){0,6}",
         ]
     ) {
         let faults = [

@@ -7,12 +7,12 @@
 
 use std::collections::VecDeque;
 use std::io::Write;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hearth_config::device::Log;
+use hearth_config::device::{Log, LogFormat, LogLevel};
 
 use crate::api::types::EventTold;
 use crate::log_line::{Line, OWN_NAME};
@@ -38,7 +38,9 @@ struct Shared {
     changed: Condvar,
     /// Of the prefixes.
     width: AtomicUsize,
-    log: Log,
+    format: LogFormat,
+    /// A [`LogLevel`].
+    level: AtomicU8,
 }
 
 #[derive(Debug, Default)]
@@ -68,7 +70,8 @@ impl Console {
     ) -> std::io::Result<Console> {
         let width = AtomicUsize::new(OWN_NAME.len());
         let (queue, changed) = (Mutex::new(Queue::default()), Condvar::new());
-        let shared = Arc::new(Shared { queue, changed, width, log });
+        let Log { format, level } = log;
+        let shared = Arc::new(Shared { queue, changed, width, format, level: AtomicU8::new(level as u8) });
         let writer = Arc::clone(&shared);
         let console = Console { shared };
         console.widen(names);
@@ -80,6 +83,11 @@ impl Console {
     pub fn widen<'n>(&self, names: impl IntoIterator<Item = &'n str>) {
         let width = names.into_iter().map(str::len).max().unwrap_or_default();
         self.shared.width.fetch_max(width, Ordering::Relaxed);
+    }
+
+    /// What matters less is not printed from now on; until the daemon begins anew.
+    pub fn set_level(&self, level: LogLevel) {
+        self.shared.level.store(level as u8, Ordering::Relaxed);
     }
 
     /// A line of the daemon itself.
@@ -113,11 +121,11 @@ impl Console {
     }
 
     fn push(&self, line: &Line<'_>, limit: usize) {
-        if line.level() < self.shared.log.level {
+        if (line.level() as u8) < self.shared.level.load(Ordering::Relaxed) {
             return;
         }
         let name = line.who();
-        let line = line.written(self.shared.log.format, self.shared.width());
+        let line = line.written(self.shared.format, self.shared.width());
         let mut queue = self.shared.lock();
         if queue.bytes + line.len() <= limit {
             queue.bytes += line.len();
@@ -165,7 +173,7 @@ impl Shared {
                 .into_iter()
                 .map(|(name, count)| {
                     let text = format!("({count} lines lost, the console is too slow)");
-                    Line::output(&name, &text).written(self.log.format, self.width())
+                    Line::output(&name, &text).written(self.format, self.width())
                 })
                 .collect();
             if !notes.is_empty() {
@@ -183,7 +191,6 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hearth_config::device::{LogFormat, LogLevel};
     use std::sync::mpsc::{Receiver, Sender, channel};
 
     /// A console that takes a line when the test says so.
@@ -216,6 +223,12 @@ mod tests {
         console.say("ready");
         let line: serde_json::Value = serde_json::from_str(&lines.recv_timeout(PATIENCE).unwrap()).unwrap();
         assert_eq!((&line["text"], &line["level"]), (&"ready".into(), &"info".into()));
+        console.set_level(LogLevel::Alarm);
+        console.say("not of interest");
+        console.set_level(LogLevel::Output);
+        console.line("clock", "tick");
+        let line: serde_json::Value = serde_json::from_str(&lines.recv_timeout(PATIENCE).unwrap()).unwrap();
+        assert_eq!(line["text"], "tick");
     }
 
     #[test]

@@ -19,6 +19,7 @@ use smol::{LocalExecutor, Timer};
 use thiserror::Error;
 
 use crate::api::events::Events;
+use crate::api::server::Door;
 use crate::api::{Ask, MAX_QUESTIONS};
 use crate::builds::Builds;
 use crate::clock;
@@ -178,6 +179,8 @@ struct Daemon {
     vitals: Vitals,
     /// None: this box is nobody's member.
     fleet: Option<Fleet>,
+    /// What others go through who ask on somebody's behalf.
+    door: Option<Door>,
 }
 
 impl Daemon {
@@ -223,6 +226,7 @@ impl Daemon {
             told_watchdog: false,
             vitals,
             fleet: None,
+            door: None,
         };
         (daemon, left)
     }

@@ -1,11 +1,12 @@
 //! `workloads/NAME.toml`: one workload of the box, read by `hearthd`.
 //!
 //! Duty: what to run, after what, with how much, how it is asked for its health, healed and replaced; how the keys of
-//! the file become that is `shape`'s and `probe`'s.
+//! the file become that is `shape`'s, `probe`'s and `remote`'s.
 //! Not here: whether the order has a cycle (`hearth-core`).
 //! Invariant: a `command` survives the trip over the kernel command line word by word.
 
 mod probe;
+mod remote;
 mod shape;
 
 use std::fmt;
@@ -23,6 +24,7 @@ use crate::writer;
 pub use probe::{
     Check, MAX_PROBE_ARGUMENTS, MAX_PROBE_COMMAND_BYTES, MAX_PROBE_PATH_BYTES, MAX_PROBES, Probe, Role,
 };
+pub use remote::{Remote, Signers};
 
 /// Bytes of a name: it is a folder, a prefix of log lines, later a topic level.
 pub const MAX_NAME_BYTES: usize = 32;
@@ -99,6 +101,8 @@ pub struct WorkloadConfig {
     /// How its health is asked for; the agent's heartbeat is always one of them.
     pub probes: Vec<Probe>,
     pub rollout: Rollout,
+    /// What the fleet may do in it.
+    pub remote: Remote,
 }
 
 /// What it means that the workload ended, and how many of it there are.

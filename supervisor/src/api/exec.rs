@@ -39,7 +39,7 @@ const MAX_ANSWER: usize = 16;
 const BUFFER: usize = 4096;
 
 /// What is asked, as the agent hears it; or what is wrong with it.
-pub(super) fn start(wanted: &ExecWanted) -> Result<ToProgram, String> {
+pub(crate) fn start(wanted: &ExecWanted) -> Result<ToProgram, String> {
     if wanted.command.is_empty() {
         return Err("expected a command".to_owned());
     }
@@ -138,7 +138,7 @@ async fn pour(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin)
 }
 
 /// A line to the agent's port, on which it was told what to start.
-async fn call(socket: &Path, start: &ToProgram) -> io::Result<UnixStream> {
+pub(crate) async fn call(socket: &Path, start: &ToProgram) -> io::Result<UnixStream> {
     let late = async {
         Timer::after(CALL_PATIENCE).await;
         Err(io::Error::new(io::ErrorKind::TimedOut, "it does not answer"))
@@ -167,7 +167,7 @@ async fn call_patiently(socket: PathBuf, start: &ToProgram) -> io::Result<UnixSt
 }
 
 /// For people, on one line.
-fn shown(command: &[String]) -> String {
+pub(crate) fn shown(command: &[String]) -> String {
     let is_plain = |word: &str| {
         !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"'\\".contains(&byte))
     };

@@ -27,7 +27,7 @@ mod http;
 mod metrics;
 mod routes;
 pub(crate) mod server;
-mod snapshot;
+pub(crate) mod snapshot;
 pub(crate) mod token;
 pub mod types;
 pub(crate) mod view;

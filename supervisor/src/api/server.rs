@@ -115,14 +115,14 @@ pub(crate) struct Door {
 
 impl Door {
     /// On the console and as an event.
-    pub(super) fn tell(&self, note: &Note<'_>) {
+    pub(crate) fn tell(&self, note: &Note<'_>) {
         self.console.event(&self.events.note(note, clock::now()));
     }
 }
 
 /// Who is at the other end.
 #[derive(Clone, Debug)]
-pub(super) enum Caller {
+pub(crate) enum Caller {
     /// On the daemon's own socket, which only root can open.
     Local(String),
     /// From elsewhere on this host: each request has to show the token.
@@ -464,7 +464,7 @@ fn log_lines(lines: &[u8]) -> Vec<u8> {
 }
 
 /// The machine that somebody means.
-pub(super) async fn reach(door: &Door, name: String) -> Result<Reached, Reply> {
+pub(crate) async fn reach(door: &Door, name: String) -> Result<Reached, Reply> {
     let reply = ask(door, Question::Reach { name }).await;
     serde_json::from_slice(&reply.body).map_err(|_| reply)
 }

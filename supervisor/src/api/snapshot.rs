@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Bytes of what the file system counts as one block (`st_blocks`).
 const BLOCK: u64 = 512;
 
-pub(super) async fn take(door: &Door, caller: &Caller, workload: String, wanted: SnapshotWanted) -> Reply {
+pub(crate) async fn take(door: &Door, caller: &Caller, workload: String, wanted: SnapshotWanted) -> Reply {
     let name = wanted.name.unwrap_or_else(|| wall::digits(wall::unix_ms()));
     let Some(label) = SnapshotName::new(&name) else {
         let most = SnapshotName::MAX;

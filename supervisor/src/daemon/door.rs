@@ -18,7 +18,7 @@ use crate::wording;
 
 impl Daemon {
     /// Each of them serves until it is dropped.
-    pub(super) fn open_the_doors(&self, asks: Sender<Ask>) -> Vec<Task<()>> {
+    pub(super) fn open_the_doors(&mut self, asks: Sender<Ask>) -> Vec<Task<()>> {
         let door = Door {
             asks,
             events: Rc::clone(&self.events),
@@ -28,6 +28,7 @@ impl Daemon {
             state: self.setup.device.paths.state.clone(),
             console: self.console.clone(),
         };
+        self.door = Some(door.clone());
         self.open_socket(&door).into_iter().chain(self.open_port(&door)).collect()
     }
 

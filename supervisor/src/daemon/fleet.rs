@@ -4,11 +4,13 @@
 //! (`hearth-fleet`).
 //! Invariant: every order is answered once; what cannot be taken whole changes nothing.
 
+use hearth_config::device::LogLevel;
 use hearth_core::{Event, Request};
-use hearth_fleet::tree::{Desired, News, Operation, Order, Outcome};
+use hearth_fleet::sign::Role;
+use hearth_fleet::tree::{self, Desired, News, Operation, Order, Outcome, Stream};
 
 use super::Daemon;
-use crate::fleet::{Fleet, share};
+use crate::fleet::{Fleet, remote, share, take_snapshot};
 
 /// Faults that are told.
 const MAX_FAULTS: usize = 32;
@@ -27,7 +29,7 @@ impl Daemon {
                 Some(News::Desired { version: desired.version(), outcome: self.take_in(&desired) })
             }
             Order::Run { id, operation } => {
-                self.run_for_fleet(operation).map(|outcome| News::Ended { id, outcome })
+                self.run_for_fleet(&id, operation).map(|outcome| News::Ended { id, outcome })
             }
         };
         if let (Some(news), Some(fleet)) = (news, &self.fleet) {
@@ -53,8 +55,9 @@ impl Daemon {
         Ok(conflicts)
     }
 
-    /// `None`: the daemon ends with it, and the next one sees what became of it.
-    fn run_for_fleet(&mut self, operation: Operation) -> Option<Outcome> {
+    /// `None`: it takes its time and tells of its end itself, or the daemon ends with it and the next one sees what
+    /// became of it.
+    fn run_for_fleet(&mut self, id: &str, operation: Operation) -> Option<Outcome> {
         if self.asked_to_stop {
             return Some(Outcome::Failed("the box is stopping".to_owned()));
         }
@@ -64,10 +67,15 @@ impl Daemon {
             Operation::Reboot => Ok(Request::Reboot),
             Operation::RestartWorkload { workload } => of(&workload).map(Request::Restart),
             Operation::Rollback { workload } => of(&workload).map(Request::UndoRollout),
-            Operation::Snapshot { .. }
-            | Operation::SetLogLevel(_)
-            | Operation::Cancel { .. }
-            | Operation::Stream(_) => Err("it is not supported".to_owned()),
+            Operation::SetLogLevel(level) => return Some(self.set_log_level(level)),
+            Operation::Cancel { of } => return self.fleet.as_ref().map(|fleet| fleet.streams.cancel(&of)),
+            Operation::Stream(stream) => return self.stream_for_fleet(id, *stream),
+            Operation::Snapshot { workload, name } => {
+                let (fleet, door) = self.fleet.as_ref().zip(self.door.clone())?;
+                let id = id.to_owned();
+                take_snapshot(&self.executor, door, fleet.speaker(), id, workload, name);
+                return None;
+            }
         };
         match request {
             Ok(request) => {
@@ -76,6 +84,32 @@ impl Daemon {
             }
             Err(reason) => Some(Outcome::Failed(reason)),
         }
+    }
+
+    /// Its file may say something else by now than when the command came in.
+    fn stream_for_fleet(&self, id: &str, stream: Stream) -> Option<Outcome> {
+        let (fleet, door) = self.fleet.as_ref().zip(self.door.clone())?;
+        let name = stream.workload();
+        let Some(workload) = self.setup.workload(name) else {
+            return Some(Outcome::Rejected(format!("there is no workload {name}")));
+        };
+        let signed: Vec<Role> = stream.role.into_iter().collect();
+        if let Err(reason) = remote(workload).admit(stream.kind(), name, &signed) {
+            return Some(Outcome::Rejected(reason));
+        }
+        fleet.streams.begin(&self.executor, door, fleet.speaker(), id.to_owned(), stream)
+    }
+
+    fn set_log_level(&self, level: tree::LogLevel) -> Outcome {
+        let (level, name) = match level {
+            tree::LogLevel::Output => (LogLevel::Output, "output"),
+            tree::LogLevel::Info => (LogLevel::Info, "info"),
+            tree::LogLevel::Alarm => (LogLevel::Alarm, "alarm"),
+        };
+        // Before: afterwards it may be of no interest.
+        self.console.say(&format!("fleet: from here on {name} and what matters more is printed"));
+        self.console.set_level(level);
+        Outcome::Done
     }
 
     pub(super) async fn next_order(fleet: Option<&Fleet>) -> Order {

@@ -12,12 +12,13 @@ use std::io;
 use std::path::Path;
 
 use hearth_config::device::{self, DeviceConfig, Precedence};
+use hearth_config::workload::{self, Signers};
 use hearth_core::{Explanation, State};
 use hearth_disk::{Disk, Folder};
 use hearth_fleet::Now;
 use hearth_fleet::desk::{Daemon, Desk};
 use hearth_fleet::outbox::{Limits, Outbox, Trouble};
-use hearth_fleet::sign::{KeyFault, Keyring, RoleKeys};
+use hearth_fleet::sign::{KeyFault, Keyring, Role, RoleKeys};
 use hearth_fleet::topics::Topics;
 use hearth_fleet::tree::{Desired, Kind, News, Opening, Order, Remote, Rules, Standing, Tree};
 use smol::channel::{Receiver, Sender, bounded};
@@ -36,11 +37,24 @@ const BOOT_ID: &str = "proc/sys/kernel/random/boot_id";
 const MAX_ORDERS: usize = 4;
 /// News that waits for the thread: an end for each order, and some looks at how things stand.
 const MAX_NEWS: usize = 32;
+/// Pieces of output that wait for it; who has more waits.
+const MAX_PIECES: usize = 16;
 /// News beyond which a look is left out: the next one comes.
 const MAX_LOOKS: usize = 8;
 
 /// What this daemon can do for a fleet.
-const OPERATIONS: [Kind; 4] = [Kind::Reboot, Kind::RestartWorkload, Kind::Rollback, Kind::Trust];
+const OPERATIONS: [Kind; 10] = [
+    Kind::Reboot,
+    Kind::RestartWorkload,
+    Kind::Rollback,
+    Kind::Snapshot,
+    Kind::SetLogLevel,
+    Kind::Exec,
+    Kind::Console,
+    Kind::FetchLogs,
+    Kind::Cancel,
+    Kind::Trust,
+];
 
 /// A folder that may be none.
 #[derive(Debug)]
@@ -54,6 +68,8 @@ pub(crate) enum Place {
 pub(crate) struct Ends {
     pub(super) orders: Receiver<Order>,
     pub(super) news: Sender<News>,
+    /// What streams tell, each in its order.
+    pub(super) pieces: Sender<News>,
 }
 
 /// The thread's.
@@ -61,6 +77,7 @@ pub(crate) struct Ends {
 pub(crate) struct FarEnds {
     orders: Sender<Order>,
     news: Receiver<News>,
+    pieces: Receiver<News>,
     console: Console,
 }
 
@@ -106,7 +123,9 @@ pub(crate) fn share(desired: &Desired, device: &DeviceConfig) -> Share {
 pub(super) fn ends(console: &Console) -> (Ends, FarEnds) {
     let (orders, orders_out) = bounded(MAX_ORDERS);
     let (news_in, news) = bounded(MAX_NEWS);
-    (Ends { orders: orders_out, news: news_in }, FarEnds { orders, news, console: console.clone() })
+    let (pieces_in, pieces) = bounded(MAX_PIECES);
+    let near = Ends { orders: orders_out, news: news_in, pieces: pieces_in };
+    (near, FarEnds { orders, news, pieces, console: console.clone() })
 }
 
 pub(super) fn keyring(trust: &device::Trust) -> Result<Keyring, KeyFault> {
@@ -152,7 +171,7 @@ impl Daemon for FarEnds {
     }
 
     fn news(&mut self) -> Option<News> {
-        self.news.try_recv().ok()
+        self.news.try_recv().or_else(|_| self.pieces.try_recv()).ok()
     }
 
     fn tell(&mut self, trouble: Trouble) {
@@ -190,7 +209,7 @@ pub(super) fn standings(core: &State, setup: &Setup) -> News {
             None => of_a_replica(),
         };
         Standing {
-            remote: Remote::default(),
+            remote: setup.workload(&status.name).map(remote).unwrap_or_default(),
             from_fleet: setup.share.decides(&status.name, &setup.conflicts),
             failed: status.state == "quarantined" || taken_back.is_some(),
             reason,
@@ -201,6 +220,16 @@ pub(super) fn standings(core: &State, setup: &Setup) -> News {
     };
     let standings = core.ids().filter_map(|id| core.explain(id)).map(standing).collect();
     News::Standings { standings, conflicts: setup.conflicts.clone() }
+}
+
+/// Who of the fleet may do what in a workload, as its configuration says now.
+pub(crate) fn remote(workload: &workload::WorkloadConfig) -> Remote {
+    let role = |signers: Signers| match signers {
+        Signers::Operate => Role::Operate,
+        Signers::Release => Role::Release,
+    };
+    let workload::Remote { exec, console, fetch_logs } = workload.remote;
+    Remote { exec: exec.map(role), console: console.map(role), fetch_logs: fetch_logs.map(role) }
 }
 
 fn boot_id() -> String {

@@ -7,6 +7,7 @@
 
 mod desk;
 mod figures;
+mod streams;
 
 use std::fs;
 use std::io;
@@ -25,7 +26,8 @@ use smol::Timer;
 use thiserror::Error;
 
 use self::desk::Ends;
-pub(crate) use self::desk::{Beginning, share};
+pub(crate) use self::desk::{Beginning, remote, share};
+pub(crate) use self::streams::{Speaker, Streams, take_snapshot};
 use crate::api::events::Events;
 use crate::console::Console;
 use crate::setup::Setup;
@@ -58,6 +60,7 @@ pub(crate) struct Fleet {
     period: Duration,
     next: Instant,
     ends: Ends,
+    pub(crate) streams: Streams,
 }
 
 impl Fleet {
@@ -81,7 +84,10 @@ impl Fleet {
                 .map_err(FleetError::Thread)
         });
         match joined {
-            Ok(thread) => Some(Fleet { thread, period: config.period, next: Instant::now(), ends: near }),
+            Ok(thread) => {
+                let (period, next, streams) = (config.period, Instant::now(), Streams::default());
+                Some(Fleet { thread, period, next, ends: near, streams })
+            }
             Err(error) => {
                 console.say(&format!("ALARM: fleet: {}", wording::one_line(&error)));
                 None
@@ -102,15 +108,21 @@ impl Fleet {
     pub(crate) fn show(&mut self, core: &State, now: Moment, events: &Events, setup: &Setup) {
         // Not from the last time: a daemon that stood still does not catch up.
         self.next = Instant::now() + self.period;
+        // Before the first figures, which are what a connection begins with: who may do what is known by then.
+        self.look(core, setup);
         if self.thread.has_room() {
             self.thread.show(figures::snapshot(core, now, events, &setup.device.paths.state));
         }
-        self.look(core, setup);
     }
 
     /// How its workloads stand.
     pub(crate) fn look(&self, core: &State, setup: &Setup) {
         self.tell(desk::standings(core, setup));
+    }
+
+    /// For what takes its time.
+    pub(crate) fn speaker(&self) -> Speaker {
+        Speaker { news: self.ends.pieces.clone(), nudge: self.thread.nudger() }
     }
 
     pub(crate) fn tell(&self, news: tree::News) {
@@ -129,6 +141,7 @@ impl Fleet {
     /// The fleet hears that the box goes.
     pub(crate) async fn leave(fleet: Option<Fleet>) {
         if let Some(fleet) = fleet {
+            fleet.streams.leave();
             fleet
                 .thread
                 .stop(async {

@@ -134,6 +134,11 @@ impl Thread {
         let _ = self.nudge.try_send(());
     }
 
+    /// The same from elsewhere.
+    pub fn nudger(&self) -> Sender<()> {
+        self.nudge.clone()
+    }
+
     /// NDEATH, and the end; not later than in [`STOP`].
     pub async fn stop(mut self, sleep: impl Future<Output = ()>) {
         self.stop.close();
