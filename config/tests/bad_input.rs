@@ -451,7 +451,7 @@ fn what_a_workload_wants_of_its_care_is_refused_with_place_key_and_expectation()
             ),
             (
                 "remote.exec = \"anybody\"",
-                "workloads/a.toml:3:9: remote.exec: expected \"nobody\", \"operate\" or \"release\", found \"anybody\"",
+                "workloads/a.toml:3:8: remote.exec: expected \"nobody\", \"operate\" or \"release\", found \"anybody\"",
             ),
             (
                 "rollout.error_margin_milli = 1001",

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hearth_config::vm::VmConfig;
 use nix::sys::signal::{Signal, kill};
@@ -32,6 +32,8 @@ mod door;
 mod exec;
 #[path = "daemon/fleet.rs"]
 mod fleet;
+#[path = "daemon/fleet_streams.rs"]
+mod fleet_streams;
 
 /// For anything to happen: only a hang takes that long.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -160,6 +162,12 @@ impl Daemon {
     fn stop_quietly(&mut self) {
         self.signal(Signal::SIGTERM);
         assert!(self.ended().success(), "{:#?}", self.seen);
+    }
+
+    /// Everything that it said.
+    fn seen_until_stopped(&mut self) -> Vec<String> {
+        self.stop_quietly();
+        self.seen.clone()
     }
 
     fn wait_until(&mut self, wanted: impl Fn(&str) -> bool) {
@@ -629,7 +637,7 @@ fn faults_are_lines_on_standard_error_and_status_2() {
     assert_eq!(
         String::from_utf8_lossy(&refused.stderr),
         format!(
-            "{file}:4:1: afer: unknown key, did you mean after? (known here: kind, replicas, idle_s, image, command, after, requires, start_within_s, log_kib_per_minute, resources, ceiling, restart, snapshot, probe, rollout)\n\
+            "{file}:4:1: afer: unknown key, did you mean after? (known here: kind, replicas, idle_s, image, command, after, requires, start_within_s, log_kib_per_minute, resources, ceiling, restart, snapshot, probe, rollout, remote)\n\
              {file}:5:11: resources.memory_mib: expected at least 32 MiB, found 4\n"
         )
     );

@@ -7,7 +7,7 @@ use hearth_fleet_tests::tap::{Said, Tap};
 use hearth_fleet_tests::wire::Packet;
 
 impl Site {
-    fn member(self, server: &str) -> Site {
+    pub(super) fn member(self, server: &str) -> Site {
         let text = fs::read_to_string(self.config()).expect("the file");
         let outbox = self.folder.path().join("outbox");
         let fleet = format!(
@@ -19,7 +19,7 @@ impl Site {
     }
 
     /// Whoever has that key may do the daily work.
-    fn operated_by(self, key: &str) -> Site {
+    pub(super) fn operated_by(self, key: &str) -> Site {
         let text = fs::read_to_string(self.config()).expect("the file");
         let trust = format!("[fleet.trust]\noperate = [{key:?}]\n");
         fs::write(self.config(), text + &trust).expect("a file");
@@ -87,14 +87,14 @@ fn a_broker_that_is_not_there_holds_nothing_up() {
 }
 
 /// A person at another machine.
-struct Person {
-    folder: tempfile::TempDir,
-    broker: String,
+pub(super) struct Person {
+    pub(super) folder: tempfile::TempDir,
+    pub(super) broker: String,
 }
 
 impl Person {
     /// Status, and what was printed.
-    fn fleet(&self, words: &[&str]) -> (i32, String) {
+    pub(super) fn fleet(&self, words: &[&str]) -> (i32, String) {
         let output = Command::new(env!("CARGO_BIN_EXE_hearthctl"))
             .current_dir(self.folder.path())
             .env("HEARTH_BROKER", &self.broker)

@@ -36,6 +36,12 @@ fn answer(mut call: UnixStream) -> Option<()> {
         ["exit", code, ..] => guest.end(ExitStatus::Code(code.parse().expect("a number"))),
         ["missing", ..] => guest.end(ExitStatus::NotStarted(2)),
         ["busy", ..] => guest.say(&FromProgram::Busy),
+        ["count", to, ..] => {
+            for number in 0..to.parse().expect("a number") {
+                guest.write(format!("{number:0>999}\n").as_bytes())?;
+            }
+            guest.end(ExitStatus::Code(0))
+        }
         ["flood", ..] => loop {
             guest.write(&[b'x'; 1000])?;
         },

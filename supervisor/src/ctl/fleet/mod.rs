@@ -7,6 +7,9 @@
 //! | `look.rs` | boxes, and what they want and have |
 //! | `push.rs` | a desired state, in waves |
 //! | `run.rs` | one command on many |
+//! | `streams.rs` | commands with output: programs, consoles, logs |
+//! | `pieces.rs` | that output, put together |
+//! | `prefix.rs` | and on one screen |
 //!
 //! Duty: arguments into documents and messages, answers into tables. Not here: what boxes do with them (`hearth-fleet`).
 //! Invariant: it keeps nothing. What is wanted is in files of the person's and at the broker, and nothing goes out that was
@@ -15,8 +18,11 @@
 mod broker;
 mod keys;
 mod look;
+mod pieces;
+mod prefix;
 mod push;
 mod run;
+mod streams;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -71,6 +77,7 @@ pub enum FleetVerb {
     ///
     /// The document is {"hearth": "desired", "for": [...], "version": N, "workloads": {...}}, with workloads as in their
     /// files. It is signed here with --key, or was before (FILE.minisig).
+    #[command(visible_alias = "send")]
     Push {
         #[command(flatten)]
         way: Way,
@@ -91,24 +98,17 @@ pub enum FleetVerb {
         wait: u64,
     },
     /// Runs an operation on boxes, and waits for what becomes of it
-    Run {
-        #[command(flatten)]
-        way: Way,
-        #[arg(long, value_name = "FILE")]
-        key: Vec<PathBuf>,
-        /// reboot, restart-workload, rollback
-        operation: String,
-        #[arg(required = true, value_name = "NODE")]
-        boxes: Vec<String>,
-        #[arg(long, value_name = "NAME")]
-        workload: Option<String>,
-        /// Only where this is the version of the desired state
-        #[arg(long, value_name = "N")]
-        expected_version: Option<u64>,
-        /// Seconds to wait for, and after which a box does not begin it any more
-        #[arg(long, default_value_t = 60, value_name = "S")]
-        wait: u64,
-    },
+    #[command(after_help = run::HELP)]
+    Run(run::RunArgs),
+    /// Runs a program in a workload of boxes, and prints what it says
+    #[command(after_help = streams::EXEC_HELP)]
+    Exec(streams::ExecArgs),
+    /// Prints what guests of a workload show on their consoles
+    #[command(after_help = streams::CONSOLE_HELP)]
+    Console(streams::ConsoleArgs),
+    /// Prints the last lines of a workload's log
+    #[command(after_help = streams::LOGS_HELP)]
+    Logs(streams::LogsArgs),
     /// Prints what boxes report and answer as it comes
     Tail {
         #[command(flatten)]
@@ -148,15 +148,10 @@ pub fn run(verb: &FleetVerb, json: bool) -> ExitCode {
             let plan = push::Plan { waves: waves.clone(), forgive: *forgive, wait: *wait };
             push::push(way, file, key, to, &plan)
         }
-        FleetVerb::Run { way, key, operation, boxes, workload, expected_version, wait } => {
-            let ask = run::Ask {
-                operation,
-                workload: workload.as_deref(),
-                expected_version: *expected_version,
-                wait: *wait,
-            };
-            run::run(way, key, boxes, &ask)
-        }
+        FleetVerb::Run(args) => run::run(args, json),
+        FleetVerb::Exec(args) => streams::exec(args, json),
+        FleetVerb::Console(args) => streams::console(args, json),
+        FleetVerb::Logs(args) => streams::logs(args, json),
         FleetVerb::Tail { way } => look::tail(way),
     };
     match done {

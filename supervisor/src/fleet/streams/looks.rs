@@ -137,7 +137,7 @@ mod tests {
         assert_eq!(told(Some("web.1"), 4, 1000), (line(18, "web.1") + &line(19, "web.1"), 0));
         let (text, dropped) = told(None, 100, 40);
         assert_eq!(text, line(19, "web.1"));
-        assert_eq!(dropped, 9 * 64 + 31);
+        assert_eq!(dropped, 9 * 66 + 32);
         assert_eq!(told(None, 100, 0).0, "");
         assert_eq!(last(folder.path(), "none", None, 9, 9).unwrap().lines.len(), 0);
     }
