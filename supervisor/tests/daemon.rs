@@ -34,6 +34,8 @@ mod exec;
 mod fleet;
 #[path = "daemon/fleet_streams.rs"]
 mod fleet_streams;
+#[path = "daemon/poison.rs"]
+mod poison;
 
 /// For anything to happen: only a hang takes that long.
 const PATIENCE: Duration = Duration::from_secs(60);

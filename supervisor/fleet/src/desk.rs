@@ -214,6 +214,10 @@ impl<D: Disk, S: Daemon> Letters for Desk<D, S> {
         self.settle(now);
     }
 
+    fn oversized(&mut self) {
+        self.tree.oversized();
+    }
+
     fn standing(&self) -> Standing {
         let figures = self.outbox.figures();
         let waits = self.once.len() + self.ready.len() + usize::from(self.tree.has_report());
@@ -228,7 +232,7 @@ impl<D: Disk, S: Daemon> Letters for Desk<D, S> {
 
     fn deadline(&self) -> Option<Moment> {
         // A report that is due waits for a connection, not for the clock.
-        let tree = self.tree.deadline().filter(|at| *at > self.seen.mono);
+        let tree = self.tree.deadline(self.seen.mono);
         [self.outbox.next_deadline(), tree].into_iter().flatten().min()
     }
 

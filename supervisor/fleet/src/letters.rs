@@ -49,6 +49,8 @@ pub trait Letters {
     fn again(&mut self);
     /// Something for the box's place in the management tree; `place` is the topic behind that.
     fn received(&mut self, place: &str, payload: &[u8], now: Now);
+    /// Something for that place was too large to be taken, and cost the connection.
+    fn oversized(&mut self) {}
     fn standing(&self) -> Standing;
     /// When [`tick`](Letters::tick) is due.
     fn deadline(&self) -> Option<Moment>;

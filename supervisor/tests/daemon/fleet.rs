@@ -106,7 +106,7 @@ impl Person {
         (output.status.code().expect("an end of its own"), String::from_utf8(text).expect("text"))
     }
 
-    fn push(&self, version: u32, workloads: &str) -> (i32, String) {
+    pub(super) fn push(&self, version: u32, workloads: &str) -> (i32, String) {
         let text = format!(
             r#"{{"hearth":"desired","for":["plant/*"],"version":{version},"workloads":{{{workloads}}}}}"#
         );

@@ -341,6 +341,9 @@ impl<L: Letters, T: FnMut(Word)> Runner<L, T> {
                 {
                     self.memo.certificate_was_good(now.wall_ms);
                 }
+                if let News::Poisoned { .. } = &news {
+                    self.letters.oversized();
+                }
                 (self.tell)(Word::Session(news));
             }
             Action::Ended => {

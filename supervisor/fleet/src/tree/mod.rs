@@ -3,6 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | `desired.rs` | the desired state |
+//! | `arrivals.rs` | how fast such states are looked at |
 //! | `command.rs` | commands, what they may be, and who may give them |
 //! | `stream.rs` | commands with output, and whose workloads allow them |
 //! | `executing.rs` | commands on their way, at most once |
@@ -20,6 +21,7 @@
 //! Invariants: nothing that was not signed for this box and this use becomes an order. A version never goes back. A
 //! command begins at most once, over crashes too. Nothing that lies at the broker can end the daemon again and again.
 
+mod arrivals;
 mod command;
 mod desired;
 mod executing;
@@ -126,6 +128,7 @@ pub struct Tree {
     orders: VecDeque<Order>,
     messages: VecDeque<Message>,
     allowance: executing::Allowance,
+    arrivals: arrivals::Arrivals,
     /// Taken in and not yet lived through.
     proving_since: Option<Moment>,
     report: reported::Pace,
@@ -151,6 +154,7 @@ impl Tree {
             orders: VecDeque::new(),
             messages: VecDeque::new(),
             allowance: executing::Allowance::default(),
+            arrivals: arrivals::Arrivals::default(),
             proving_since: None,
             report: reported::Pace::default(),
             announcements: Vec::new(),
@@ -165,6 +169,9 @@ impl Tree {
     pub fn received(&mut self, disk: &mut dyn Disk, now: Now, clock_set: bool, place: &str, payload: &[u8]) {
         // Taken back, or cleared by whoever asked: what was done stays done.
         if payload.is_empty() {
+            if place == "desired" {
+                self.arrivals.forget();
+            }
             return;
         }
         match place.split('/').collect::<Vec<_>>().as_slice() {
@@ -172,6 +179,13 @@ impl Tree {
             ["cmd", op, id] => self.command(disk, now, clock_set, op, id, payload),
             _ => self.counts.foreign = self.counts.foreign.saturating_add(1),
         }
+    }
+
+    /// Something for this box was too large for the connection that brought it.
+    pub fn oversized(&mut self) {
+        self.counts.oversized = self.counts.oversized.saturating_add(1);
+        self.rejected = Some((None, "a message for this box was larger than it takes".to_owned()));
+        self.report.touch();
     }
 
     pub fn told(&mut self, disk: &mut dyn Disk, now: Now, news: News) {
@@ -193,13 +207,17 @@ impl Tree {
         }
     }
 
-    /// When [`Tree::tick`] has something to do.
-    pub fn deadline(&self) -> Option<Moment> {
+    /// When [`Tree::tick`] has something to do, or a report may go; what could have been done by `now` waits for
+    /// something else.
+    pub fn deadline(&self, now: Moment) -> Option<Moment> {
         let proven = self.proving_since.map(|since| since.after(SETTLED));
-        [proven, self.report.due()].into_iter().flatten().min()
+        [proven, self.report.due(), self.arrivals.due()].into_iter().flatten().filter(|at| *at > now).min()
     }
 
     pub fn tick(&mut self, disk: &mut dyn Disk, now: Now) {
+        if let Some(payload) = self.arrivals.take_due(now.mono) {
+            self.look_at(disk, now, &payload, digest(&payload));
+        }
         if self.proving_since.is_some_and(|since| since.after(SETTLED) <= now.mono) {
             self.proving_since = None;
             self.kept.trying = None;
@@ -264,8 +282,20 @@ impl Tree {
         if self.kept.accepted_payload == Some(digest) || self.kept.rejected_payload == Some(digest) {
             // Whoever says it again wants to hear of it.
             self.report.touch();
+            self.arrivals.forget();
             return;
         }
+        let arrival = self.arrivals.arrive(now.mono, payload);
+        if arrival.passed_over {
+            self.counts.passed_over = self.counts.passed_over.saturating_add(1);
+            self.report.touch();
+        }
+        if arrival.look {
+            self.look_at(disk, now, payload, digest);
+        }
+    }
+
+    fn look_at(&mut self, disk: &mut dyn Disk, now: Now, payload: &[u8], digest: u64) {
         let tries = self.kept.tries(digest, &self.rules.boot);
         self.kept.begin(digest, &self.rules.boot);
         self.proving_since = Some(now.mono);

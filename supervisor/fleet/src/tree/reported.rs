@@ -47,6 +47,10 @@ pub(super) struct Counts {
     pub(super) rejected_commands: u64,
     /// On topics that are none.
     pub(super) foreign: u64,
+    /// Desired states that were never looked at, because too many came.
+    pub(super) passed_over: u64,
+    /// Messages that a connection could not bring.
+    pub(super) oversized: u64,
 }
 
 /// When the next report may go.
@@ -108,6 +112,8 @@ impl Tree {
                 "rejected_desired": self.counts.rejected_desired,
                 "rejected_commands": self.counts.rejected_commands,
                 "foreign": self.counts.foreign,
+                "passed_over": self.counts.passed_over,
+                "oversized": self.counts.oversized,
             },
         });
         Message { place: "reported".to_owned(), payload: report.to_string() }

@@ -226,7 +226,7 @@ fn reports_keep_a_pause_and_only_changes_are_told() {
     assert!(it.tree.report(at(10)).is_none());
     it.accept(1, "a");
     assert!(it.tree.report(at(1)).is_none());
-    assert_eq!(it.tree.deadline(), Some(at(2).mono));
+    assert_eq!(it.tree.deadline(at(1).mono), Some(at(2).mono));
     assert!(it.tree.report(at(2)).is_some());
 }
 
@@ -383,6 +383,34 @@ fn a_flood_of_nonsense_is_counted_and_answered_for_a_while_only() {
     assert!(it.answers().len() < 20);
     assert_eq!(it.report()["counts"]["rejected_commands"], json!(1000));
     assert_eq!(it.report()["counts"]["foreign"], json!(2000));
+}
+
+#[test]
+fn a_flood_of_desired_states_is_looked_at_now_and_then_and_wears_no_disk_out() {
+    let mut it = Box::new();
+    let before = it.disk.operations;
+    for version in 1..1000 {
+        it.receive("desired", format!("nonsense {version}").as_bytes());
+    }
+    assert_eq!(it.report()["counts"]["rejected_desired"], json!(8));
+    assert_eq!(it.report()["counts"]["passed_over"], json!(990));
+    assert!(it.disk.operations - before < 150, "{}", it.disk.operations - before);
+    // The last one counts, in its time.
+    let good = it.desired(1, "a");
+    it.receive("desired", &good);
+    it.tree.tick(&mut it.disk, at(5));
+    assert_eq!(it.order(), None);
+    assert_eq!(it.tree.deadline(at(5).mono), Some(at(6).mono));
+    it.tree.tick(&mut it.disk, at(6));
+    assert!(matches!(it.order(), Some(Order::Desired(desired)) if desired.version() == 1));
+}
+
+#[test]
+fn what_was_too_large_to_be_taken_is_told() {
+    let mut it = Box::new();
+    it.tree.oversized();
+    assert_eq!(it.report()["counts"]["oversized"], json!(1));
+    assert!(it.reason().contains("larger than it takes"));
 }
 
 #[test]

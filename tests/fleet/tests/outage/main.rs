@@ -209,6 +209,14 @@ fn a_message_that_the_broker_keeps_and_that_is_too_large_to_take_cuts_the_box_of
     assert_eq!(tap.wait(subscriptions), Some(vec![4, 2]));
     scene.tell(1);
     scene.all_arrive();
+    let told = scene.observer.wait(|heard| {
+        let reports = |heard: &Heard| {
+            matches!(heard, Heard::Message(publish) if publish.topic.ends_with("/reported")
+            && String::from_utf8_lossy(&publish.payload).contains("was larger than it takes"))
+        };
+        heard.iter().any(reports).then_some(())
+    });
+    assert!(told.is_some());
     assert!(scene.words().contains(&Word::Session(News::Poisoned { server: 0 })), "{:?}", scene.words());
     scene.end();
 }
