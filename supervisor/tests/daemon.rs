@@ -32,6 +32,8 @@ mod door;
 mod exec;
 #[path = "daemon/fleet.rs"]
 mod fleet;
+#[path = "daemon/fleet_many.rs"]
+mod fleet_many;
 #[path = "daemon/fleet_streams.rs"]
 mod fleet_streams;
 #[path = "daemon/poison.rs"]

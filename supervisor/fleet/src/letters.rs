@@ -34,6 +34,9 @@ pub struct Standing {
     pub depth: u64,
     pub bytes: u64,
     pub dropped: u64,
+    /// Bytes of what was taken in since the start, and bytes that files were given for it: what flash wears by.
+    pub accepted: u64,
+    pub written: u64,
 }
 
 /// Who keeps letters and takes what the fleet says. All is called on the session's thread, and may take as long as a
@@ -104,6 +107,7 @@ impl Letters for Memory {
             depth: count(self.waiting.len() + self.out.len()),
             bytes: count(self.bytes),
             dropped: self.dropped,
+            ..Standing::default()
         }
     }
 
@@ -134,7 +138,7 @@ mod tests {
         letters.acknowledged(1, NOW);
         letters.again();
         assert_eq!(ids(&mut letters), [0, 2]);
-        assert_eq!(letters.standing(), Standing { depth: 2, bytes: 2, dropped: 0 });
+        assert_eq!(letters.standing(), Standing { depth: 2, bytes: 2, ..Standing::default() });
     }
 
     #[test]

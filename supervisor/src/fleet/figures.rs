@@ -6,6 +6,7 @@
 use std::fs;
 use std::path::Path;
 
+use hearth_config::device::DeviceConfig;
 use hearth_core::{Explanation, Moment, State};
 use hearth_fleet::figures::{Device, Figure, Snapshot, Value};
 use hearth_fleet::topics::Id;
@@ -13,7 +14,7 @@ use hearth_fleet::topics::Id;
 use crate::api::events::Events;
 use crate::api::{view, words};
 use crate::setup::vm_folder;
-use crate::{wall, wording};
+use crate::{pressure, wall, wording};
 
 /// Seconds after which a longer uptime is news.
 const UPTIME_STEP: f64 = 300.0;
@@ -30,9 +31,10 @@ const HEALING: [(&str, &str); 6] = [
     ("healing-box", "Healing/Box"),
 ];
 
-pub(super) fn snapshot(core: &State, now: Moment, events: &Events, state: &Path) -> Snapshot {
+pub(super) fn snapshot(core: &State, now: Moment, events: &Events, device: &DeviceConfig) -> Snapshot {
     let stories: Vec<Explanation> = core.ids().filter_map(|id| core.explain(id)).collect();
     let mut node = host(now);
+    node.extend(disk(&device.store.folder));
     node.push(Figure::exact("Box/Phase", Value::Text(words::phase(core.phase()).into())));
     node.push(Figure::exact("Workloads/All", whole(stories.len())));
     let mut good = 0;
@@ -47,7 +49,7 @@ pub(super) fn snapshot(core: &State, now: Moment, events: &Events, state: &Path)
             Figure::exact(name("Wanted"), whole(status.replicas_wanted)),
             Figure::exact(name("Restarts"), Value::Whole(u64::from(story.restarts_in_window))),
         ]);
-        devices.extend(replicas(story, state));
+        devices.extend(replicas(story, &device.paths.state));
     }
     node.push(Figure::exact("Workloads/Good", whole(good)));
     node.extend(HEALING.map(|(kind, name)| Figure::exact(name, Value::Whole(events.count(kind)))));
@@ -87,6 +89,16 @@ fn host(now: Moment) -> Vec<Figure> {
     ]
 }
 
+/// Where the box keeps what it has to remember.
+fn disk(store: &Path) -> Vec<Figure> {
+    let (all, free) = pressure::room(store).unwrap_or((0, 0));
+    vec![
+        Figure::exact("Host/Disk total", Value::Whole(all)),
+        // A tenth of it, as for memory; a box that writes a log all day is no news.
+        Figure::wide("Host/Disk free", Value::Whole(free), 256.0 * MIB, 10),
+    ]
+}
+
 /// Bytes that a machine's monitor has in memory.
 fn resident(folder: &Path) -> Option<u64> {
     let process: u32 = fs::read_to_string(folder.join("vm.pid")).ok()?.trim().parse().ok()?;
@@ -123,8 +135,9 @@ mod tests {
 
     #[test]
     fn a_box_without_workloads_tells_of_itself() {
-        let snapshot =
-            snapshot(&State::new(1), Moment::from_millis(5000), &Events::default(), Path::new("/nowhere"));
+        let device = DeviceConfig::parse("hearth.toml", "[store]\nfolder = \"/\"").unwrap();
+        let snapshot = snapshot(&State::new(1), Moment::from_millis(5000), &Events::default(), &device);
+        assert!(snapshot.node.iter().any(|figure| figure.name == "Host/Disk total"));
         assert!(snapshot.devices.is_empty());
         let of =
             |name: &str| snapshot.node.iter().find(|figure| figure.name == name).map(|figure| &figure.value);

@@ -111,7 +111,7 @@ impl Fleet {
         // Before the first figures, which are what a connection begins with: who may do what is known by then.
         self.look(core, setup);
         if self.thread.has_room() {
-            self.thread.show(figures::snapshot(core, now, events, &setup.device.paths.state));
+            self.thread.show(figures::snapshot(core, now, events, &setup.device));
         }
     }
 

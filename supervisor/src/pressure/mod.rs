@@ -78,6 +78,11 @@ async fn word(stalls: Option<&Receiver<()>>) {
     }
 }
 
+/// Bytes of a folder's file system, and how many of them are free.
+pub(crate) fn room(folder: &Path) -> Option<(u64, u64)> {
+    disk_room(folder).map(|room| (room.all, room.free))
+}
+
 /// The folder that has least.
 fn least(folders: &[PathBuf]) -> Room {
     let rooms = folders.iter().filter_map(|folder| disk_room(folder));

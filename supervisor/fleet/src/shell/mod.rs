@@ -38,6 +38,8 @@ use crate::sparkplug::session::{Action, Config, Event, News, Session};
 const STACK: usize = 512 << 10;
 /// For a stop in order: NDEATH, its acknowledgement, DISCONNECT.
 const STOP: Duration = Duration::from_secs(6);
+/// Bytes of the outbox that are no news: a few of its batches.
+const STEP: f64 = 262_144.0;
 /// Asked for at one go before somebody else has a turn.
 const MAX_LETTERS_AT_ONCE: usize = 16;
 
@@ -298,6 +300,9 @@ impl<L: Letters, T: FnMut(Word)> Runner<L, T> {
         snapshot.node.extend([
             Figure::wide("Outbox/Depth", Value::Whole(standing.depth), 100.0, 20),
             Figure::exact("Outbox/Dropped", Value::Whole(standing.dropped)),
+            Figure::wide("Outbox/Bytes", Value::Whole(standing.bytes), STEP, 20),
+            Figure::wide("Outbox/Accepted bytes", Value::Whole(standing.accepted), STEP, 20),
+            Figure::wide("Outbox/Written bytes", Value::Whole(standing.written), STEP, 20),
             Figure::wide("Fleet/Ignored", Value::Whole(ignored), 10.0, 20),
         ]);
         self.hear(Event::Figures(snapshot));

@@ -109,6 +109,17 @@ impl Visitor {
         self.wait(|packet| matches!(packet, Packet::PubAck(_)))
     }
 
+    /// For those who listen now; it goes out with the next look.
+    pub fn pass(&mut self, topic: &str, payload: &[u8]) -> Result<(), VisitorError> {
+        while self.client.try_publish(topic, QoS::AtMostOnce, false, payload).is_err() {
+            // The library takes some at a time, and sends them while somebody looks.
+            if self.turn(PATIENCE)?.is_none() {
+                return Err(VisitorError::Silent);
+            }
+        }
+        Ok(())
+    }
+
     /// The next message, if one comes before that.
     pub fn next(&mut self, until: Instant) -> Result<Option<Told>, VisitorError> {
         while self.waiting.is_empty() {

@@ -85,6 +85,11 @@ impl Way {
         Ok(format!("hearth/v1/{group}/+/{what}"))
     }
 
+    /// Telemetry of the group: `what` is the topic behind that.
+    pub(super) fn telemetry(&self, what: &str) -> Result<String, WayError> {
+        Ok(format!("spBv1.0/{}/{what}", self.id(&self.group)?))
+    }
+
     fn id(&self, name: &str) -> Result<Id, WayError> {
         Id::new(name).map_err(|error| WayError::Name(name.to_owned(), error))
     }

@@ -1,17 +1,47 @@
 //! Boxes, and what they want and have.
 //!
-//! Duty: what lies at the broker as a table; what comes as lines. Not here: changing any of it.
+//! Duty: what lies at the broker as a table. Not here: changing any of it.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use clap::Args;
 use hearth_fleet::sign::Envelope;
+use hearth_fleet::sparkplug::heard::rebirth;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::broker::{Way, split};
-use super::{FleetError, NOT_GOOD};
+use super::{FleetError, NOT_GOOD, harmless};
+
+pub(super) const HELP: &str = "\
+  BOX     its name in the group
+  WANTED  version of the desired state that lies at the broker for it
+  HAS     version that it follows, as it reported last
+  STATE   of that: converged, accepted (on its way), failed, none; silent: it never reported
+  WHY     what it rejected, or which workloads are not as wanted
+
+With --json an object of boxes by name. Exit status: 0; with --diff 5 if there is a box to show.
+
+Examples:
+  hearthctl fleet list --group plant --alive
+  hearthctl fleet list --diff || echo 'not there yet'";
+
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    #[command(flatten)]
+    way: Way,
+    /// Only boxes that have something else than is wanted
+    #[arg(long)]
+    diff: bool,
+    /// Asks all of them for a birth, and says in a column LINK which of them answer
+    #[arg(long)]
+    alive: bool,
+    /// Seconds to listen for; reports lie at the broker, so a second is enough but for slow links
+    #[arg(long, default_value_t = 2, value_name = "S")]
+    listen: u64,
+}
 
 /// A box as its reports say.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -24,6 +54,8 @@ pub(super) struct Seen {
     /// Workloads that are not what is wanted, with their states.
     pub(super) lacking: Vec<String>,
     reported: bool,
+    /// It answers now; none if nobody asked.
+    up: Option<bool>,
 }
 
 impl Seen {
@@ -57,34 +89,52 @@ impl Seen {
             None => self.lacking.join(", "),
         };
         let state = if self.reported { &self.state } else { "silent" };
-        format!("{name:<28} {:>7} {:>7}  {state:<10} {why}", number(self.wanted), number(self.has))
+        let link = match self.up {
+            Some(true) => "up    ",
+            Some(false) => "-     ",
+            None => "",
+        };
+        let (wanted, has) = (number(self.wanted), number(self.has));
+        harmless(&format!("{name:<28} {wanted:>7} {has:>7}  {link}{state:<10} {why}"))
     }
 }
 
-pub(super) fn list(way: &Way, diff: bool, listen: u64, json: bool) -> Result<ExitCode, FleetError> {
-    let mut boxes = look(way, Duration::from_secs(listen))?;
+pub(super) fn list(args: &ListArgs, json: bool) -> Result<ExitCode, FleetError> {
+    let ListArgs { diff, alive, .. } = *args;
+    let mut boxes = look(&args.way, Duration::from_secs(args.listen), alive)?;
     if diff {
         boxes.retain(|_, seen| seen.is_different());
     }
     if json {
         println!("{}", serde_json::to_string(&boxes).unwrap_or_default());
     } else {
-        println!("{:<28} {:>7} {:>7}  {:<10} WHY", "BOX", "WANTED", "HAS", "STATE");
+        let link = if alive { "LINK  " } else { "" };
+        println!("{:<28} {:>7} {:>7}  {link}{:<10} WHY", "BOX", "WANTED", "HAS", "STATE");
         boxes.iter().for_each(|(name, seen)| println!("{}", seen.row(name).trim_end()));
     }
     Ok(if diff && !boxes.is_empty() { ExitCode::from(NOT_GOOD) } else { ExitCode::SUCCESS })
 }
 
-/// All boxes of the group of which something lies at the broker.
-pub(super) fn look(way: &Way, listen: Duration) -> Result<BTreeMap<String, Seen>, FleetError> {
-    let filters = [way.below("reported")?, way.below("desired")?];
+/// All boxes of the group of which something lies at the broker; if `alive`, each is asked for its births.
+pub(super) fn look(way: &Way, listen: Duration, alive: bool) -> Result<BTreeMap<String, Seen>, FleetError> {
+    let births = way.telemetry("NBIRTH/")?;
+    let mut filters = vec![way.below("reported")?, way.below("desired")?];
+    filters.extend(alive.then(|| format!("{births}+")));
     let mut visitor = way.visit()?;
     visitor.subscribe(&filters)?;
     let until = Instant::now() + listen;
     let mut boxes: BTreeMap<String, Seen> = BTreeMap::new();
     while let Some(told) = visitor.next(until)? {
+        if let Some(name) = told.topic.strip_prefix(&births) {
+            boxes.entry(name.to_owned()).or_default().up = Some(true);
+            continue;
+        }
         let Some((name, what)) = split(&told.topic) else { continue };
+        if alive && !boxes.contains_key(name) {
+            visitor.pass(&way.telemetry(&format!("NCMD/{name}"))?, &rebirth())?;
+        }
         let seen = boxes.entry(name.to_owned()).or_default();
+        seen.up = seen.up.or(alive.then_some(false));
         match what {
             "reported" => seen.report(&told.payload),
             _ => seen.wanted = version_of(&told.payload),
@@ -97,22 +147,6 @@ pub(super) fn look(way: &Way, listen: Duration) -> Result<BTreeMap<String, Seen>
 fn version_of(payload: &[u8]) -> Option<u64> {
     let envelope = Envelope::read(payload).ok()?;
     serde_json::from_str::<Value>(envelope.unverified()).ok()?["version"].as_u64()
-}
-
-pub(super) fn tail(way: &Way) -> Result<ExitCode, FleetError> {
-    let filters = [way.below("reported")?, way.below("cmd/+/+")?];
-    let mut visitor = way.visit()?;
-    visitor.subscribe(&filters)?;
-    loop {
-        let until = Instant::now() + Duration::from_secs(3600);
-        let Some(told) = visitor.next(until)? else { continue };
-        if let Some((name, what)) = split(&told.topic) {
-            // A terminal is not to be told what to do by a box.
-            let text: String =
-                String::from_utf8_lossy(&told.payload).chars().filter(|one| !one.is_control()).collect();
-            println!("{name} {what} {text}");
-        }
-    }
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@
 //! | `streams.rs` | commands with output: programs, consoles, logs |
 //! | `pieces.rs` | that output, put together |
 //! | `prefix.rs` | and on one screen |
+//! | `tail.rs` | what they say, as it comes |
 //!
 //! Duty: arguments into documents and messages, answers into tables. Not here: what boxes do with them (`hearth-fleet`).
 //! Invariant: it keeps nothing. What is wanted is in files of the person's and at the broker, and nothing goes out that was
@@ -23,6 +24,7 @@ mod prefix;
 mod push;
 mod run;
 mod streams;
+mod tail;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -63,16 +65,8 @@ pub enum FleetVerb {
         signatures: Vec<PathBuf>,
     },
     /// Tells how the boxes of a group stand, and where what they have is not what is wanted
-    List {
-        #[command(flatten)]
-        way: Way,
-        /// Only boxes where that is so
-        #[arg(long)]
-        diff: bool,
-        /// Seconds to listen for; reports lie at the broker, so a second is enough but for slow links
-        #[arg(long, default_value_t = 2, value_name = "S")]
-        listen: u64,
-    },
+    #[command(after_help = look::HELP)]
+    List(look::ListArgs),
     /// Publishes a desired state, in waves: the next one goes when the one before has converged
     ///
     /// The document is {"hearth": "desired", "for": [...], "version": N, "workloads": {...}}, with workloads as in their
@@ -109,11 +103,9 @@ pub enum FleetVerb {
     /// Prints the last lines of a workload's log
     #[command(after_help = streams::LOGS_HELP)]
     Logs(streams::LogsArgs),
-    /// Prints what boxes report and answer as it comes
-    Tail {
-        #[command(flatten)]
-        way: Way,
-    },
+    /// Prints telemetry, reports and answers of boxes as they come
+    #[command(after_help = tail::HELP)]
+    Tail(tail::TailArgs),
 }
 
 #[derive(Debug, Error)]
@@ -138,12 +130,17 @@ impl FleetError {
     }
 }
 
+/// A box commands nobody's terminal.
+fn harmless(text: &str) -> String {
+    text.chars().filter(|one| !one.is_control()).collect()
+}
+
 pub fn run(verb: &FleetVerb, json: bool) -> ExitCode {
     let done = match verb {
         FleetVerb::Keygen { name, no_password } => keys::keygen(name, *no_password).map_err(FleetError::from),
         FleetVerb::Sign { key, file } => keys::sign_file(key, file).map_err(FleetError::from),
         FleetVerb::Seal { file, signatures } => keys::seal_file(file, signatures).map_err(FleetError::from),
-        FleetVerb::List { way, diff, listen } => look::list(way, *diff, *listen, json),
+        FleetVerb::List(args) => look::list(args, json),
         FleetVerb::Push { way, file, key, to, waves, forgive, wait } => {
             let plan = push::Plan { waves: waves.clone(), forgive: *forgive, wait: *wait };
             push::push(way, file, key, to, &plan)
@@ -152,7 +149,7 @@ pub fn run(verb: &FleetVerb, json: bool) -> ExitCode {
         FleetVerb::Exec(args) => streams::exec(args, json),
         FleetVerb::Console(args) => streams::console(args, json),
         FleetVerb::Logs(args) => streams::logs(args, json),
-        FleetVerb::Tail { way } => look::tail(way),
+        FleetVerb::Tail(args) => tail::tail(args, json),
     };
     match done {
         Ok(code) => code,

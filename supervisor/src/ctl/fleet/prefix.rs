@@ -8,6 +8,7 @@ use std::io::{self, IsTerminal, Write};
 
 use serde_json::json;
 
+use super::harmless;
 use super::pieces::{Channel, Collected};
 use crate::ctl::console::Harmless;
 
@@ -34,8 +35,8 @@ impl Printer {
     pub(super) fn print(&mut self, name: &str, channel: Channel, bytes: &[u8]) {
         if self.json {
             let text = String::from_utf8_lossy(bytes);
-            println!("{}", json!({ "box": name, "stream": channel.name(), "text": text }));
-            return;
+            let told = json!({ "box": name, "stream": channel.name(), "text": text });
+            return write(Channel::Out, format!("{told}\n").as_bytes());
         }
         if self.width.is_some() {
             let held = self.held.entry((name.to_owned(), channel.name())).or_default();
@@ -68,11 +69,10 @@ impl Printer {
             let mut told = one.answer().cloned().unwrap_or_else(|| json!({ "state": "silent" }));
             told["box"] = name.into();
             told["missing"] = one.missing().into();
-            println!("{told}");
-            return;
+            return write(Channel::Out, format!("{told}\n").as_bytes());
         }
         for words in one.words() {
-            eprintln!("hearthctl: {name}: {words}");
+            eprintln!("hearthctl: {name}: {}", harmless(&words));
         }
     }
 

@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use super::broker::{Way, split};
 use super::look::{Seen, look};
-use super::{FAILED, FleetError, keys};
+use super::{FAILED, FleetError, harmless, keys};
 
 /// To see which boxes there are.
 const LISTEN: Duration = Duration::from_secs(2);
@@ -54,7 +54,7 @@ pub(super) fn push(
         FleetError::Usage(format!("{}: expected a JSON object with a version", file.display()))
     })?;
     let boxes: Vec<String> =
-        if to.is_empty() { look(way, LISTEN)?.into_keys().collect() } else { to.to_vec() };
+        if to.is_empty() { look(way, LISTEN, false)?.into_keys().collect() } else { to.to_vec() };
     if boxes.is_empty() {
         return Err(FleetError::Usage("no box of this group ever reported; --to names some".to_owned()));
     }
@@ -70,7 +70,7 @@ pub(super) fn push(
         for node in wave {
             match verdicts.get(node.as_str()) {
                 Some((Verdict::Converged, _)) => {}
-                Some((verdict, why)) => println!("{node}: {verdict:?}: {why}"),
+                Some((verdict, why)) => println!("{node}: {verdict:?}: {}", harmless(why)),
                 None => println!("{node}: late"),
             }
         }

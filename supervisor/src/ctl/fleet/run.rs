@@ -14,7 +14,7 @@ use minisign::SecretKey;
 use serde_json::{Map, Value, json};
 
 use super::broker::{Way, split};
-use super::{FAILED, FleetError, keys};
+use super::{FAILED, FleetError, harmless, keys};
 use crate::wall;
 
 pub(super) const HELP: &str = "\
@@ -137,7 +137,7 @@ pub(super) fn run(args: &RunArgs, json: bool) -> Result<ExitCode, FleetError> {
         } else if reason.is_empty() {
             println!("{name}: {state}");
         } else {
-            println!("{name}: {state}: {reason}");
+            println!("{name}: {state}: {}", harmless(reason));
         }
     };
     while !open.is_empty() {
