@@ -19,6 +19,7 @@ use crate::{
     lifecycle::{Action, Ending, Event, Lifecycle},
     link::{Link, Route},
     outbox::{Notice, Outbox},
+    pipes::Pipes,
     questions::Questions,
     session::Wishes,
     signals::{Signals, Told},
@@ -27,7 +28,7 @@ use crate::{
 };
 use hearth_buttons::Buttons;
 use hearth_config::guest::GuestConfig;
-use hearth_wire::{ExitStatus, FromAgent};
+use hearth_wire::{AGENT_PORT, ExitStatus, FromAgent, MQTT_PORT};
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
@@ -42,6 +43,9 @@ const FAREWELL: Duration = Duration::from_secs(10);
 
 /// For the line that says how the workload ended, once all else was given up.
 const LAST_LINE: Duration = Duration::from_millis(500);
+
+/// The workload's variable that names the broker.
+const MQTT_NAME: &str = "HEARTH_MQTT";
 
 /// Longest sleep; not needed for anything, but no deadline that was forgotten then hurts for long.
 const MAX_SLEEP: Duration = Duration::from_secs(60);
@@ -76,6 +80,7 @@ pub(crate) struct Agent {
     warm_up: Option<Workload>,
     questions: Questions,
     errands: Errands,
+    pipes: Pipes<Vsock>,
     /// How the warm-up ended, for a host that comes late.
     warmth: Option<Notice>,
     /// For a host that comes late. Before the first start there is nothing to tell.
@@ -87,11 +92,12 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    pub(crate) fn new(plan: Plan) -> Result<Self, AgentFault> {
+    pub(crate) fn new(mut plan: Plan) -> Result<Self, AgentFault> {
         let mut console = Console::open().map_err(AgentFault::Console)?;
         for remark in &plan.remarks {
             console.line(remark);
         }
+        let pipes = pipes(&mut plan, &mut console);
         Ok(Self {
             lifecycle: Lifecycle::new(plan.config.when_done),
             config: plan.config,
@@ -100,7 +106,7 @@ impl Agent {
             console,
             signals: Signals::block().map_err(AgentFault::Signals)?,
             buttons: Buttons::default(),
-            link: Link::new(Vsock, Uptime::now()),
+            link: Link::new(Vsock(AGENT_PORT), Uptime::now()),
             call_port: CallPort::open(),
             copies: Copies::default(),
             name: Name::default(),
@@ -108,6 +114,7 @@ impl Agent {
             warm_up: None,
             questions: Questions::default(),
             errands: Errands::open(),
+            pipes,
             warmth: None,
             present: None,
             untold: false,
@@ -132,6 +139,7 @@ impl Agent {
                 self.copies.deadline(),
                 self.questions.deadline(),
                 self.errands.deadline(),
+                self.pipes.deadline(),
             ];
             self.wait(deadlines.into_iter().flatten().min())?;
             finished = self.apply(Event::Tick);
@@ -179,6 +187,7 @@ impl Agent {
         let outbox = &mut self.outbox;
         self.questions.turn(Uptime::now(), |id, good| outbox.answer(id, good));
         self.errands.turn(Uptime::now(), &self.config);
+        self.pipes.turn(Uptime::now());
         let wishes = self.deliver();
         let (answer, finished) = self.grant(wishes);
         if let Some(answer) = answer {
@@ -384,12 +393,14 @@ impl Agent {
         self.errands.close();
         self.intake = Intake::new();
         self.call_port = CallPort::default();
+        self.pipes.leave();
         loop {
             while self.signals.next().is_some() {}
             self.buttons.pressed();
             self.deliver();
             let now = Uptime::now();
-            let waiting = self.outbox.waiting() + self.console.waiting();
+            self.pipes.turn(now);
+            let waiting = self.outbox.waiting() + self.console.waiting() + self.pipes.waiting();
             if waiting < least {
                 least = waiting;
                 silence = now.after(FAREWELL_SILENCE);
@@ -429,6 +440,7 @@ impl Agent {
         }
         fds.extend(self.questions.interest().map(|(fd, flags)| PollFd::new(fd, flags)));
         fds.extend(self.errands.interest().map(|(fd, flags)| PollFd::new(fd, flags)));
+        fds.extend(self.pipes.interest().map(|(fd, flags)| PollFd::new(fd, flags)));
         fds.extend(self.call_port.fds().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         fds.extend(self.link.interest(&self.outbox).map(|(fd, flags)| PollFd::new(fd, flags)));
         if !self.console.is_empty() {
@@ -442,6 +454,21 @@ impl Agent {
         match poll(&mut fds, PollTimeout::from(millis)) {
             Ok(_) | Err(Errno::EINTR) => Ok(()),
             Err(errno) => Err(AgentFault::Poll(errno)),
+        }
+    }
+}
+
+/// The way to the host's broker, if this guest has one, and the workload told of it. What the image says itself counts.
+fn pipes(plan: &mut Plan, console: &mut Console<File>) -> Pipes<Vsock> {
+    let Some(port) = plan.mqtt else { return Pipes::none(Vsock(MQTT_PORT)) };
+    match Pipes::open(Vsock(MQTT_PORT), port) {
+        Ok(pipes) => {
+            plan.config.env.entry(MQTT_NAME.to_owned()).or_insert_with(|| format!("127.0.0.1:{port}"));
+            pipes
+        }
+        Err(error) => {
+            console.line(&format!("no way to the host's broker at 127.0.0.1:{port}: {error}"));
+            Pipes::none(Vsock(MQTT_PORT))
         }
     }
 }

@@ -45,6 +45,8 @@ pub(crate) enum BootFault {
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) config: GuestConfig,
+    /// Where the workload finds its way to the host's broker.
+    pub(crate) mqtt: Option<u16>,
     pub(crate) remarks: Vec<String>,
 }
 
@@ -78,7 +80,7 @@ pub(crate) fn boot() -> Result<Plan, BootFault> {
     }
     let config = load(Path::new(CONFIG)).map_err(BootFault::Config)?;
     let config = with_command(config, args.command)?;
-    Ok(Plan { config, remarks })
+    Ok(Plan { config, mqtt: args.mqtt, remarks })
 }
 
 fn reason(what: &str, errno: Errno) -> String {

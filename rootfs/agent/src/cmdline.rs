@@ -11,6 +11,8 @@
 pub(crate) struct KernelArgs {
     /// `hearth.root=`: the block device to run from.
     pub(crate) root: Option<String>,
+    /// `hearth.mqtt=`: the loopback port at which the workload finds its way to the host's broker.
+    pub(crate) mqtt: Option<u16>,
     /// The words behind `--`.
     pub(crate) command: Vec<String>,
 }
@@ -23,6 +25,9 @@ impl KernelArgs {
             if let Some(device) = word.strip_prefix("hearth.root=") {
                 // The last one counts, as with the kernel's own settings.
                 args.root = Some(device.to_owned());
+            }
+            if let Some(port) = word.strip_prefix("hearth.mqtt=") {
+                args.mqtt = port.parse().ok().filter(|port| *port != 0);
             }
         }
         args.command = words.collect();
@@ -86,6 +91,14 @@ mod tests {
         assert_eq!(KernelArgs::parse("quiet unknown word"), KernelArgs::default());
         assert_eq!(KernelArgs::parse(""), KernelArgs::default());
         assert_eq!(command("quiet --"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_port_is_a_number_or_there_is_none() {
+        assert_eq!(KernelArgs::parse("quiet hearth.mqtt=1883 -- sh").mqtt, Some(1883));
+        for none in ["hearth.mqtt=0", "hearth.mqtt=65536", "hearth.mqtt=", "-- hearth.mqtt=1883"] {
+            assert_eq!(KernelArgs::parse(none).mqtt, None, "{none}");
+        }
     }
 
     #[test]

@@ -28,6 +28,7 @@ mod lifecycle;
 mod link;
 mod mounts;
 mod outbox;
+mod pipes;
 mod port;
 mod power;
 mod questions;
@@ -48,6 +49,7 @@ hearth-agent: PID 1 of a guest; started by the guest's kernel, not by people
 
 Kernel command line:
   hearth.root=DEVICE   mount DEVICE (squashfs, erofs or ext4) read-only under a writable layer, and run there
+  hearth.mqtt=PORT     lead MQTT clients at 127.0.0.1:PORT to the host, and tell the workload so in HEARTH_MQTT
   -- PROGRAM ARGS      what to run, instead of `command` in /etc/hearth/workload.toml
 
 Options:

@@ -1,10 +1,9 @@
 //! The vsock socket to the host.
 //!
-//! Duty: `link::Dial` over AF_VSOCK.
+//! Duty: `link::Dial` over AF_VSOCK, to a port.
 //! Invariant: never blocks.
 
 use crate::link::{Dial, DialFault};
-use hearth_wire::AGENT_PORT;
 use nix::{
     errno::Errno,
     sys::socket::{
@@ -17,8 +16,9 @@ use std::{fs::File, io, os::fd::AsRawFd};
 /// The host, in every guest.
 const HOST_CID: u32 = 2;
 
+/// The host's port with this number.
 #[derive(Debug)]
-pub(crate) struct Vsock;
+pub(crate) struct Vsock(pub(crate) u32);
 
 impl Dial for Vsock {
     /// `File` only for its safe `read` and `write` on a descriptor.
@@ -29,7 +29,7 @@ impl Dial for Vsock {
         // Whatever the reason, a kernel that gives no socket now will not give one later.
         let socket =
             socket(AddressFamily::Vsock, SockType::Stream, flags, None).map_err(|_| DialFault::Absent)?;
-        match connect(socket.as_raw_fd(), &VsockAddr::new(HOST_CID, AGENT_PORT)) {
+        match connect(socket.as_raw_fd(), &VsockAddr::new(HOST_CID, self.0)) {
             Ok(()) | Err(Errno::EINPROGRESS) => Ok(File::from(socket)),
             // The socket family is there, a device is not.
             Err(Errno::ENODEV) => Err(DialFault::Absent),

@@ -37,6 +37,10 @@ pub use stream::{FrameReader, FrameWriter, ReadFault, WriteFault};
 /// no privilege.
 pub const AGENT_PORT: u32 = 1024;
 
+/// The vsock port on the host that a guest's MQTT clients are led to, each by a stream of its own. What is said there is
+/// MQTT as it comes from the client.
+pub const MQTT_PORT: u32 = 1027;
+
 /// Raised when a message changes shape. `Hello` and `Welcome` carry it and keep their shape for ever, so two
 /// peers of different ages can at least tell each other so.
 pub const PROTOCOL_VERSION: u16 = 1;
