@@ -466,6 +466,22 @@ fn what_a_workload_wants_of_its_care_is_refused_with_place_key_and_expectation()
                 "log_kib_per_minute = 983041",
                 "workloads/a.toml:3:1: log_kib_per_minute: expected at most 983040 KiB, found 983041",
             ),
+            (
+                "telemetry.topics = [\"a/#\", \"a/#/b\"]",
+                "workloads/a.toml:3:28: telemetry.topics[1]: expected a filter of topics such as \"temperature/#\", found \"a/#/b\"",
+            ),
+            (
+                "telemetry = { max_bytes = 2000, kib_per_min = 1 }",
+                "workloads/a.toml:3:15: telemetry.max_bytes: expected at most 1 KiB, which is all of its kib_per_min",
+            ),
+            (
+                "telemetry.payload = \"xml\"",
+                "workloads/a.toml:3:11: telemetry.payload: expected \"any\" or \"json\", found \"xml\"",
+            ),
+            (
+                "telemetry.messages_per_min = 0",
+                "workloads/a.toml:3:11: telemetry.messages_per_min: expected at least 1, found 0",
+            ),
         ],
     );
     check(

@@ -7,7 +7,9 @@ use hearth_config::device::{DeviceConfig, Watchdog};
 use hearth_config::guest::GuestConfig;
 use hearth_config::network::{Method, NetworkConfig};
 use hearth_config::vm::VmConfig;
-use hearth_config::workload::{Check, Kind, Probe, Remote, RestartPolicy, Role, Signers, WorkloadConfig};
+use hearth_config::workload::{
+    Check, Class, Kind, Payload, Probe, Remote, RestartPolicy, Role, Signers, Telemetry, WorkloadConfig,
+};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
@@ -59,6 +61,16 @@ fn the_service_example_shows_every_key_with_the_defaults_of_those_that_have_some
     assert_eq!(plain.remote, Remote::default(), "nobody");
     assert_eq!(service.remote.exec, Some(Signers::Release));
     assert_eq!(service.remote.fetch_logs, Some(Signers::Operate));
+    let text = "kind = \"job\"\nimage = \"i\"\n[telemetry]\n";
+    let short = WorkloadConfig::parse("service.toml", text).unwrap().telemetry.unwrap();
+    let shown = service.telemetry.clone().unwrap();
+    assert_eq!(
+        (short.topics.as_slice(), short.payload, short.class),
+        (["#".to_owned()].as_slice(), Payload::Any, Class::Bulk)
+    );
+    let defaults =
+        Telemetry { topics: short.topics.clone(), payload: short.payload, class: short.class, ..shown };
+    assert_eq!((short, plain.telemetry.clone()), (defaults, None));
     assert!(service.restart.in_guest && service.warm && !plain.warm);
     assert_eq!(service.restart, hearth_config::workload::Restart { in_guest: true, ..plain.restart });
     assert_eq!(plain.probes, [Probe::heartbeat()]);

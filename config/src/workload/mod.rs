@@ -8,6 +8,7 @@
 mod probe;
 mod remote;
 mod shape;
+mod telemetry;
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -25,6 +26,9 @@ pub use probe::{
     Check, MAX_PROBE_ARGUMENTS, MAX_PROBE_COMMAND_BYTES, MAX_PROBE_PATH_BYTES, MAX_PROBES, Probe, Role,
 };
 pub use remote::{Remote, Signers};
+pub use telemetry::{
+    Class, MAX_TELEMETRY_TOPICS, Payload, TELEMETRY_BYTES, TELEMETRY_KIB, TELEMETRY_MESSAGES, Telemetry,
+};
 
 /// Bytes of a name: it is a folder, a prefix of log lines, later a topic level.
 pub const MAX_NAME_BYTES: usize = 32;
@@ -103,6 +107,8 @@ pub struct WorkloadConfig {
     pub rollout: Rollout,
     /// What the fleet may do in it.
     pub remote: Remote,
+    /// None: it tells the fleet nothing.
+    pub telemetry: Option<Telemetry>,
 }
 
 /// What it means that the workload ended, and how many of it there are.
@@ -246,12 +252,15 @@ impl WorkloadConfig {
             if words.is_empty() { String::new() } else { format!("command = [{}]\n", words.join(", ")) };
         let watched = self.probes.iter().any(|probe| probe.check == Check::Watchdog);
         format!(
-            "kind = \"service\"\nimage = {}\n{command}\n[resources]\nvcpus = {}\nmemory_mib = {}\nballoon = {}\n{}",
+            "kind = \"service\"\nimage = {}\n{command}\n[resources]\nvcpus = {}\nmemory_mib = {}\nballoon = {}\n{}{}",
             writer::string(&self.image.to_string_lossy()),
             self.resources.vcpus,
             self.resources.memory.0,
             self.balloon,
             if watched { "\n[[probe]]\ncheck = \"watchdog\"\n" } else { "" },
+            self.telemetry
+                .as_ref()
+                .map_or_else(String::new, |one| format!("\n[telemetry]\nport = {}\n", one.port)),
         )
     }
 

@@ -12,6 +12,7 @@ use crate::vm::{self, Machine};
 use super::{
     After, BUDGET, Ceiling, FORGIVEN, Kind, LOG_KIB, MAX_ARGUMENTS, MAX_COMMAND_BYTES, MAX_WORKLOADS,
     REPLICAS, Restart, RestartPolicy, Rollout, SECONDS, START_S, WorkloadConfig, WorkloadName, probe, remote,
+    telemetry,
 };
 
 /// Processors of all replicas together; the workload has 64 at most, of 16 each.
@@ -53,6 +54,7 @@ pub(super) fn workload(table: &mut Table<'_>, name: WorkloadName, file: String) 
         probes: probe::list(table),
         rollout: table.section("rollout", rollout),
         remote: table.section("remote", remote::remote),
+        telemetry: table.optional_section("telemetry", telemetry::telemetry),
         name,
     }
 }
