@@ -244,6 +244,7 @@ mod tests {
             screens: Screens::default(),
             console: Console::new(["flood"], std::io::sink()).unwrap(),
             reports,
+            guests: crate::guests::Guests::none(&Console::new(["flood"], std::io::sink()).unwrap()),
             heartbeat: Duration::from_secs(1),
         };
         let (_ask, requests) = bounded(1);

@@ -155,6 +155,7 @@ mod tests {
             screens: crate::screens::Screens::default(),
             console: Console::new(["web"], std::io::sink()).unwrap(),
             reports,
+            guests: crate::guests::Guests::none(&Console::new(["web"], std::io::sink()).unwrap()),
             heartbeat: Duration::from_secs(1),
         };
         (reporter, reported)

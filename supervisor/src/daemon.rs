@@ -26,6 +26,7 @@ use crate::clock;
 use crate::console::Console;
 use crate::contents::Contents;
 use crate::fleet::{Beginning, Fleet};
+use crate::guests::Guests;
 use crate::kvm;
 use crate::logs::Logs;
 use crate::machine::{Birth, Machine, Report, What};
@@ -168,6 +169,7 @@ struct Daemon {
     /// How guests came up, for who is told that they did.
     lives: BTreeMap<ReplicaId, Life>,
     events: Rc<Events>,
+    guests: Guests,
     logs: Option<Logs>,
     screens: Screens,
     asked_to_stop: bool,
@@ -201,6 +203,8 @@ impl Daemon {
         let pressure = Rc::new(Cell::new(setup.device.pressure));
         let warm = Warm::new(&setup.device.store.folder, &setup.device.paths.state);
         let vitals = Vitals::new(&executor, setup.device.watchdog.is_some());
+        let events = Rc::<Events>::default();
+        let guests = Guests::new(&executor, Rc::clone(&events), console.clone());
         let daemon = Daemon {
             setup,
             builds,
@@ -216,7 +220,8 @@ impl Daemon {
             store,
             machines: BTreeMap::new(),
             lives: BTreeMap::new(),
-            events: Rc::default(),
+            events,
+            guests,
             logs,
             screens: Screens::default(),
             asked_to_stop: false,
@@ -233,6 +238,7 @@ impl Daemon {
 
     fn begin(&mut self, left: Left, survivors: Vec<Survivor>) {
         let Left { boot, device, records } = left;
+        self.guests.follow(&self.setup);
         self.warm.sweep(&records);
         self.warm.prepare(&records, &self.setup.device.paths, &mut self.contents);
         self.apply(Event::Begin { boot, device, records });
@@ -273,7 +279,7 @@ impl Daemon {
         self.say_what_kvm_is();
         let changes = self.watch_files();
         self.begin(left, survivors);
-        self.fleet = Fleet::join(&self.setup.device, &self.console, beginning);
+        self.fleet = Fleet::join(&self.setup.device, &self.console, beginning, &self.guests);
         let pressures = self.watch_pressure();
         while !self.finished {
             let report = async {
@@ -424,6 +430,7 @@ impl Daemon {
         self.setup = new;
         self.pressure.set(self.setup.device.pressure);
         self.builds.learn(&self.setup);
+        self.guests.follow(&self.setup);
         self.console.widen(self.setup.names().iter().map(String::as_str));
         if wanted {
             self.apply(Event::Configured(Box::new(self.setup.wanted.clone())));
@@ -514,7 +521,7 @@ impl Daemon {
             self.apply(event);
         }
         self.strike(&ask.question);
-        ask.answer(&self.core, self.now());
+        ask.answer(&self.core, &|name| self.guests.told(name), self.now());
     }
 
     /// One step of the core, and those that follow at once from carrying it out.

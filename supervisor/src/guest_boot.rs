@@ -25,6 +25,9 @@ const GUEST_CID: u32 = 3;
 pub fn machine_of(workload: &WorkloadConfig, paths: &Paths, folder: &Path, name: &str) -> VmConfig {
     let command = workload.command_line();
     let mut cmdline = format!("{CMDLINE} hostname={name}");
+    if let Some(telemetry) = &workload.telemetry {
+        cmdline = format!("{cmdline} hearth.mqtt={}", telemetry.port);
+    }
     if !command.is_empty() {
         cmdline = format!("{cmdline} -- {command}");
     }
@@ -89,6 +92,12 @@ mod tests {
     }
 
     #[test]
+    fn a_guest_is_told_where_its_workload_finds_a_broker() {
+        let vm = machine("command = [\"/bin/hello\"]\n[telemetry]\nport = 1884");
+        assert_eq!(vm.boot.cmdline, format!("{CMDLINE} hostname=hello.1 hearth.mqtt=1884 -- /bin/hello"));
+    }
+
+    #[test]
     fn a_machine_has_the_devices_that_its_workload_asks_for() {
         let plain = machine("");
         assert_eq!((plain.balloon, plain.watchdog), (None, None));
@@ -111,7 +120,7 @@ mod tests {
     fn the_longest_command_still_fits_the_kernel_command_line() {
         // Worst: single bytes that each need two quotes.
         let worst = CMDLINE.len()
-            + " hostname=.63 -- ".len()
+            + " hostname=.63 hearth.mqtt=65535 -- ".len()
             + MAX_NAME_BYTES
             + MAX_COMMAND_BYTES
             + 2 * hearth_config::workload::MAX_ARGUMENTS;

@@ -19,6 +19,7 @@ pub mod daemon;
 pub mod ended;
 mod fleet;
 pub mod guest_boot;
+mod guests;
 pub mod kvm;
 mod last_word;
 pub mod lines;

@@ -26,6 +26,7 @@ use thiserror::Error;
 
 use crate::asking::{self, Asking, MAX_WAITING};
 use crate::console::Console;
+use crate::guests::{self, Guests};
 use crate::last_word::last_word;
 use crate::lines::LineSplitter;
 use crate::logs::Logs;
@@ -96,6 +97,8 @@ pub(crate) struct Reporter {
     /// What its console shows.
     pub(crate) screens: Screens,
     pub(crate) reports: Sender<Report>,
+    /// Who tells the fleet something.
+    pub(crate) guests: Guests,
     /// How often its agent is to beat.
     pub(crate) heartbeat: Duration,
 }
@@ -152,6 +155,8 @@ struct Ears {
     console: Option<Async<File>>,
     monitor: Option<Async<File>>,
     listener: UnixListener,
+    /// None: its workload may tell the fleet nothing.
+    guests: Option<UnixListener>,
 }
 
 /// What guest and monitor print.
@@ -180,7 +185,9 @@ impl Machine {
         let pipe = |name| outlet::make(&folder.join(name)).map_err(at(&folder.join(name)));
         let (console, stdout) = pipe(CONSOLE)?;
         let (monitor, stderr) = pipe(MONITOR)?;
-        let listener = listen(&folder)?;
+        let listener = listen(&agent_socket(&folder))?;
+        let guests = guests::socket(&folder);
+        let guests = workload.telemetry.is_some().then(|| listen(&guests)).transpose()?;
 
         let vmm = &setup.device.paths.vmm;
         let spawned = spawn(vmm, &file, snapshot, stdout, stderr);
@@ -188,7 +195,7 @@ impl Machine {
         if let Err(error) = note_pid(&folder, pid) {
             reporter.complain(&format!("its process cannot be noted: {error}"));
         }
-        let ears = Ears { console: Some(console), monitor: Some(monitor), listener };
+        let ears = Ears { console: Some(console), monitor: Some(monitor), listener, guests };
         let birth = if snapshot.is_some() { Birth::Restored } else { Birth::Booted };
         Ok(Machine::watched(executor, process, ears, reporter, folder, build, birth))
     }
@@ -203,8 +210,13 @@ impl Machine {
     ) -> Result<Machine, StartError> {
         let folder = vm_folder(state, &reporter.name);
         // Its guest's agent connects anew when there is somebody.
-        let listener = match listen_anew(&folder) {
-            Ok(listener) => listener,
+        let sockets = listen_anew(&agent_socket(&folder)).and_then(|listener| {
+            // Whether its guest was told of it is known to whoever made it; this only lets those in who come.
+            let guests = reporter.guests.counts(&reporter.workload);
+            Ok((listener, guests.map(|_| listen_anew(&guests::socket(&folder))).transpose()?))
+        });
+        let (listener, guests) = match sockets {
+            Ok(sockets) => sockets,
             Err(error) => {
                 // A machine that nobody can talk to would run beside its successor.
                 process.signal(Signal::SIGKILL);
@@ -217,7 +229,7 @@ impl Machine {
                 .inspect_err(|error| reporter.complain(&format!("its {name} cannot be heard: {error}")))
                 .ok()
         };
-        let ears = Ears { console: pipe(CONSOLE), monitor: pipe(MONITOR), listener };
+        let ears = Ears { console: pipe(CONSOLE), monitor: pipe(MONITOR), listener, guests };
         Ok(Machine::watched(executor, process, ears, reporter, folder, build, Birth::Adopted))
     }
 
@@ -276,16 +288,14 @@ fn agent_socket(folder: &Path) -> PathBuf {
     PathBuf::from(socket)
 }
 
-fn listen(folder: &Path) -> Result<UnixListener, StartError> {
-    let socket = agent_socket(folder);
-    UnixListener::bind(&socket).map_err(at(&socket))
+fn listen(socket: &Path) -> Result<UnixListener, StartError> {
+    UnixListener::bind(socket).map_err(at(socket))
 }
 
-fn listen_anew(folder: &Path) -> Result<UnixListener, StartError> {
-    let socket = agent_socket(folder);
-    match std::fs::remove_file(&socket) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(&socket)(error)),
-        _ => listen(folder),
+fn listen_anew(socket: &Path) -> Result<UnixListener, StartError> {
+    match std::fs::remove_file(socket) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(socket)(error)),
+        _ => listen(socket),
     }
 }
 
@@ -328,7 +338,9 @@ async fn watch(
     let (gone, is_gone) = bounded::<()>(1);
     let screen = |bytes: &[u8]| reporter.screens.show(&reporter.name, bytes);
     let printed = zip(relay(ears.console, &reporter, screen), relay(ears.monitor, &reporter, |_| {}));
-    let said = zip(printed, agent::serve(ears.listener, is_gone.clone(), to_agent, reporter.clone()));
+    let clients = guests::serve(ears.guests, is_gone.clone(), reporter.clone());
+    let agents = agent::serve(ears.listener, is_gone.clone(), to_agent, reporter.clone());
+    let said = zip(printed, zip(agents, clients));
     let patience = async {
         let _ = is_gone.recv().await;
         Timer::after(DRAIN).await;

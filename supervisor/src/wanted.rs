@@ -164,7 +164,10 @@ fn version(workload: &WorkloadConfig) -> Version {
         workload.balloon,
         crate::guest_boot::has_watchdog(workload)
     );
-    let parts = [image, machine.as_bytes()].into_iter().chain(words);
+    // Its guests are told of it. Nothing where there is none: a version that was before there were any stays the same.
+    let mqtt = workload.telemetry.as_ref().map(|telemetry| format!("mqtt {}", telemetry.port));
+    let parts =
+        [image, machine.as_bytes()].into_iter().chain(words).chain(mqtt.as_ref().map(String::as_bytes));
     Version(digest(FNV_OFFSET, parts.flat_map(|part| part.iter().copied().chain([0]))))
 }
 
@@ -283,9 +286,15 @@ mod tests {
             "resources.memory_mib = 256",
             "resources.balloon = true",
             "[[probe]]\ncheck = \"watchdog\"",
+            "[telemetry]",
         ] {
             assert_ne!(version(other), plain, "{other}");
         }
+        assert_eq!(version("[telemetry]"), version("[telemetry]\npayload = \"json\"\nkib_per_min = 8"));
+        assert_ne!(version("[telemetry]"), version("[telemetry]\nport = 1884"));
+        let told = workload("service", "command = [\"a\"]\n[telemetry]\nport = 1884");
+        let kept = WorkloadConfig::parse("web.toml", &told.machine_toml()).unwrap();
+        assert_eq!(super::version(&kept), super::version(&told), "what is kept of it makes the same machine");
         assert_ne!(version("command = [\"a\", \"b\"]"), version("command = [\"ab\"]"));
         let of_image = [None, Some(0), Some(1)].map(|image| with_image(plain, image));
         assert_eq!(of_image[0], plain);

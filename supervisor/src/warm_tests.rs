@@ -72,6 +72,7 @@ impl Site {
             screens: crate::screens::Screens::default(),
             console: self.console.clone(),
             reports: self.reports.0.clone(),
+            guests: crate::guests::Guests::none(&self.console.clone()),
             heartbeat: Duration::from_secs(1),
         };
         self.warm.make(&self.executor, &self.paths, &mut self.contents, &workload, VERSION, reporter);

@@ -12,6 +12,7 @@ use hearth_disk::Disk;
 use serde::{Deserialize, Serialize};
 
 use crate::Now;
+use crate::guest::{self, Post, Promises, Word};
 use crate::letters::{Letter, Letters, Standing, What};
 use crate::outbox::{Class, Outbox, RecordId, Stamp, Trouble};
 use crate::tree::{Message, News, Order, Tree};
@@ -29,6 +30,10 @@ pub trait Daemon {
     fn order(&mut self, order: Order) -> Result<(), Order>;
     fn news(&mut self) -> Option<News>;
     fn tell(&mut self, trouble: Trouble);
+    /// What a workload wants told.
+    fn post(&mut self) -> Option<Post>;
+    /// Something for a workload, or given back if it is too much now.
+    fn guest(&mut self, word: Word) -> Result<(), Word>;
 }
 
 /// What a record of the outbox says. Kept: variants are only ever appended.
@@ -66,6 +71,8 @@ pub struct Desk<D: Disk, S: Daemon> {
     reports: BTreeMap<u64, Message>,
     next_report: u64,
     waiting_order: Option<Order>,
+    /// To workloads, that what they said is kept.
+    promises: Promises,
     /// When somebody was here last.
     seen: Now,
 }
@@ -98,6 +105,7 @@ impl<D: Disk, S: Daemon> Desk<D, S> {
             reports: BTreeMap::new(),
             next_report: REPORT,
             waiting_order: None,
+            promises: Promises::default(),
             seen: now,
         };
         desk.tell();
@@ -125,13 +133,37 @@ impl<D: Disk, S: Daemon> Desk<D, S> {
                 break;
             }
         }
+        for _ in 0..guest::MAX_POSTS {
+            let Some(post) = self.promises.has_room().then(|| self.daemon.post()).flatten() else { break };
+            self.take(now, &post);
+        }
+        self.keep_promises(now);
         self.tell();
     }
 
-    fn put(&mut self, now: Now, class: Class, body: &Body<'_>) {
-        let Ok(bytes) = postcard::to_allocvec(body) else { return };
-        // What is too large for a record is larger than anything that is made here.
-        let _ = self.outbox.append(&mut self.disk, now.mono, stamp(now), class, &bytes);
+    /// What is too large for a record is larger than anything that is made here, and has none.
+    fn put(&mut self, now: Now, class: Class, body: &Body<'_>) -> Option<RecordId> {
+        let bytes = postcard::to_allocvec(body).ok()?;
+        let put = self.outbox.append(&mut self.disk, now.mono, stamp(now), class, &bytes);
+        put.map(|(id, _)| id)
+    }
+
+    /// A workload's message.
+    fn take(&mut self, now: Now, post: &Post) {
+        let place = post.place();
+        let body = Body::Passing { place: &place, payload: &post.payload };
+        let id = self.put(now, post.class, &body);
+        if let Some(ticket) = post.ticket {
+            if id.is_some() {
+                self.outbox.hasten(post.class, now.mono.after(guest::KEPT_WITHIN));
+            }
+            self.promises.make(ticket, post.class, id);
+        }
+    }
+
+    fn keep_promises(&mut self, now: Now) {
+        let (outbox, daemon) = (&self.outbox, &mut self.daemon);
+        self.promises.keep(now.mono, |class, id| outbox.fate(class, id), |word| daemon.guest(word));
     }
 
     fn tell(&mut self) {
@@ -194,6 +226,7 @@ impl<D: Disk, S: Daemon> Letters for Desk<D, S> {
         if let Some(id) = self.flying.remove(&id) {
             self.outbox.acknowledge(&mut self.disk, now.mono, id);
         }
+        self.keep_promises(now);
     }
 
     fn again(&mut self) {
@@ -207,6 +240,11 @@ impl<D: Disk, S: Daemon> Letters for Desk<D, S> {
     }
 
     fn received(&mut self, place: &str, payload: &[u8], now: Now) {
+        if let Some(word) = guest::said(place, payload) {
+            // Who takes none of so many misses it, as one that does not run does.
+            let _ = self.daemon.guest(word);
+            return;
+        }
         let clock_set = now.wall_ms >= PLAUSIBLE_MS;
         // How workloads stand counts for what may be done to them.
         self.settle(now);
@@ -235,13 +273,14 @@ impl<D: Disk, S: Daemon> Letters for Desk<D, S> {
     fn deadline(&self) -> Option<Moment> {
         // A report that is due waits for a connection, not for the clock.
         let tree = self.tree.deadline(self.seen.mono);
-        [self.outbox.next_deadline(), tree].into_iter().flatten().min()
+        [self.outbox.next_deadline(), tree, self.promises.again()].into_iter().flatten().min()
     }
 
     fn tick(&mut self, now: Now) {
         self.tree.tick(&mut self.shelf, now);
         self.settle(now);
         self.outbox.turn(&mut self.disk, now.mono);
+        self.keep_promises(now);
         self.tell();
     }
 }
@@ -275,6 +314,8 @@ mod tests {
         orders: Vec<Order>,
         news: VecDeque<News>,
         full: bool,
+        posts: VecDeque<Post>,
+        words: Vec<Word>,
     }
 
     #[derive(Clone, Default)]
@@ -296,6 +337,19 @@ mod tests {
 
         fn tell(&mut self, trouble: Trouble) {
             panic!("{trouble}");
+        }
+
+        fn post(&mut self) -> Option<Post> {
+            self.0.borrow_mut().posts.pop_front()
+        }
+
+        fn guest(&mut self, word: Word) -> Result<(), Word> {
+            let mut daemon = self.0.borrow_mut();
+            if daemon.full {
+                return Err(word);
+            }
+            daemon.words.push(word);
+            Ok(())
         }
     }
 
@@ -485,5 +539,53 @@ mod tests {
         site.desk().keep(vec![7], at(0));
         let mut next = site.desk();
         assert!(words(&letters(&mut next, at(1))).contains(&"history [7]"));
+    }
+
+    fn said_by_web(ticket: Option<u64>) -> Post {
+        let (workload, topic, class) = ("web".to_owned(), "t/1".to_owned(), Class::Bulk);
+        Post { workload, topic, payload: b"21.5".to_vec(), class, ticket }
+    }
+
+    #[test]
+    fn what_a_workload_says_is_kept_by_the_broker_or_soon_by_the_disk_and_only_then_promised() {
+        let mut site = Site::new();
+        let mut desk = site.desk();
+        site.daemon.0.borrow_mut().posts.extend([said_by_web(Some(1)), said_by_web(None)]);
+        let told = letters(&mut desk, at(1));
+        let topic = "workload/web/t/1 21.5";
+        assert_eq!(words(&told)[2..], [topic, topic]);
+        assert_eq!(site.daemon.0.borrow().words, []);
+        desk.acknowledged(told[2].0, at(1));
+        assert_eq!(site.daemon.0.borrow().words, [Word::Kept { ticket: 1 }]);
+        desk.acknowledged(told[3].0, at(1));
+        // With no broker, the disk: not at once, and not much later.
+        site.daemon.0.borrow_mut().posts.push_back(said_by_web(Some(2)));
+        desk.again();
+        desk.tick(at(2));
+        assert_eq!(desk.deadline(), Some(at(2).mono.after(guest::KEPT_WITHIN)));
+        assert_eq!(site.daemon.0.borrow().words.len(), 1);
+        site.daemon.0.borrow_mut().full = true;
+        desk.tick(at(3));
+        assert!(desk.deadline() < Some(at(4).mono), "the word waits for somebody who takes it");
+        site.daemon.0.borrow_mut().full = false;
+        desk.tick(at(4));
+        assert_eq!(site.daemon.0.borrow().words[1..], [Word::Kept { ticket: 2 }]);
+        let cut =
+            |disk: &Shared| Shared(Rc::new(RefCell::new(disk.0.borrow().after_power_cut(Unsynced::Lost))));
+        site.disks = (cut(&site.disks.0), cut(&site.disks.1));
+        let mut next = site.desk();
+        assert!(words(&letters(&mut next, at(5))).contains(&topic));
+    }
+
+    #[test]
+    fn what_the_fleet_says_to_a_workload_goes_to_the_daemon_and_nowhere_else() {
+        let mut site = Site::new();
+        let mut desk = site.desk();
+        desk.received("workload/web/cmd/led", b"on", at(1));
+        let (workload, topic) = ("web".to_owned(), "cmd/led".to_owned());
+        let said = Word::Said { workload, topic, payload: b"on".to_vec() };
+        assert_eq!(site.daemon.0.borrow().words, [said]);
+        desk.received("workload/web/t/1", b"on", at(1));
+        assert_eq!(site.daemon.0.borrow().words.len(), 1);
     }
 }

@@ -7,6 +7,7 @@
 //! | Sparkplug B: the session, births, telemetry | `sparkplug` |
 //! | what the fleet wants, and what the box says to that | `tree` |
 //! | topics and the names in them | `topics` |
+//! | what workloads tell and hear | `guest` |
 //! | both of these and the daemon, put together | `desk` |
 //! | what outlives a connection, as the session sees it | `letters` |
 //! | the thread that speaks with brokers (feature `mqtt`) | `shell` |
@@ -20,6 +21,7 @@
 pub mod desk;
 mod dice;
 pub mod figures;
+pub mod guest;
 pub mod letters;
 mod now;
 pub mod outbox;

@@ -11,6 +11,10 @@ use thiserror::Error;
 const SPARKPLUG: &str = "spBv1.0";
 /// Of everything that is not telemetry.
 const MANAGEMENT: &str = "hearth/v1";
+/// Behind the box's own place: what workloads say and hear, each below its name.
+pub const GUESTS: &str = "workload";
+/// The level below a workload's name that the fleet writes.
+pub const GUEST_COMMANDS: &str = "cmd";
 /// Bytes of one name: topics of four of them stay far below what brokers take.
 pub const MAX_ID: usize = 96;
 
@@ -129,9 +133,10 @@ impl Topics {
     }
 
     /// What the fleet writes there.
-    pub fn management_filters(&self) -> [String; 2] {
+    pub fn management_filters(&self) -> [String; 3] {
         let own = self.management();
-        [format!("{own}/desired"), format!("{own}/cmd/+/+")]
+        let guests = format!("{own}/{GUESTS}/+/{GUEST_COMMANDS}/#");
+        [format!("{own}/desired"), format!("{own}/cmd/+/+"), guests]
     }
 
     pub fn inbound<'t>(&self, topic: &'t str) -> Inbound<'t> {

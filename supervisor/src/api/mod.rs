@@ -144,7 +144,7 @@ impl Question {
 
 impl Ask {
     /// Who asked may have hung up.
-    pub(crate) fn answer(&self, core: &State, now: Moment) {
-        let _ = self.answer.try_send(answer(core, now, &self.question));
+    pub(crate) fn answer(&self, core: &State, telemetry: view::Telemetry<'_>, now: Moment) {
+        let _ = self.answer.try_send(answer(core, telemetry, now, &self.question));
     }
 }

@@ -524,7 +524,7 @@ mod tests {
             let core = State::new(0);
             let answers = async {
                 for _ in 0..2 {
-                    asked.recv().await.unwrap().answer(&core, Moment::START);
+                    asked.recv().await.unwrap().answer(&core, &|_| None, Moment::START);
                 }
             };
             let bytes = format!("{STATUS}{LAST}");

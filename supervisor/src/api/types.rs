@@ -77,10 +77,31 @@ pub struct Explained {
     pub why: Vec<String>,
     pub previous_version: Option<String>,
     pub rejected_version: Option<String>,
+    /// `null`: it may tell the fleet nothing.
+    #[serde(default)]
+    pub telemetry: Option<TelemetryTold>,
     pub probes: Vec<ProbeTold>,
     pub incidents: Vec<IncidentTold>,
     /// Oldest first.
     pub transitions: Vec<TransitionTold>,
+}
+
+/// What a workload told the fleet since the daemon began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TelemetryTold {
+    /// Connected now.
+    pub clients: usize,
+    /// Messages that were taken, and their bytes with their names.
+    pub messages: u64,
+    pub bytes: u64,
+    pub refused: u64,
+    /// Messages that waited because of its quota.
+    pub delayed: u64,
+    /// Commands that clients were handed, and those that they missed.
+    pub heard: u64,
+    pub missed: u64,
+    /// Otherwise the box is in no fleet, and what is told is dropped.
+    pub reaches_fleet: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

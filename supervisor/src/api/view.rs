@@ -11,14 +11,17 @@ use serde::Serialize;
 
 use super::metrics::Page;
 use super::types::{
-    BoxStatus, Explained, IncidentTold, ProbeTold, Reached, Refused, ReplicaStatus, TransitionTold,
-    WorkloadStatus,
+    BoxStatus, Explained, IncidentTold, ProbeTold, Reached, Refused, ReplicaStatus, TelemetryTold,
+    TransitionTold, WorkloadStatus,
 };
 use super::{Deed, Question, Reply, words};
 use crate::wording::{self, Took};
 
+/// What a workload told the fleet, which the core has no part in.
+pub(crate) type Telemetry<'t> = &'t dyn Fn(&str) -> Option<TelemetryTold>;
+
 /// The answer to a question that, if it asks for a change, the core has heard before.
-pub(crate) fn answer(core: &State, now: Moment, question: &Question) -> Reply {
+pub(crate) fn answer(core: &State, telemetry: Telemetry<'_>, now: Moment, question: &Question) -> Reply {
     match question {
         Question::Status | Question::LeaveSafeMode | Question::BeginAgain | Question::Reboot => {
             Reply::json(200, &status(core, now))
@@ -28,7 +31,7 @@ pub(crate) fn answer(core: &State, now: Moment, question: &Question) -> Reply {
             page.status(&status(core, now));
             Reply { status: 200, body: page.into_bytes() }
         }
-        Question::Explain { workload } => match explained(core, now, workload) {
+        Question::Explain { workload } => match explained(core, telemetry, now, workload) {
             Some(explained) => Reply::json(200, &explained),
             None => Reply::no_such_workload(workload),
         },
@@ -202,7 +205,7 @@ fn namer(core: &State) -> impl Fn(WorkloadId) -> String {
     |id| core.name(id).unwrap_or("one that is gone").to_owned()
 }
 
-fn explained(core: &State, now: Moment, name: &str) -> Option<Explained> {
+fn explained(core: &State, telemetry: Telemetry<'_>, now: Moment, name: &str) -> Option<Explained> {
     let story = find(core, name)?;
     let called = |slot: Slot| wording::replica(&story.name, slot);
     let probes = story.replicas.iter().flat_map(|replica| {
@@ -245,6 +248,7 @@ fn explained(core: &State, now: Moment, name: &str) -> Option<Explained> {
         why: why(core, now, &story),
         previous_version: story.previous.map(|version| version.to_string()),
         rejected_version: story.rejected.map(|version| version.to_string()),
+        telemetry: telemetry(name),
         probes: probes.collect(),
         incidents: incidents.collect(),
         transitions: transitions.collect(),
@@ -360,7 +364,7 @@ mod tests {
     }
 
     fn ask<T: serde::de::DeserializeOwned>(core: &State, question: &Question) -> T {
-        let reply = answer(core, Moment::from_millis(5000), question);
+        let reply = answer(core, &|_| None, Moment::from_millis(5000), question);
         assert!(reply.status < 300, "{}", reply.status);
         serde_json::from_slice(&reply.body).unwrap()
     }
@@ -427,7 +431,7 @@ mod tests {
         let core = up(Vec::new());
         let question = Question::Do { workload: "web".to_owned(), deed: Deed::Restart };
         assert_eq!(question.event(&core), None);
-        let reply = answer(&core, Moment::START, &question);
+        let reply = answer(&core, &|_| None, Moment::START, &question);
         assert_eq!(reply.status, 404);
         let refused: Refused = serde_json::from_slice(&reply.body).unwrap();
         assert_eq!(refused.message, "expected a workload of this box, found \"web\"");

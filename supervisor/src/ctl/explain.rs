@@ -4,7 +4,7 @@
 //! (`api`).
 
 use super::text::{span, table};
-use crate::api::types::{Explained, IncidentTold, ProbeTold, TransitionTold};
+use crate::api::types::{Explained, IncidentTold, ProbeTold, TelemetryTold, TransitionTold};
 
 /// Moves that are shown, of those that are told.
 const LAST_MOVES: usize = 12;
@@ -15,6 +15,7 @@ pub(super) fn of(explained: &Explained) -> String {
     for line in &explained.why {
         text.push_str(&format!("  {line}\n"));
     }
+    section(&mut text, "Telemetry", &explained.telemetry.iter().flat_map(telemetry).collect::<Vec<_>>());
     section(&mut text, "Probes", &probes(explained));
     section(&mut text, "Faults", &incidents(explained));
     let skipped = explained.transitions.len().saturating_sub(LAST_MOVES);
@@ -54,6 +55,23 @@ fn section(text: &mut String, heading: &str, rows: &[Vec<String>]) {
     for line in table(rows).lines() {
         text.push_str(&format!("  {line}\n"));
     }
+}
+
+fn telemetry(told: &TelemetryTold) -> [Vec<String>; 2] {
+    let TelemetryTold { clients, messages, bytes, refused, delayed, heard, missed, reaches_fleet } = told;
+    let whither = if *reaches_fleet { "to the fleet" } else { "dropped: this box is in no fleet" };
+    [
+        vec![
+            format!("{messages} messages, {bytes} bytes {whither}"),
+            format!("{refused} refused"),
+            format!("{delayed} waited"),
+        ],
+        vec![
+            format!("{heard} commands heard"),
+            format!("{missed} missed"),
+            format!("{clients} clients connected"),
+        ],
+    ]
 }
 
 fn probes(explained: &Explained) -> Vec<Vec<String>> {
@@ -139,6 +157,7 @@ mod tests {
             why: vec!["a service".to_owned()],
             previous_version: None,
             rejected_version: Some("89abcdef".to_owned()),
+            telemetry: None,
             probes: vec![ProbeTold {
                 replica: "web".to_owned(),
                 role: "liveness".into(),
@@ -174,6 +193,31 @@ Last moves
   59.0 s ago  web #2  starting -> ready  its agent said so
 ";
         assert_eq!(of(&explained(1)), expected);
+    }
+
+    #[test]
+    fn what_it_told_the_fleet_is_counted() {
+        let (messages, bytes, refused, delayed) = (12, 345, 6, 7);
+        let told = TelemetryTold {
+            clients: 1,
+            messages,
+            bytes,
+            refused,
+            delayed,
+            heard: 8,
+            missed: 9,
+            reaches_fleet: true,
+        };
+        let text = of(&Explained { telemetry: Some(told), ..explained(0) });
+        let expected = "\
+Telemetry
+  12 messages, 345 bytes to the fleet  6 refused  7 waited
+  8 commands heard                     9 missed   1 clients connected
+";
+        assert!(text.contains(expected), "{text}");
+        let alone = TelemetryTold { reaches_fleet: false, ..told };
+        let text = of(&Explained { telemetry: Some(alone), ..explained(0) });
+        assert!(text.contains("345 bytes dropped: this box is in no fleet"), "{text}");
     }
 
     #[test]

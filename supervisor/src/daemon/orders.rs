@@ -127,6 +127,7 @@ impl Daemon {
             logs: self.logs.clone(),
             screens: self.screens.clone(),
             reports: self.reports.clone(),
+            guests: self.guests.clone(),
             heartbeat: beats.unwrap_or(HEARTBEAT),
         }
     }

@@ -17,6 +17,7 @@ use hearth_core::{Explanation, State};
 use hearth_disk::{Disk, Folder};
 use hearth_fleet::Now;
 use hearth_fleet::desk::{Daemon, Desk};
+use hearth_fleet::guest::{Post, Word};
 use hearth_fleet::outbox::{Limits, Outbox, Trouble};
 use hearth_fleet::sign::{KeyFault, Keyring, Role, RoleKeys};
 use hearth_fleet::topics::Topics;
@@ -25,6 +26,7 @@ use smol::channel::{Receiver, Sender, bounded};
 
 use crate::api::view;
 use crate::console::Console;
+use crate::guests::FarEnd;
 use crate::setup::Setup;
 use crate::share::Share;
 use crate::wall;
@@ -79,6 +81,7 @@ pub(crate) struct FarEnds {
     news: Receiver<News>,
     pieces: Receiver<News>,
     console: Console,
+    guests: FarEnd,
 }
 
 /// What a daemon of a member begins with: its files, and the last that the fleet said.
@@ -120,12 +123,12 @@ pub(crate) fn share(desired: &Desired, device: &DeviceConfig) -> Share {
     Share { workloads: desired.workloads().map(own).collect(), wins }
 }
 
-pub(super) fn ends(console: &Console) -> (Ends, FarEnds) {
+pub(super) fn ends(console: &Console, guests: FarEnd) -> (Ends, FarEnds) {
     let (orders, orders_out) = bounded(MAX_ORDERS);
     let (news_in, news) = bounded(MAX_NEWS);
     let (pieces_in, pieces) = bounded(MAX_PIECES);
     let near = Ends { orders: orders_out, news: news_in, pieces: pieces_in };
-    (near, FarEnds { orders, news, pieces, console: console.clone() })
+    (near, FarEnds { orders, news, pieces, console: console.clone(), guests })
 }
 
 pub(super) fn keyring(trust: &device::Trust) -> Result<Keyring, KeyFault> {
@@ -177,6 +180,14 @@ impl Daemon for FarEnds {
     fn tell(&mut self, trouble: Trouble) {
         let alarm = if matches!(trouble, Trouble::WorksAgain) { "" } else { "ALARM: " };
         self.console.say(&format!("{alarm}fleet: {}", crate::wording::one_line(&trouble)));
+    }
+
+    fn post(&mut self) -> Option<Post> {
+        self.guests.posts.try_recv().ok()
+    }
+
+    fn guest(&mut self, word: Word) -> Result<(), Word> {
+        self.guests.words.try_send(word).map_err(smol::channel::TrySendError::into_inner)
     }
 }
 

@@ -9,10 +9,12 @@ use std::path::Path;
 use hearth_config::device::DeviceConfig;
 use hearth_core::{Explanation, Moment, State};
 use hearth_fleet::figures::{Device, Figure, Snapshot, Value};
+use hearth_fleet::guest::Counts;
 use hearth_fleet::topics::Id;
 
 use crate::api::events::Events;
 use crate::api::{view, words};
+use crate::guests::Guests;
 use crate::setup::vm_folder;
 use crate::{pressure, wall, wording};
 
@@ -31,7 +33,13 @@ const HEALING: [(&str, &str); 6] = [
     ("healing-box", "Healing/Box"),
 ];
 
-pub(super) fn snapshot(core: &State, now: Moment, events: &Events, device: &DeviceConfig) -> Snapshot {
+pub(super) fn snapshot(
+    core: &State,
+    now: Moment,
+    events: &Events,
+    guests: &Guests,
+    device: &DeviceConfig,
+) -> Snapshot {
     let stories: Vec<Explanation> = core.ids().filter_map(|id| core.explain(id)).collect();
     let mut node = host(now);
     node.extend(disk(&device.store.folder));
@@ -49,11 +57,23 @@ pub(super) fn snapshot(core: &State, now: Moment, events: &Events, device: &Devi
             Figure::exact(name("Wanted"), whole(status.replicas_wanted)),
             Figure::exact(name("Restarts"), Value::Whole(u64::from(story.restarts_in_window))),
         ]);
+        node.extend(guests.counts(&story.name).into_iter().flat_map(|counts| telemetry(name, &counts)));
         devices.extend(replicas(story, &device.paths.state));
     }
     node.push(Figure::exact("Workloads/Good", whole(good)));
     node.extend(HEALING.map(|(kind, name)| Figure::exact(name, Value::Whole(events.count(kind)))));
     Snapshot { node, devices }
+}
+
+/// What a workload told. A busy one must not make the box as busy.
+fn telemetry(name: impl Fn(&str) -> String, counts: &Counts) -> [Figure; 4] {
+    let figure = |what: &str, count, least| Figure::wide(name(what), Value::Whole(count), least, 10);
+    [
+        figure("Telemetry/Messages", counts.messages, 100.0),
+        figure("Telemetry/Bytes", counts.bytes, 65_536.0),
+        figure("Telemetry/Refused", counts.refused, 10.0),
+        figure("Telemetry/Delayed", counts.delayed, 10.0),
+    ]
 }
 
 /// A device is a machine that is there.
@@ -136,7 +156,10 @@ mod tests {
     #[test]
     fn a_box_without_workloads_tells_of_itself() {
         let device = DeviceConfig::parse("hearth.toml", "[store]\nfolder = \"/\"").unwrap();
-        let snapshot = snapshot(&State::new(1), Moment::from_millis(5000), &Events::default(), &device);
+        let console = crate::console::Console::new([""; 0], std::io::sink()).unwrap();
+        let (events, guests) = (Events::default(), Guests::none(&console));
+        let now = Moment::from_millis(5000);
+        let snapshot = snapshot(&State::new(1), now, &events, &guests, &device);
         assert!(snapshot.node.iter().any(|figure| figure.name == "Host/Disk total"));
         assert!(snapshot.devices.is_empty());
         let of =

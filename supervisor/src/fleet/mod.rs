@@ -30,6 +30,7 @@ pub(crate) use self::desk::{Beginning, remote, share};
 pub(crate) use self::streams::{Speaker, Streams, take_snapshot};
 use crate::api::events::Events;
 use crate::console::Console;
+use crate::guests::{self, Guests};
 use crate::setup::Setup;
 use crate::wording;
 
@@ -61,16 +62,23 @@ pub(crate) struct Fleet {
     next: Instant,
     ends: Ends,
     pub(crate) streams: Streams,
+    guests: Guests,
 }
 
 impl Fleet {
     /// `None`: the box is nobody's member, or cannot be one and says why. Its workloads run all the same.
-    pub(crate) fn join(device: &DeviceConfig, console: &Console, beginning: Beginning) -> Option<Fleet> {
+    pub(crate) fn join(
+        device: &DeviceConfig,
+        console: &Console,
+        beginning: Beginning,
+        guests: &Guests,
+    ) -> Option<Fleet> {
         let config = device.fleet.as_ref()?;
         if let Some(words) = beginning.words() {
             console.say(&words);
         }
-        let (near, far) = desk::ends(console);
+        let (near_guests, far_guests) = guests::ends();
+        let (near, far) = desk::ends(console, far_guests);
         let joined = options(config, &device.store.folder.join(FOLDER)).and_then(|options| {
             let (fleet, store) = (config.clone(), device.store.folder.clone());
             let (keyring, topics) = (desk::keyring(&config.trust)?, options.session.topics.clone());
@@ -85,8 +93,9 @@ impl Fleet {
         });
         match joined {
             Ok(thread) => {
+                guests.join(near_guests, thread.nudger());
                 let (period, next, streams) = (config.period, Instant::now(), Streams::default());
-                Some(Fleet { thread, period, next, ends: near, streams })
+                Some(Fleet { thread, period, next, ends: near, streams, guests: guests.clone() })
             }
             Err(error) => {
                 console.say(&format!("ALARM: fleet: {}", wording::one_line(&error)));
@@ -111,7 +120,7 @@ impl Fleet {
         // Before the first figures, which are what a connection begins with: who may do what is known by then.
         self.look(core, setup);
         if self.thread.has_room() {
-            self.thread.show(figures::snapshot(core, now, events, &setup.device));
+            self.thread.show(figures::snapshot(core, now, events, &self.guests, &setup.device));
         }
     }
 

@@ -10,6 +10,7 @@ use hearth_disk::Folder;
 use hearth_fleet::Now;
 use hearth_fleet::desk::{Daemon, Desk};
 use hearth_fleet::figures::{Device, Figure, Snapshot, Value};
+use hearth_fleet::guest;
 use hearth_fleet::letters::{Letters, Memory};
 use hearth_fleet::outbox::{Limits, Outbox, Trouble};
 use hearth_fleet::shell::{Options, Thread, Word};
@@ -42,6 +43,14 @@ impl Daemon for Idle {
 
     fn tell(&mut self, trouble: Trouble) {
         eprintln!("{trouble}");
+    }
+
+    fn post(&mut self) -> Option<guest::Post> {
+        None
+    }
+
+    fn guest(&mut self, _word: guest::Word) -> Result<(), guest::Word> {
+        Ok(())
     }
 }
 

@@ -7,8 +7,11 @@ use std::{
     io::{Read, Write},
     net::{Shutdown, TcpStream},
     os::unix::net::UnixStream,
-    time::Duration,
+    time::{Duration, Instant},
 };
+
+/// For anything to happen: only a hang takes that long.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Connects to a host that a test plays.
 #[derive(Debug, Default)]
@@ -55,7 +58,7 @@ impl Guest {
 
     fn client(&mut self) -> TcpStream {
         let client = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).expect("somebody listens");
-        client.set_read_timeout(Some(Duration::from_secs(60))).expect("own socket");
+        client.set_read_timeout(Some(PATIENCE)).expect("own socket");
         client
     }
 
@@ -63,10 +66,21 @@ impl Guest {
         self.pipes.turn(Uptime::now());
     }
 
+    /// Turns until no more than so many pipes are open.
+    fn closes_all_but(&mut self, left: usize) {
+        let until = Instant::now() + PATIENCE;
+        while self.pipes.open.len() > left {
+            assert!(Instant::now() < until, "{} pipes are open", self.pipes.open.len());
+            self.turn();
+        }
+    }
+
     /// Turns until the host has so many bytes.
     fn host_hears(&mut self, place: usize, length: usize) -> Vec<u8> {
         let mut heard = Vec::new();
+        let until = Instant::now() + PATIENCE;
         while heard.len() < length {
+            assert!(Instant::now() < until, "the host heard {} of {length} bytes", heard.len());
             self.turn();
             let mut buffer = [0; 9000];
             let mut hosts = self.pipes.dial.hosts.borrow_mut();
@@ -104,9 +118,7 @@ fn bytes_pass_both_ways_as_they_are_and_a_clients_end_is_the_hosts() {
     assert_eq!(heard, writing.join().unwrap().unwrap());
     assert_eq!(guest.host_hears(1, 1), b"", "and then its end");
     drop(guest.host(1).shutdown(Shutdown::Both));
-    while guest.pipes.open.len() > 1 {
-        guest.turn();
-    }
+    guest.closes_all_but(1);
     assert_eq!(guest.pipes.waiting(), 0);
 }
 
@@ -118,9 +130,7 @@ fn who_hangs_up_on_the_host_or_is_hung_up_on_leaves_no_pipe() {
     assert_eq!(guest.host_hears(0, 1), b"x");
     guest.host(0).write_all(b"no").unwrap();
     guest.host(0).shutdown(Shutdown::Both).unwrap();
-    while !guest.pipes.open.is_empty() {
-        guest.turn();
-    }
+    guest.closes_all_but(0);
     let mut last = Vec::new();
     client.read_to_end(&mut last).unwrap();
     assert_eq!(last, b"no", "its last word arrives");

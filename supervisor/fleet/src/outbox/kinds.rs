@@ -73,6 +73,17 @@ impl fmt::Display for RecordId {
     }
 }
 
+/// What became of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// The disk has it, or the broker.
+    Kept,
+    /// It is in memory.
+    Waits,
+    /// It gave way before it was written: the disk does not take anything.
+    Lost,
+}
+
 /// A record for the broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {

@@ -42,7 +42,7 @@ use std::time::Duration;
 use hearth_core::Moment;
 use hearth_disk::Disk;
 
-pub use kinds::{Class, Delivery, Figures, Limits, RecordId, Stamp, Trouble};
+pub use kinds::{Class, Delivery, Fate, Figures, Limits, RecordId, Stamp, Trouble};
 use notes::Notes;
 use queue::Queue;
 use reading::Told;
@@ -137,6 +137,16 @@ impl Outbox {
             self.write(disk, now, class);
         }
         Some((id, self.queues[class.place()].all_written()))
+    }
+
+    /// Somebody waits until what was taken in of a class is kept: it is due at `by` at the latest.
+    pub fn hasten(&mut self, class: Class, by: Moment) {
+        self.queues[class.place()].hasten(by);
+    }
+
+    /// What became of a record of this daemon's.
+    pub fn fate(&self, class: Class, id: RecordId) -> Fate {
+        self.queues[class.place()].fate(id.number)
     }
 
     /// Writes what is due, and notes what is done with.

@@ -16,7 +16,7 @@ use hearth_core::Moment;
 use hearth_disk::Disk;
 use hearth_disk::frame::{self, HEADER};
 
-use super::kinds::{Class, Limits, RecordId, Stamp, Trouble, failing};
+use super::kinds::{Class, Fate, Limits, RecordId, Stamp, Trouble, failing};
 use super::reading::{self, Reading, Told};
 use super::record::{MAX_PAYLOAD, Origin, Record};
 use super::segment::{self, Head, Segment};
@@ -61,6 +61,8 @@ pub(super) struct Queue {
     unwritten_bytes: usize,
     /// Since when there is something that is not.
     since: Option<Moment>,
+    /// Somebody waits for what is not written yet, and no longer than this.
+    hurry: Option<Moment>,
     /// Nothing is written before: it failed.
     pub(super) again: Option<Moment>,
     /// On their way, and whether they arrived.
@@ -83,6 +85,7 @@ impl Queue {
             written: 0,
             unwritten_bytes: 0,
             since: None,
+            hurry: None,
             again: None,
             flight: VecDeque::new(),
             arrived: Vec::new(),
@@ -138,7 +141,31 @@ impl Queue {
         let wait = limits.batch_after[self.class.place()];
         let full = self.unwritten_bytes() >= limits.batch_bytes;
         let due = self.since.map(|since| if full { since } else { since.after(wait) })?;
+        let due = self.hurry.map_or(due, |hurry| due.min(hurry));
         Some(self.again.map_or(due, |again| due.max(again)))
+    }
+
+    /// What is not written yet is due at `by` at the latest.
+    pub(super) fn hasten(&mut self, by: Moment) {
+        if !self.all_written() {
+            self.hurry = Some(self.hurry.map_or(by, |hurry| hurry.min(by)));
+        }
+    }
+
+    /// What became of a record that was taken in by this daemon.
+    pub(super) fn fate(&self, number: u64) -> Fate {
+        let arrived = self.flight.iter().any(|(id, arrived)| id.number == number && *arrived);
+        if number < self.cursor || arrived || self.arrived.contains(&number) {
+            return Fate::Kept;
+        }
+        match self.tail.binary_search_by_key(&number, |held| held.number) {
+            Ok(place) if place < self.written => Fate::Kept,
+            Ok(_) => Fate::Waits,
+            Err(_) => {
+                let holds = |file: &Segment| file.base <= number && file.end.is_none_or(|end| number < end);
+                if self.files.iter().any(holds) { Fate::Kept } else { Fate::Lost }
+            }
+        }
     }
 
     /// Takes one in. Says how many gave way, which happens only where nothing can be written.
@@ -164,7 +191,7 @@ impl Queue {
                 None => self.unwritten_bytes -= held.body.len(),
             }
             if self.all_written() {
-                self.since = None;
+                (self.since, self.hurry) = (None, None);
             }
         }
     }
@@ -332,7 +359,7 @@ impl Queue {
         self.written += records;
         self.unwritten_bytes -= bodies;
         if self.all_written() {
-            self.since = None;
+            (self.since, self.hurry) = (None, None);
         }
         Ok(length)
     }

@@ -343,3 +343,30 @@ fn without_a_disk_memory_has_to_do_and_is_bounded() {
     let last = it.drain().pop().unwrap();
     assert_eq!(last, format!("{:0100}", 9999));
 }
+
+#[test]
+fn who_waits_learns_what_became_of_a_record_and_may_hurry_it() {
+    use crate::outbox::Fate as Became;
+    let mut it = Box::new(small());
+    let fate = |it: &Box, id| it.outbox.fate(Class::Bulk, id);
+    let (first, second) = (it.append(Class::Bulk, "first"), it.append(Class::Bulk, "second"));
+    assert_eq!(it.take(2).len(), 2);
+    it.acknowledge(second);
+    assert_eq!((fate(&it, first), fate(&it, second)), (Became::Waits, Became::Kept));
+    let soon = NOW.after(Duration::from_secs(1));
+    it.outbox.hasten(Class::Bulk, soon);
+    it.outbox.hasten(Class::Bulk, NOW.after(Duration::from_secs(5)));
+    assert_eq!(it.outbox.next_deadline(), Some(soon));
+    it.outbox.turn(&mut it.disk, soon);
+    assert_eq!(fate(&it, first), Became::Kept);
+    let third = it.append(Class::Bulk, "third");
+    assert_eq!(fate(&it, third), Became::Waits);
+    let slow = it.outbox.next_deadline();
+    assert_eq!(slow, Some(NOW.after(Limits::default().batch_after[Class::Bulk.place()])));
+    // With a disk that takes nothing, the oldest in memory give way.
+    it.disk.meet(1, Fate::PowerCut);
+    for _ in 0..6 {
+        it.append(Class::Bulk, &"x".repeat(MAX_BODY));
+    }
+    assert_eq!((fate(&it, third), fate(&it, first)), (Became::Lost, Became::Kept));
+}

@@ -206,7 +206,7 @@ fn a_message_that_the_broker_keeps_and_that_is_too_large_to_take_cuts_the_box_of
         });
         Some(filters.collect::<Vec<_>>()).filter(|found| found.len() == 2)
     };
-    assert_eq!(tap.wait(subscriptions), Some(vec![4, 2]));
+    assert_eq!(tap.wait(subscriptions), Some(vec![5, 2]));
     scene.tell(1);
     scene.all_arrive();
     let told = scene.observer.wait(|heard| {

@@ -449,7 +449,7 @@ fn a_message_too_large_to_take_ends_no_more_than_one_connection() {
     };
     assert_eq!(filters(&rig), Some(2));
     rig.wait(POISONED).lose().online();
-    assert_eq!(filters(&rig), Some(4));
+    assert_eq!(filters(&rig), Some(5));
 }
 
 #[test]
