@@ -108,3 +108,29 @@ fn a_box_and_its_broker_know_each_other_by_their_certificates() {
         member.stop();
     }
 }
+
+/// Milliseconds since 1970: the year 2100, when no certificate of this test is good any more.
+const FAR_MS: u64 = 4_102_444_800_000;
+
+#[test]
+fn a_certificate_is_judged_at_a_time_that_certainly_was_even_if_the_clock_says_an_earlier_one() {
+    let Some(program) = broker::program() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new(folder.path(), "authority").unwrap();
+    authority.sign("localhost").unwrap();
+    authority.sign("box").unwrap();
+    let (_broker, port) = broker(program, &authority);
+    let own = folder.path().join("own");
+    let mut options = options("box", &[format!("mqtts://localhost:{port}")], &own).unwrap();
+    options.ca = Some(authority.certificate());
+    options.identity =
+        Some(Identity { certificate: authority.file("box", "pem"), key: authority.file("box", "key") });
+    std::fs::create_dir(&own).unwrap();
+    // What an earlier process found, when the clock was set.
+    std::fs::write(own.join("session"), format!("bd_seq 7\ncertificate_good_ms {FAR_MS}\n")).unwrap();
+    let member = Member::start(options).unwrap();
+    member.show(figures(0, 1));
+    let words = why(&first_word(&member)).to_owned();
+    assert!(words.contains("certificate expired"), "{words}");
+    member.stop();
+}
