@@ -32,7 +32,8 @@ pub(crate) fn measure(program: &Path) -> Result<(), Box<dyn Error>> {
     options.identity =
         Some(Identity { certificate: authority.file("box", "pem"), key: authority.file("box", "key") });
     let before = resident_kib("self");
-    let member = Member::start(options)?;
+    // As in the daemon: with an outbox and a tree.
+    let member = Member::with_outbox(options, 1)?;
     for round in 1..=20 {
         member.show(figures(10, round));
     }

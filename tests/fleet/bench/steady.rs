@@ -40,30 +40,44 @@ fn look(dice: &mut Dice, number: u32, memory: &mut [f64], load: &mut f64, free: 
     *free = (*free + 4.0 * dice.swing()).clamp(200.0, 900.0);
     let bytes = |mib: f64| Value::Whole((mib * MIB) as u64);
     let restarts = u64::from(number / 30);
+    // While it comes up again it says so, for a look.
+    let is_up = number == 0 || !number.is_multiple_of(30);
     let mut node = vec![
         Figure::exact("Properties/Version", Value::Text("0.1.0".into())),
         Figure::wide("Host/Uptime", Value::Whole(u64::from(number) * 10), 300.0, 0),
         Figure::exact("Host/Clock plausible", Value::Flag(true)),
         Figure::exact("Host/Memory total", bytes(2048.0)),
         Figure::wide("Host/Memory available", bytes(*free), 32.0 * MIB, 10),
+        Figure::exact("Host/Disk total", bytes(32_768.0)),
+        Figure::wide("Host/Disk free", bytes(20_000.0 - f64::from(number)), 256.0 * MIB, 10),
         Figure::wide("Host/Load", Value::Real(*load as f32), 0.5, 25),
         Figure::wide("Daemon/Memory", bytes(12.0 + dice.swing() / 4.0), MIB, 10),
+        Figure::exact("Box/Phase", Value::Text("running".into())),
+        Figure::exact("Workloads/All", Value::Whole(10)),
+        Figure::exact("Workloads/Good", Value::Whole(9 + u64::from(is_up))),
         Figure::exact("Healing/Restarts", Value::Whole(restarts)),
+        Figure::exact("Healing/Process restarts", Value::Whole(0)),
+        Figure::exact("Healing/Healed", Value::Whole(restarts - u64::from(!is_up))),
+        Figure::exact("Healing/Quarantines", Value::Whole(0)),
+        Figure::exact("Healing/Rollbacks", Value::Whole(0)),
+        Figure::exact("Healing/Box", Value::Whole(0)),
     ];
     let mut devices = Vec::new();
     for (place, memory) in memory.iter_mut().enumerate() {
         *memory = (*memory + dice.swing()).clamp(24.0, 128.0);
         let name = format!("workload-{place}");
         let restarted = if place == 3 { restarts } else { 0 };
+        let is_up = is_up || place != 3;
+        let state = || Value::Text(if is_up { "ready" } else { "starting" }.into());
         node.extend([
-            Figure::exact(format!("Workloads/{name}/State"), Value::Text("ready".into())),
-            Figure::exact(format!("Workloads/{name}/Ready"), Value::Whole(1)),
+            Figure::exact(format!("Workloads/{name}/State"), state()),
+            Figure::exact(format!("Workloads/{name}/Ready"), Value::Whole(u64::from(is_up))),
             Figure::exact(format!("Workloads/{name}/Wanted"), Value::Whole(1)),
             Figure::exact(format!("Workloads/{name}/Restarts"), Value::Whole(restarted)),
         ]);
         if let Ok(id) = Id::new(&name) {
             let figures = vec![
-                Figure::exact("State", Value::Text("ready".into())),
+                Figure::exact("State", state()),
                 Figure::exact("Version", Value::Text("0123456789abcdef".into())),
                 Figure::exact("Machine", Value::Whole(1 + restarted)),
                 Figure::wide("Memory", bytes(*memory), 2.0 * MIB, 10),
