@@ -1,0 +1,330 @@
+//! All that is watched: events in, insights out.
+//!
+//! ```text
+//!   reading, reading, ... TICKS_PER_SAMPLE of them = one sample -> forecasts, oddities, causes
+//!      each of them -> replicas
+//! ```
+//!
+//! Duty: the order of what follows from a reading; who is the likeliest cause. Not here: single workloads (`watched`).
+//! Invariant: a sample of all is taken at the same tick, so that onsets can be compared.
+
+use std::collections::BTreeMap;
+
+use hearth_predictor::Seconds;
+use hearth_predictor::cause::{MOST_PARTS, Part, Parts, rank};
+
+use crate::metric::{Metric, Reading};
+use crate::scaling::{Scaling, Served, count};
+use crate::view::{self, View};
+use crate::watched::Watched;
+use crate::wish::Wish;
+
+/// Readings whose mean is a sample: readings for quick replicas, samples for a past of hours.
+pub const TICKS_PER_SAMPLE: u32 = 6;
+const SECONDS_PER_HOUR: f32 = 3600.0;
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// What is wanted from now on.
+    Configured { tick_s: u32, wishes: Vec<Wish> },
+    /// Everything was measured once.
+    Measured { at: Seconds, host: Reading, workloads: Vec<Measured> },
+    /// Somebody passed requests on.
+    Served { workload: String, served: Served },
+    /// A machine failed, and another one is on its way.
+    Restarted { workload: String },
+    /// What was learnt of a workload was wrong; none: of the host.
+    Reset { workload: Option<String> },
+}
+
+/// All machines of one workload.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Measured {
+    pub workload: String,
+    pub reading: Reading,
+    /// Replicas that serve.
+    pub serving: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Insight {
+    /// So many replicas would do. Worth a step of the box only where `automatic`.
+    Replicas { workload: String, replicas: u16, why: String, automatic: bool },
+    /// It is as it never was; none: the host is.
+    Odd { workload: Option<String>, what: String },
+}
+
+#[derive(Debug)]
+pub struct Foresight {
+    pub(crate) tick_s: u32,
+    ticks: u32,
+    pub(crate) host: Watched,
+    pub(crate) workloads: BTreeMap<String, One>,
+}
+
+#[derive(Debug)]
+pub(crate) struct One {
+    pub(crate) watched: Watched,
+    pub(crate) scaling: Option<Scaling>,
+    rests_on: Vec<String>,
+}
+
+impl Foresight {
+    /// A reading is expected every `tick_s` seconds.
+    pub fn new(tick_s: u32) -> Foresight {
+        Foresight { tick_s: tick_s.max(1), ticks: 0, host: Watched::new(None), workloads: BTreeMap::new() }
+    }
+
+    #[must_use = "an insight that nobody hears of was in vain"]
+    pub fn step(&mut self, event: Event) -> Vec<Insight> {
+        match event {
+            Event::Configured { tick_s, wishes } => self.configure(tick_s.max(1), wishes),
+            Event::Measured { at, host, workloads } => return self.measured(at, &host, workloads),
+            Event::Served { workload, served } => {
+                if let Some(one) = self.workloads.get_mut(&workload) {
+                    one.watched.requests.hear(served);
+                }
+            }
+            Event::Restarted { workload } => {
+                if let Some(one) = self.workloads.get_mut(&workload) {
+                    one.watched.restarts = one.watched.restarts.saturating_add(1);
+                }
+            }
+            Event::Reset { workload: None } => self.host = Watched::new(None),
+            Event::Reset { workload: Some(name) } => {
+                if let Some(one) = self.workloads.get_mut(&name) {
+                    one.watched = Watched::new(one.watched.memory_mib);
+                    one.scaling = one.scaling.take().map(|old| Scaling::new(old.wish, self.tick_s));
+                }
+            }
+        }
+        Vec::new()
+    }
+
+    /// Seconds from one sample to the next.
+    pub fn sample_s(&self) -> u32 {
+        self.tick_s.saturating_mul(TICKS_PER_SAMPLE)
+    }
+
+    /// How a workload looks; none: the host.
+    pub fn view(&self, workload: Option<&str>) -> Option<View> {
+        let Some(name) = workload else { return Some(view::of("", self, &self.host, None)) };
+        let one = self.workloads.get(name)?;
+        Some(view::of(name, self, &one.watched, one.scaling.as_ref()))
+    }
+
+    fn configure(&mut self, tick_s: u32, wishes: Vec<Wish>) {
+        if tick_s != self.tick_s {
+            // What was learnt at another pace says nothing about this one.
+            *self = Foresight::new(tick_s);
+        }
+        let mut before = std::mem::take(&mut self.workloads);
+        for wish in wishes {
+            let known = before.remove(&wish.name);
+            let (watched, scaling) = match known {
+                Some(one) if one.watched.memory_mib == Some(wish.memory_mib) => (one.watched, one.scaling),
+                Some(one) => (Watched::new(Some(wish.memory_mib)), one.scaling),
+                None => (Watched::new(Some(wish.memory_mib)), None),
+            };
+            let scaling = match (wish.scaling, scaling) {
+                (None, _) => None,
+                (Some(wanted), Some(old)) if old.wish == wanted => Some(old),
+                (Some(wanted), _) => Some(Scaling::new(wanted, tick_s)),
+            };
+            self.workloads.insert(wish.name, One { watched, scaling, rests_on: wish.rests_on });
+        }
+    }
+
+    fn measured(&mut self, at: Seconds, host: &Reading, workloads: Vec<Measured>) -> Vec<Insight> {
+        let (sample_s, mut insights) = (self.sample_s(), Vec::new());
+        self.ticks += 1;
+        let sampled = self.ticks == TICKS_PER_SAMPLE;
+        let mut calls = Vec::new();
+        self.host.tick(host, sample_s);
+        if sampled {
+            self.ticks = 0;
+            calls.extend(self.host.sample(at, 0).map(|what| (None, what)));
+        }
+        for Measured { workload, reading, serving } in workloads {
+            let Some(One { watched, scaling, .. }) = self.workloads.get_mut(&workload) else { continue };
+            let arrivals = watched.requests.tick();
+            let tick_s = count(self.tick_s);
+            let restarts = count(std::mem::take(&mut watched.restarts)) * SECONDS_PER_HOUR / tick_s;
+            let reading = reading
+                .with(Metric::Restarts, Some(restarts))
+                .with(Metric::Requests, arrivals.map(|arrivals| arrivals.arrived / tick_s))
+                .with(Metric::Latency, arrivals.and_then(|arrivals| arrivals.took).map(|took| took * 1000.0));
+            watched.tick(&reading, sample_s);
+            if sampled {
+                calls.extend(watched.sample(at, serving).map(|what| (Some(workload.clone()), what)));
+            }
+            match (scaling, arrivals) {
+                (Some(scaling), Some(arrivals)) => {
+                    let ahead = watched.requests_ahead();
+                    if let Some(advice) = scaling.tick(&watched.requests, arrivals, ahead, serving) {
+                        insights.push(Insight::Replicas {
+                            workload,
+                            replicas: advice.replicas,
+                            why: advice.why.to_string(),
+                            automatic: scaling.wish.automatic,
+                        });
+                    }
+                }
+                (Some(scaling), None) => scaling.unknown(),
+                (None, _) => {}
+            }
+        }
+        for (workload, what) in calls {
+            let cause = self.likeliest(workload.as_deref()).map(|cause| format!("; {cause}"));
+            let what = format!("{what}{}", cause.unwrap_or_default());
+            insights.push(Insight::Odd { workload, what });
+        }
+        insights
+    }
+
+    /// Who most likely began what is strange now, if that is somebody else.
+    fn likeliest(&self, called: Option<&str>) -> Option<String> {
+        // The host is the first part, as all rest on it.
+        let names: Vec<&String> = self.workloads.keys().take(MOST_PARTS - 1).collect();
+        let place = |name: &str| names.iter().position(|known| *known == name).map(|place| place + 1);
+        let mut parts =
+            vec![Part { rests_on: Parts::default(), onset: self.host.onset, distance: self.host.distance }];
+        for One { watched, rests_on, .. } in self.workloads.values().take(MOST_PARTS - 1) {
+            let on = rests_on.iter().filter_map(|name| place(name));
+            let rests_on = on.fold(Parts::default().with(0), Parts::with);
+            parts.push(Part { rests_on, onset: watched.onset, distance: watched.distance });
+        }
+        let suspects = rank(&parts);
+        let first = suspects.first().filter(|first| Some(first.part) != called.map_or(Some(0), place))?;
+        let name = first.part.checked_sub(1).and_then(|place| names.get(place));
+        let name = name.map_or("the host", |name| name.as_str());
+        Some(format!("it most likely began with {name} ({first})"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scaling::tests::WISH;
+
+    fn wish(name: &str, rests_on: &[&str]) -> Wish {
+        Wish {
+            name: name.to_owned(),
+            rests_on: rests_on.iter().map(|name| (*name).to_owned()).collect(),
+            scaling: Some(WISH),
+            memory_mib: 256,
+        }
+    }
+
+    fn configured(wishes: Vec<Wish>) -> Foresight {
+        let mut foresight = Foresight::new(10);
+        let _ = foresight.step(Event::Configured { tick_s: 10, wishes });
+        foresight
+    }
+
+    /// A little noise that is the same in each run.
+    fn noise(tick: u64) -> f32 {
+        f32::from(u8::try_from(tick.wrapping_mul(2_654_435_761) >> 7 & 0x7).unwrap_or(0)) * 0.1
+    }
+
+    fn measure(foresight: &mut Foresight, tick: u64, cpu: &[(&str, f32)], serving: u16) -> Vec<Insight> {
+        let reading = |cpu: f32| Reading::NOTHING.with(Metric::Cpu, Some(cpu + noise(tick)));
+        let workloads = cpu.iter().map(|(name, cpu)| Measured {
+            workload: (*name).to_owned(),
+            reading: reading(*cpu).with(Metric::Memory, Some(80.0)),
+            serving,
+        });
+        let workloads = workloads.collect();
+        foresight.step(Event::Measured { at: Seconds(tick * 10), host: reading(20.0), workloads })
+    }
+
+    fn odd(insights: &[Insight]) -> Vec<(Option<&str>, &str)> {
+        let odd = insights.iter().filter_map(|insight| match insight {
+            Insight::Odd { workload, what } => Some((workload.as_deref(), what.as_str())),
+            Insight::Replicas { .. } => None,
+        });
+        odd.collect()
+    }
+
+    /// Two quiet hours.
+    const QUIET_TICKS: u64 = 720;
+
+    fn quiet(wishes: Vec<Wish>, names: &[&str]) -> Foresight {
+        let mut foresight = configured(wishes);
+        let cpu: Vec<_> = names.iter().map(|name| (*name, 10.0)).collect();
+        for tick in 1..=QUIET_TICKS {
+            let insights = measure(&mut foresight, tick, &cpu, 1);
+            assert_eq!(odd(&insights), [], "tick {tick}");
+        }
+        foresight
+    }
+
+    #[test]
+    fn what_never_was_is_called_once_and_says_what_it_is() {
+        let mut foresight = quiet(vec![wish("web", &[])], &["web"]);
+        let mut calls = Vec::new();
+        for tick in QUIET_TICKS + 1..=QUIET_TICKS + 36 {
+            let insights = measure(&mut foresight, tick, &[("web", 95.0)], 1);
+            calls.extend(
+                odd(&insights).into_iter().map(|(who, what)| (who.map(str::to_owned), what.to_owned())),
+            );
+        }
+        assert_eq!(calls.len(), 1, "{calls:?}");
+        assert_eq!(calls[0].0.as_deref(), Some("web"));
+        assert!(calls[0].1.starts_with("cpu in %: 95"), "{calls:?}");
+    }
+
+    #[test]
+    fn who_rests_on_what_was_strange_before_names_it() {
+        let mut foresight = quiet(vec![wish("db", &[]), wish("web", &["db"])], &["db", "web"]);
+        let mut calls = Vec::new();
+        for tick in QUIET_TICKS + 1..=QUIET_TICKS + 24 {
+            let web = if tick > QUIET_TICKS + 12 { 95.0 } else { 10.0 };
+            let insights = measure(&mut foresight, tick, &[("db", 95.0), ("web", web)], 1);
+            calls.extend(
+                odd(&insights).into_iter().map(|(who, what)| (who.map(str::to_owned), what.to_owned())),
+            );
+        }
+        let of =
+            |name: &str| calls.iter().find(|(who, _)| who.as_deref() == Some(name)).map(|(_, what)| what);
+        assert!(of("db").is_some_and(|what| !what.contains("began with")), "{calls:?}");
+        assert!(of("web").is_some_and(|what| what.contains("most likely began with db (")), "{calls:?}");
+    }
+
+    #[test]
+    fn replicas_are_advised_when_requests_are_known_and_not_before() {
+        let mut foresight = configured(vec![wish("web", &[])]);
+        for tick in 1..10 {
+            assert_eq!(measure(&mut foresight, tick, &[("web", 1.0)], 1), []);
+        }
+        let mut told = Vec::new();
+        for tick in 10..30 {
+            let served = Served { requests: 250, busy_ms: 25_000, waiting: 0 };
+            let _ = foresight.step(Event::Served { workload: "web".to_owned(), served });
+            told.extend(measure(&mut foresight, tick, &[("web", 1.0)], 1));
+        }
+        let last = told.last().expect("advice");
+        assert!(matches!(last, Insight::Replicas { replicas: 4, automatic: true, .. }), "{told:?}");
+    }
+
+    #[test]
+    fn what_is_not_wanted_any_more_is_forgotten_and_a_reset_begins_anew() {
+        let mut foresight = quiet(vec![wish("db", &[]), wish("web", &[])], &["db", "web"]);
+        let _ = foresight.step(Event::Configured { tick_s: 10, wishes: vec![wish("web", &[])] });
+        assert!(foresight.view(Some("db")).is_none());
+        let known = |foresight: &Foresight| foresight.view(Some("web")).map(|view| view.metrics.len());
+        assert_eq!(known(&foresight), Some(3), "cpu, memory and restarts");
+        let _ = foresight.step(Event::Reset { workload: Some("web".to_owned()) });
+        assert_eq!(known(&foresight), Some(0));
+    }
+
+    #[test]
+    fn the_same_events_give_the_same_insights() {
+        let run = || {
+            let mut foresight = quiet(vec![wish("web", &[])], &["web"]);
+            measure(&mut foresight, QUIET_TICKS + 1, &[("web", 50.0)], 1);
+            format!("{:?}", foresight.view(Some("web")))
+        };
+        assert_eq!(run(), run());
+    }
+}

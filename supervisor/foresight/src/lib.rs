@@ -1,0 +1,34 @@
+//! What a box makes of its measurements, workload by workload.
+//!
+//! | file | what |
+//! |---|---|
+//! | `metric.rs` | what is measured, and readings of it |
+//! | `wish.rs` | what a person wants of it |
+//! | `watched.rs` | one workload, or the host |
+//! | `scaling.rs` | how many replicas it should have |
+//! | `foresight.rs` | all of them: events in, insights out |
+//! | `memory.rs` | what was learnt, as bytes |
+//! | `view.rs` | the same for people and programs |
+//!
+//! Duty: which numbers go to which model of `hearth-predictor`, and what is worth telling. Not here: measuring, clocks,
+//! files, what the box does about an insight (`hearth-core`).
+//! Invariant: the same events give the same insights; memory grows with workloads and what can be measured of them, never
+//! with time.
+
+#![forbid(unsafe_code)]
+
+mod foresight;
+mod memory;
+mod metric;
+mod scaling;
+mod view;
+mod watched;
+mod wish;
+
+pub use foresight::{Event, Foresight, Insight, Measured, TICKS_PER_SAMPLE};
+pub use hearth_predictor::Seconds;
+pub use memory::MemoryFault;
+pub use metric::{Metric, Reading};
+pub use scaling::Served;
+pub use view::{AdviceView, ForecastView, MemoryView, MetricView, View};
+pub use wish::{ScaleWish, Wish};

@@ -1,0 +1,33 @@
+//! What a person wants of foresight.
+//!
+//! Duty: the types of it. Not here: the files that say so (`hearth-config`).
+
+/// One workload.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Wish {
+    pub name: String,
+    /// Whom it asks for something.
+    pub rests_on: Vec<String>,
+    /// None: nobody wants to know how many replicas would do.
+    pub scaling: Option<ScaleWish>,
+    /// What one of its machines has.
+    pub memory_mib: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ScaleWish {
+    pub least: u16,
+    pub most: u16,
+    /// Seconds that a request may wait for a replica.
+    pub wait_s: f32,
+    /// Seconds of a replica that one request which waits for longer is worth.
+    pub late_worth_s: f32,
+    /// Of all requests, those that may wait for longer whatever a replica costs.
+    pub late_share: f32,
+    /// Seconds for which fewer have to do before there are fewer.
+    pub patience_s: u32,
+    /// Seconds of work in one request while nobody told any.
+    pub service_s: f32,
+    /// The box follows it; otherwise it is shown.
+    pub automatic: bool,
+}
