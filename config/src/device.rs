@@ -7,6 +7,7 @@ mod api;
 mod fleet;
 mod log;
 mod logs;
+mod predict;
 mod pressure;
 mod store;
 
@@ -26,6 +27,7 @@ pub use fleet::{
 };
 pub use log::{LOG_FORMATS, Log, LogFormat, LogLevel};
 pub use logs::{LOG_FILE_KIB, LOG_FILES, LOG_KIB_PER_S, Logs};
+pub use predict::{PREDICT_S, Predict};
 pub use pressure::{FREE_PERCENT, Limits, Pressure};
 pub use store::{JOURNAL_MIB, Store};
 
@@ -56,6 +58,7 @@ pub struct DeviceConfig {
     /// None: the box has none, or somebody else pets it.
     pub watchdog: Option<Watchdog>,
     pub pressure: Pressure,
+    pub predict: Predict,
     pub store: Store,
     pub logs: Logs,
     /// None: nobody is spoken to.
@@ -173,6 +176,7 @@ fn shape_beside(base: &Path) -> impl FnOnce(&mut Table<'_>) -> DeviceConfig {
         }),
         watchdog: table.optional_section("watchdog", watchdog),
         pressure: table.section("pressure", pressure::pressure),
+        predict: table.section("predict", predict::predict),
         store: table.section("store", store::store),
         logs: table.section("logs", logs::logs),
         fleet: table.optional_section("fleet", fleet::fleet),

@@ -445,6 +445,12 @@ fn what_a_workload_wants_of_its_care_is_refused_with_place_key_and_expectation()
                 "restart.in_gest = true",
                 "workloads/a.toml:3:9: restart.in_gest: unknown key, did you mean in_guest? (known here: policy, retries, in_guest, budget, window_s)",
             ),
+            ("scale.most = 65", "workloads/a.toml:3:7: scale.most: expected at most 64, found 65"),
+            (
+                "scale = { least = 3, most = 2 }",
+                "workloads/a.toml:3:22: scale.most: expected at least the 3 of scale.least, found 2",
+            ),
+            ("scale.least = 1", "workloads/a.toml:3:1: scale.most: missing, expected a number of replicas"),
             (
                 "rollout.canary_percent = 0",
                 "workloads/a.toml:3:9: rollout.canary_percent: expected at least 1 %, found 0",
@@ -588,7 +594,7 @@ fn guest_and_box_files_are_refused_with_place_key_and_expectation() {
             ("[paths]\nvmm = 1", "hearth.toml:2:1: paths.vmm: expected a string, found the number 1"),
             (
                 "[path]\n",
-                "hearth.toml:1:2: path: unknown key, did you mean paths? (known here: paths, stop, capacity, safe_mode, watchdog, pressure, store, logs, fleet, log, api)",
+                "hearth.toml:1:2: path: unknown key, did you mean paths? (known here: paths, stop, capacity, safe_mode, watchdog, pressure, predict, store, logs, fleet, log, api)",
             ),
             (
                 "capacity.memory_mib = 31",

@@ -51,6 +51,11 @@ pub const FORGIVEN: RangeInclusive<u64> = 0..=1000;
 /// KiB of log in a minute: 16 MiB a second is more than any disk of a gateway should take.
 pub const LOG_KIB: RangeInclusive<u64> = 1..=983_040;
 
+/// Milliseconds that a request may wait for a replica, or takes: who may wait longer for less is no request.
+pub const WAIT_MS: RangeInclusive<u64> = 1..=600_000;
+/// Seconds of a replica that a late request may be worth.
+pub const LATE_WORTH_S: RangeInclusive<u64> = 1..=3600;
+
 /// A name that can be a folder and a word: lower-case letters, digits, dashes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorkloadName(String);
@@ -105,6 +110,8 @@ pub struct WorkloadConfig {
     /// How its health is asked for; the agent's heartbeat is always one of them.
     pub probes: Vec<Probe>,
     pub rollout: Rollout,
+    /// None: it has as many replicas as its file says, or a person.
+    pub scale: Option<Scale>,
     /// What the fleet may do in it.
     pub remote: Remote,
     /// None: it tells the fleet nothing.
@@ -159,6 +166,25 @@ pub struct Rollout {
     /// Thousandths.
     pub readiness_margin_milli: u16,
     pub requests: u32,
+}
+
+/// Between which numbers of replicas it follows what is foreseen, and what that is to weigh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scale {
+    pub least: u16,
+    pub most: u16,
+    /// That a request may wait for a replica.
+    pub wait: Duration,
+    /// Seconds of a replica that one request which waits for longer is worth.
+    pub late_worth_s: u16,
+    /// Of all requests, those that may wait for longer whatever replicas cost.
+    pub late_percent: u8,
+    /// For so long fewer have to do before there are fewer.
+    pub patience: Duration,
+    /// In one request, while nobody told how much it is.
+    pub work: Duration,
+    /// Otherwise it is shown what would be done, and nothing is done.
+    pub automatic: bool,
 }
 
 /// A workload to wait for, and where that is written.

@@ -10,9 +10,9 @@ use crate::reader::{Entry, Table};
 use crate::vm::{self, Machine};
 
 use super::{
-    After, BUDGET, Ceiling, FORGIVEN, Kind, LOG_KIB, MAX_ARGUMENTS, MAX_COMMAND_BYTES, MAX_WORKLOADS,
-    REPLICAS, Restart, RestartPolicy, Rollout, SECONDS, START_S, WorkloadConfig, WorkloadName, probe, remote,
-    telemetry,
+    After, BUDGET, Ceiling, FORGIVEN, Kind, LATE_WORTH_S, LOG_KIB, MAX_ARGUMENTS, MAX_COMMAND_BYTES,
+    MAX_WORKLOADS, REPLICAS, Restart, RestartPolicy, Rollout, SECONDS, START_S, Scale, WAIT_MS,
+    WorkloadConfig, WorkloadName, probe, remote, telemetry,
 };
 
 /// Processors of all replicas together; the workload has 64 at most, of 16 each.
@@ -53,6 +53,7 @@ pub(super) fn workload(table: &mut Table<'_>, name: WorkloadName, file: String) 
         warm: table.section("snapshot", |t| warm(t, kind)),
         probes: probe::list(table),
         rollout: table.section("rollout", rollout),
+        scale: table.optional_section("scale", |t| scale(t, kind)),
         remote: table.section("remote", remote::remote),
         telemetry: table.optional_section("telemetry", telemetry::telemetry),
         name,
@@ -147,6 +148,31 @@ fn rollout(table: &mut Table<'_>) -> Rollout {
         error_margin_milli,
         readiness_margin_milli,
         requests: table.entry("requests").small(REQUESTS, "").unwrap_or(20),
+    }
+}
+
+fn scale(table: &mut Table<'_>, kind: Kind) -> Scale {
+    let (fewest, largest) = (table.entry("least"), table.required("most", "a number of replicas"));
+    let least = fewest.small(REPLICAS, "").unwrap_or(1);
+    let most = largest.small(REPLICAS, "");
+    if !matches!(kind, Kind::Service { .. }) {
+        largest.fault("expected only for a service, a function has as many as are asked for and a job one");
+    }
+    if let Some(most) = most.filter(|most| *most < least) {
+        largest.fault(format!("expected at least the {least} of scale.least, found {most}"));
+    }
+    let mut ms =
+        |key, default| Duration::from_millis(table.entry(key).number(WAIT_MS, " ms").unwrap_or(default));
+    let (wait, work) = (ms("wait_ms", 100), ms("work_ms", 100));
+    Scale {
+        least,
+        most: most.unwrap_or(least),
+        wait,
+        work,
+        late_worth_s: table.entry("late_worth_s").small(LATE_WORTH_S, " s").unwrap_or(20),
+        late_percent: table.entry("late_percent").small(1..=100, " %").unwrap_or(1),
+        patience: seconds(&table.entry("patience_s"), SECONDS, 300),
+        automatic: table.entry("automatic").flag().unwrap_or(true),
     }
 }
 
