@@ -97,7 +97,9 @@ impl Setup {
     /// What the replicas are called.
     pub fn names(&self) -> Vec<String> {
         let slots = |workload: &WorkloadConfig| match workload.kind {
-            Kind::Service { replicas } | Kind::Function { most: replicas, .. } => replicas,
+            Kind::Service { replicas } | Kind::Function { most: replicas, .. } => {
+                replicas.max(workload.scale.map_or(0, |scale| scale.most))
+            }
             Kind::Job => 1,
         };
         let of = |workload: &WorkloadConfig| {

@@ -11,7 +11,7 @@ use hearth_config::device::{Capacity, DeviceConfig, Watchdog};
 use hearth_config::workload::{self, Check, Probe, Role, WorkloadConfig};
 use hearth_core::{
     Allowed, Build, Config, DeviceSpec, Kind, Needs, ProbeSpec, RestartPolicy, RestartSpec, RolloutSpec,
-    Spec, StopTimes, Subsystem, Version, WatchdogSpec,
+    Scaling, Spec, StopTimes, Subsystem, Version, WatchdogSpec,
 };
 
 /// Petting three times as often as needed forgives two pets that come too late.
@@ -100,6 +100,10 @@ fn spec(workload: &WorkloadConfig) -> Spec {
             memory_mib: ceiling.memory.map_or(u32::MAX, |memory| memory.0),
             cpu_milli: ceiling.vcpus.map_or(u32::MAX, milli),
         }),
+        scaling: workload
+            .scale
+            .filter(|scale| scale.automatic)
+            .map(|scale| Scaling { least: scale.least, most: scale.most }),
         log_bytes_per_minute: workload.log_kib_per_minute.map(|kib| kib.saturating_mul(1024)),
     }
 }
@@ -209,7 +213,7 @@ mod tests {
     #[test]
     fn every_wish_of_a_workload_reaches_the_core() {
         let text = "replicas = 3\nafter = [\"a\"]\nrequires = [\"r\"]\nstart_within_s = 7\nlog_kib_per_minute = 2\nsnapshot.warm = true\n\
-            ceiling.memory_mib = 300\nresources = { vcpus = 2, memory_mib = 64, balloon = true }\n\
+            scale = { least = 2, most = 5 }\nceiling.memory_mib = 300\nresources = { vcpus = 2, memory_mib = 64, balloon = true }\n\
             restart = { policy = \"on-failure\", budget = 4, window_s = 50, in_guest = true }\n\
             rollout = { canary_percent = 50, window_s = 9, failures = 1, error_margin_milli = 2, readiness_margin_milli = 3, requests = 5 }\n\
             [[probe]]\ncheck = \"pvpanic\"\n\
@@ -253,6 +257,7 @@ mod tests {
             allowed: Allowed { process_restart: true, balloon: true, restore: true, ..Allowed::default() },
             ceiling: Some(Needs { memory_mib: 300, cpu_milli: u32::MAX }),
             log_bytes_per_minute: Some(2048),
+            scaling: Some(Scaling { least: 2, most: 5 }),
         };
         assert_eq!(spec(&workload), expected);
     }

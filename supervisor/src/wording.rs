@@ -105,6 +105,13 @@ pub fn announce(
         Announcement::RollingBack { workload, from, to, grounds } => {
             format!("{}: ALARM: back from version {from} to {to}: {}", name(*workload), why(grounds))
         }
+        Announcement::Scaled { workload, from, to, why } => {
+            format!("{}: {to} replicas in place of {from}: {why}", name(*workload))
+        }
+        Announcement::Odd { workload, what } => {
+            let of = workload.map_or_else(|| "the box".to_owned(), name);
+            format!("{of}: odd: {what}")
+        }
         Announcement::LogsLimited { workload, .. } => {
             format!("{}: logs too much, the rest of this minute is dropped", name(*workload))
         }

@@ -245,6 +245,18 @@ pub enum Announcement {
         resource: Resource,
         level: Level,
     },
+    /// What is foreseen wants another number of replicas.
+    Scaled {
+        workload: WorkloadId,
+        from: usize,
+        to: usize,
+        why: String,
+    },
+    /// Something is as it never was; none: about the box itself.
+    Odd {
+        workload: Option<WorkloadId>,
+        what: String,
+    },
 }
 
 /// Why a replica that is wanted does not start.

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::boot::Boot;
 use crate::failure::{VmEnd, WorkloadEnd};
 use crate::id::{Run, Slot, Vm, WorkloadId};
+use crate::insight::Insight;
 use crate::pressure::{Level, Resource};
 use crate::record::{DeviceRecord, Record};
 use crate::spec::{Build, Config};
@@ -61,6 +62,8 @@ pub enum Event {
     Stop,
     /// Somebody wants it at once.
     StopNow,
+    /// What is foreseen, or found odd.
+    Foresaw(Insight),
 }
 
 /// What is said of, or by, one machine.

@@ -13,6 +13,7 @@ use crate::breaker::Breaker;
 use crate::history::Transition;
 use crate::id::{Run, Slot, Version};
 use crate::incident::Incident;
+use crate::insight::Scaling;
 use crate::lifecycle::{Lifecycle, Place};
 use crate::moment::Moment;
 use crate::probe::{Finding, ProbeSpec};
@@ -32,6 +33,8 @@ pub struct Explanation {
     pub orphaned: bool,
     /// A person's number of replicas, in place of its file's.
     pub scale: Option<u16>,
+    /// The bounds of what is foreseen.
+    pub scaling: Option<Scaling>,
     pub replicas_wanted: usize,
     pub current: Version,
     /// The last good one before.
@@ -79,6 +82,7 @@ pub(crate) fn explain(workload: &Workload, now: Moment) -> Explanation {
         stopped: workload.stopped,
         orphaned: workload.orphaned,
         scale: workload.scale,
+        scaling: workload.spec.scaling,
         replicas_wanted: workload.count,
         current: workload.current.version,
         previous: workload.previous.map(|build| build.version),

@@ -8,6 +8,7 @@
 //! | what happens, what is done | `event`, `action`, `failure` |
 //! | health and healing | `probe`, `fault`, `policy`, `incident`, `backoff`, `budget`, `breaker` |
 //! | new versions | `rollout` |
+//! | what is foreseen | `insight` |
 //! | the box itself | `boot`, `watchdog`, `pressure` |
 //! | what stays | `record`, `journal`, `history`, `explain` |
 //!
@@ -36,6 +37,7 @@ mod fault;
 mod history;
 mod id;
 mod incident;
+mod insight;
 mod journal;
 mod lifecycle;
 mod moment;
@@ -68,6 +70,7 @@ pub use fault::{FaultClass, Severity, Source};
 pub use history::{Cause, DEPTH, Transition};
 pub use id::{ReplicaId, Run, Slot, Version, Vm, WorkloadId};
 pub use incident::{Incident, Stage};
+pub use insight::{Insight, Scaling};
 pub use journal::{Entry, replay, replay_from};
 pub use lifecycle::{End, Health, Lifecycle, Means, Place, StopReason};
 pub use moment::Moment;

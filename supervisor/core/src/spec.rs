@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::deadlines::{self, StopTimes};
 use crate::id::Version;
+use crate::insight::Scaling;
 use crate::probe::ProbeSpec;
 use crate::watchdog::WatchdogSpec;
 
@@ -210,6 +211,8 @@ pub struct Spec {
     pub ceiling: Option<Needs>,
     /// What it may log in a minute; none is: no limit.
     pub log_bytes_per_minute: Option<u32>,
+    /// Between which numbers of replicas a service follows what is foreseen; none is: it is what its file says.
+    pub scaling: Option<Scaling>,
 }
 
 impl Spec {
@@ -233,6 +236,7 @@ impl Spec {
             allowed: Allowed::default(),
             ceiling: None,
             log_bytes_per_minute: None,
+            scaling: None,
         }
     }
 

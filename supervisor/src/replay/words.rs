@@ -4,7 +4,9 @@
 
 use std::time::Duration;
 
-use hearth_core::{Action, Event, Order, Request, Resource, Said, StartHow, Transition, Vm, WorkloadId};
+use hearth_core::{
+    Action, Event, Insight, Order, Request, Resource, Said, StartHow, Transition, Vm, WorkloadId,
+};
 
 use crate::api::words;
 use crate::wording::{self, Took};
@@ -38,6 +40,12 @@ pub(super) fn event(event: &Event, name: impl Fn(WorkloadId) -> String) -> Strin
             format!("{resource}: {level:?}").to_lowercase()
         }
         Event::Alive(subsystem) => format!("{} gives a sign of life", wording::part(*subsystem)),
+        Event::Foresaw(Insight::Replicas { workload, replicas, why }) => {
+            format!("{}: {replicas} replicas would do: {why}", name(*workload))
+        }
+        Event::Foresaw(Insight::Odd { workload, what }) => {
+            format!("{}: odd: {what}", workload.map_or_else(|| "the box".to_owned(), name))
+        }
         Event::Ask(request) => self::request(request, name),
         Event::Stop => "the box is to stop".to_owned(),
         Event::StopNow => "the box is to stop at once".to_owned(),

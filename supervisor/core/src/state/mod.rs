@@ -228,6 +228,7 @@ impl State {
             Event::Logged { workload, bytes } => self.logged(turn, workload, bytes),
             Event::Pressure { resource, level } => self.pressure_is(turn, resource, level),
             Event::Ask(request) => self.request(turn, request),
+            Event::Foresaw(insight) => self.foresee(turn, insight),
             Event::Stop => self.begin_shutdown(turn, None),
             Event::StopNow => {
                 self.begin_shutdown(turn, None);

@@ -101,6 +101,8 @@ impl State {
             workload.count = workload.wanted_count(turn.now);
             workload.offer(turn, wanted);
         }
+        // What runs was wanted a moment ago: what was foreseen outlives the daemon that foresaw it.
+        workload.advised = workload.advised.max(Some(found.slot.0.saturating_add(1)));
         while workload.replicas.len() <= found.slot.index() {
             let slot = Slot::at(workload.replicas.len());
             let build = workload.target(slot);

@@ -1,6 +1,6 @@
 //! What people and the fleet want.
 //!
-//! Duty: a configuration as the difference to the last one; requests. Not here: reading files.
+//! Duty: a configuration as the difference to the last one; requests; what is foreseen. Not here: reading files.
 //! Invariant: a configuration with a fault changes nothing; one that equals the last changes nothing; a workload that
 //! a configuration does not change is not touched.
 
@@ -11,6 +11,7 @@ use crate::action::{Action, Announcement};
 use crate::boot::{BootReason, Phase};
 use crate::event::Request;
 use crate::id::WorkloadId;
+use crate::insight::Insight;
 use crate::spec::{Config, MAX_BUDGET, Spec};
 use crate::turn::Turn;
 use crate::workload::Workload;
@@ -86,6 +87,24 @@ impl State {
             Request::LeaveSafeMode => {}
             Request::ReExec => turn.actions.push(Action::ReExec),
             Request::Reboot => self.begin_shutdown(turn, Some(BootReason::Asked)),
+        }
+    }
+
+    /// Told once it counts: advice that changes no number is no news.
+    pub(super) fn foresee(&mut self, turn: &mut Turn<'_>, insight: Insight) {
+        let (id, advised, why) = match insight {
+            Insight::Odd { workload, what } => return turn.tell(Announcement::Odd { workload, what }),
+            Insight::Replicas { workload, replicas, why } => (workload, replicas, why),
+        };
+        let Some(workload) = self.workload_mut(id).filter(|workload| workload.spec.scaling.is_some()) else {
+            return;
+        };
+        let from = workload.wanted_count(turn.now);
+        workload.advised = Some(advised);
+        let to = workload.wanted_count(turn.now);
+        if from != to {
+            turn.tell(Announcement::Scaled { workload: id, from, to, why });
+            turn.moved = true;
         }
     }
 

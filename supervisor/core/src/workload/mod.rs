@@ -49,6 +49,8 @@ pub(crate) struct Workload {
     /// A person stopped it.
     pub(crate) stopped: bool,
     pub(crate) scale: Option<u16>,
+    /// What was last foreseen to do, or what ran when this daemon began.
+    pub(crate) advised: Option<u16>,
     pub(crate) demand: Demand,
     pub(crate) current: Build,
     pub(crate) good: bool,
@@ -90,6 +92,7 @@ impl Workload {
             wanted: true,
             stopped: false,
             scale: None,
+            advised: None,
             demand: Demand { replicas: 0, kept: None },
             current: spec.build,
             good: false,

@@ -19,7 +19,7 @@ impl Workload {
             return 0;
         }
         let count = match self.spec.kind {
-            Kind::Service { replicas } => self.scale.unwrap_or(replicas),
+            Kind::Service { replicas } => self.scale.unwrap_or_else(|| self.foreseen(replicas)),
             Kind::Job => 1,
             Kind::Function { most, .. } => {
                 let kept = self.demand.kept.filter(|(_, until)| *until > now).map_or(0, |(kept, _)| kept);
@@ -27,6 +27,11 @@ impl Workload {
             }
         };
         usize::from(count.min(MAX_REPLICAS))
+    }
+
+    /// What a service is to have if nobody scaled it.
+    fn foreseen(&self, replicas: u16) -> u16 {
+        self.spec.scaling.map_or(replicas, |bounds| bounds.hold(self.advised.unwrap_or(replicas)))
     }
 
     pub(crate) fn demand(&mut self, now: Moment, replicas: u16) {

@@ -1,0 +1,36 @@
+//! What is foreseen of a workload, and what is odd about it.
+//!
+//! Duty: the words of whoever foresees for the core, and the bounds within which they count. Not here: how it comes to
+//! them (`hearth-foresight`), what follows (`state`).
+//! Invariant: advice moves nothing beyond the bounds of a workload's file, and nothing at all where it gives none; a
+//! person's own number comes before it.
+
+use alloc::string::String;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::WorkloadId;
+use crate::spec::MAX_REPLICAS;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Insight {
+    /// So many replicas of a service would do.
+    Replicas { workload: WorkloadId, replicas: u16, why: String },
+    /// Something is as it never was; none: about the box itself.
+    Odd { workload: Option<WorkloadId>, what: String },
+}
+
+/// The numbers of replicas that advice may choose among.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scaling {
+    pub least: u16,
+    pub most: u16,
+}
+
+impl Scaling {
+    pub(crate) fn hold(self, replicas: u16) -> u16 {
+        // Whatever a fleet or an old journal says: the least is never above the most.
+        let most = self.most.min(MAX_REPLICAS);
+        replicas.clamp(self.least.min(most), most)
+    }
+}
