@@ -29,6 +29,7 @@ use crate::fleet::{Beginning, Fleet};
 use crate::guests::Guests;
 use crate::kvm;
 use crate::logs::Logs;
+use crate::lookout::Lookout;
 use crate::machine::{Birth, Machine, Report, What};
 use crate::pressure;
 use crate::reload::{self, News, Terminal};
@@ -44,6 +45,7 @@ use crate::wording::{self, Life};
 
 mod door;
 mod fleet;
+mod lookout;
 mod orders;
 
 /// Reports that wait for the loop; who has more to tell waits.
@@ -179,6 +181,7 @@ struct Daemon {
     /// That the hardware takes no pets was told.
     told_watchdog: bool,
     vitals: Vitals,
+    lookout: Lookout,
     /// None: this box is nobody's member.
     fleet: Option<Fleet>,
     /// What others go through who ask on somebody's behalf.
@@ -205,6 +208,8 @@ impl Daemon {
         let vitals = Vitals::new(&executor, setup.device.watchdog.is_some());
         let events = Rc::<Events>::default();
         let guests = Guests::new(&executor, Rc::clone(&events), console.clone());
+        let (lookout, words) = Lookout::new(&setup, clock::now());
+        words.iter().for_each(|words| console.say(words));
         let daemon = Daemon {
             setup,
             builds,
@@ -230,6 +235,7 @@ impl Daemon {
             watchdog,
             told_watchdog: false,
             vitals,
+            lookout,
             fleet: None,
             door: None,
         };
@@ -370,6 +376,7 @@ impl Daemon {
             for subsystem in self.vitals.signs(self.now()) {
                 self.apply(Event::Alive(subsystem));
             }
+            self.look_out();
         }
     }
 
@@ -385,6 +392,7 @@ impl Daemon {
     /// The loop ends, and with it all that this daemon does. A watchdog counts on until the next daemon or the reboot.
     fn end(&mut self, outcome: Outcome) {
         self.warm.stop();
+        self.keep_learnt(true);
         self.outcome = outcome;
         self.finished = true;
     }
@@ -431,6 +439,7 @@ impl Daemon {
         self.pressure.set(self.setup.device.pressure);
         self.builds.learn(&self.setup);
         self.guests.follow(&self.setup);
+        self.lookout.configure(&self.setup, clock::now());
         self.console.widen(self.setup.names().iter().map(String::as_str));
         if wanted {
             self.apply(Event::Configured(Box::new(self.setup.wanted.clone())));
@@ -450,7 +459,7 @@ impl Daemon {
 
     fn time_to_deadline(&self) -> Option<Duration> {
         // A millisecond more: the core's time is cut, and a timer that fires early would only fire again.
-        [self.core.next_deadline(), self.vitals.due()]
+        [self.core.next_deadline(), self.vitals.due(), self.lookout.due()]
             .into_iter()
             .flatten()
             .min()
@@ -516,14 +525,6 @@ impl Daemon {
         }
     }
 
-    fn answer(&mut self, ask: &Ask) {
-        if let Some(event) = ask.question.event(&self.core) {
-            self.apply(event);
-        }
-        self.strike(&ask.question);
-        ask.answer(&self.core, &|name| self.guests.told(name), self.now());
-    }
-
     /// One step of the core, and those that follow at once from carrying it out.
     fn apply(&mut self, event: Event) {
         let mut events = VecDeque::from([event]);
@@ -543,6 +544,7 @@ impl Daemon {
         match action {
             Action::Vm { vm, order } => return self.order(vm, &order),
             Action::Announce(announcement) => {
+                self.note_restart(&announcement);
                 let name = |id: WorkloadId| self.core.name(id).unwrap_or_default().to_owned();
                 let life = |id: ReplicaId| self.lives.get(&id).copied();
                 let text = wording::announce(&announcement, name, life);

@@ -25,6 +25,7 @@ mod last_word;
 pub mod lines;
 mod log_line;
 mod logs;
+mod lookout;
 pub mod machine;
 mod monitor;
 mod outlet;

@@ -14,6 +14,14 @@ pub(crate) fn unix_ms() -> u64 {
     u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// 2025-01-01. A clock before that was never set: this program is younger.
+const PLAUSIBLE_MS: u64 = 1_735_689_600_000;
+
+/// Whether somebody ever set it.
+pub(crate) fn is_plausible() -> bool {
+    unix_ms() >= PLAUSIBLE_MS
+}
+
 /// As in RFC 3339.
 pub(crate) fn stamp(unix_ms: u64) -> String {
     let seconds = unix_ms / 1000;

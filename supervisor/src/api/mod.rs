@@ -66,6 +66,19 @@ pub(crate) enum Question {
     BeginAgain,
     Reboot,
     Metrics,
+    /// What is foreseen of a workload; none: of the host.
+    Forecast {
+        workload: Option<String>,
+    },
+    /// Likewise, and what was learnt of it is forgotten.
+    Unlearn {
+        workload: Option<String>,
+    },
+    /// Somebody passed requests on to it.
+    Served {
+        workload: String,
+        served: types::Served,
+    },
 }
 
 /// What may be done to one workload.
@@ -98,6 +111,8 @@ impl Question {
             Question::Status | Question::Metrics | Question::Explain { .. } | Question::Reach { .. } => {
                 return None;
             }
+            // The core hears what is made of it.
+            Question::Forecast { .. } | Question::Unlearn { .. } | Question::Served { .. } => return None,
             Question::LeaveSafeMode => Request::LeaveSafeMode,
             Question::BeginAgain => Request::ReExec,
             Question::Reboot => Request::Reboot,
@@ -145,6 +160,10 @@ impl Question {
 impl Ask {
     /// Who asked may have hung up.
     pub(crate) fn answer(&self, core: &State, telemetry: view::Telemetry<'_>, now: Moment) {
-        let _ = self.answer.try_send(answer(core, telemetry, now, &self.question));
+        self.reply(answer(core, telemetry, now, &self.question));
+    }
+
+    pub(crate) fn reply(&self, reply: Reply) {
+        let _ = self.answer.try_send(reply);
     }
 }

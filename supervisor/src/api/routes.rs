@@ -7,7 +7,7 @@
 use hearth_core::MAX_REPLICAS;
 
 use super::http::Method;
-use super::types::{Demand, ExecWanted, Scale, SnapshotWanted};
+use super::types::{Demand, ExecWanted, Scale, Served, SnapshotWanted};
 use super::{Deed, Question, Reply};
 
 /// What a request wants.
@@ -66,6 +66,9 @@ enum Route {
     Deed(Deed),
     Scale,
     Demand,
+    Served,
+    Forecast,
+    Unlearn,
     Exec,
     Console,
     Snapshot,
@@ -91,6 +94,11 @@ const ROUTES: &[(Method, &str, Route)] = &[
     (Method::Post, "/v1/workloads/{name}/undo", Route::Deed(Deed::Undo)),
     (Method::Post, "/v1/workloads/{name}/scale", Route::Scale),
     (Method::Post, "/v1/workloads/{name}/demand", Route::Demand),
+    (Method::Post, "/v1/workloads/{name}/served", Route::Served),
+    (Method::Get, "/v1/workloads/{name}/forecast", Route::Forecast),
+    (Method::Post, "/v1/workloads/{name}/forecast/reset", Route::Unlearn),
+    (Method::Get, "/v1/forecast", Route::Forecast),
+    (Method::Post, "/v1/forecast/reset", Route::Unlearn),
     (Method::Post, "/v1/workloads/{name}/exec", Route::Exec),
     (Method::Get, "/v1/workloads/{name}/console", Route::Console),
     (Method::Post, "/v1/workloads/{name}/snapshot", Route::Snapshot),
@@ -143,7 +151,9 @@ fn call(route: Route, workload: String, query: &str, body: &[u8]) -> Result<Call
     if !query.is_empty() && !matches!(route, Route::Events | Route::Logs | Route::Console) {
         return Err(bad(format!("expected no query, found {query}")));
     }
-    if !body.is_empty() && !matches!(route, Route::Scale | Route::Demand | Route::Exec | Route::Snapshot) {
+    let takes_body =
+        matches!(route, Route::Scale | Route::Demand | Route::Served | Route::Exec | Route::Snapshot);
+    if !body.is_empty() && !takes_body {
         return Err(bad("expected no body".to_owned()));
     }
     Ok(match route {
@@ -152,6 +162,9 @@ fn call(route: Route, workload: String, query: &str, body: &[u8]) -> Result<Call
         Route::Deed(deed) => Call::Ask(Question::Do { workload, deed }),
         Route::Scale => Call::Ask(Question::Do { workload, deed: Deed::Scale(scale(body)?) }),
         Route::Demand => Call::Ask(Question::Do { workload, deed: Deed::Demand(demand(body)?) }),
+        Route::Served => Call::Ask(Question::Served { workload, served: served(body)? }),
+        Route::Forecast => Call::Ask(Question::Forecast { workload: named(workload) }),
+        Route::Unlearn => Call::Ask(Question::Unlearn { workload: named(workload) }),
         Route::Exec => Call::Exec { workload, wanted: exec(body)? },
         Route::Console => Call::Console { workload, follow: console(query)? },
         Route::Snapshot => Call::Snapshot { workload, wanted: snapshot(body)? },
@@ -183,6 +196,17 @@ fn demand(body: &[u8]) -> Result<u16, Reply> {
         Ok(Demand { replicas }) => Err(bad(format!("{expected}, found {replicas}"))),
         Err(error) => Err(bad(format!("{expected}: {error}"))),
     }
+}
+
+/// A path without a name is the host's.
+fn named(workload: String) -> Option<String> {
+    (!workload.is_empty()).then_some(workload)
+}
+
+fn served(body: &[u8]) -> Result<Served, Reply> {
+    serde_json::from_slice(body).map_err(|error| {
+        bad(format!("expected {{\"requests\": N, \"busy_ms\": N, \"waiting\": N}}: {error}"))
+    })
 }
 
 fn exec(body: &[u8]) -> Result<ExecWanted, Reply> {

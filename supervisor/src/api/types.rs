@@ -210,6 +210,20 @@ pub struct Demand {
     pub replicas: u16,
 }
 
+/// Body of `POST /v1/workloads/NAME/served`: from whoever passes requests on to a workload, at least twice a minute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Served {
+    /// Since the last time.
+    pub requests: u32,
+    /// Milliseconds of work in all of them.
+    #[serde(default)]
+    pub busy_ms: u64,
+    /// Those that wait for a replica now.
+    #[serde(default)]
+    pub waiting: u32,
+}
+
 /// Body of `POST /v1/workloads/NAME/exec`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

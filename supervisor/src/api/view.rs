@@ -36,6 +36,14 @@ pub(crate) fn answer(core: &State, telemetry: Telemetry<'_>, now: Moment, questi
             None => Reply::no_such_workload(workload),
         },
         Question::Reach { name } => reach(core, name),
+        Question::Served { workload, .. } => match find(core, workload) {
+            Some(story) => Reply::json(202, &workload_status(core, &story)),
+            None => Reply::no_such_workload(workload),
+        },
+        // Of those that there are, the lookout answers.
+        Question::Forecast { workload } | Question::Unlearn { workload } => {
+            Reply::no_such_workload(workload.as_deref().unwrap_or_default())
+        }
         Question::Do { workload, deed: Deed::Demand(_) } => match find(core, workload) {
             Some(story) if matches!(story.kind, Kind::Function { .. }) => {
                 Reply::json(202, &workload_status(core, &story))
@@ -54,13 +62,13 @@ pub(crate) fn answer(core: &State, telemetry: Telemetry<'_>, now: Moment, questi
 }
 
 impl Reply {
-    pub(super) fn json(status: u16, value: &impl Serialize) -> Reply {
+    pub(crate) fn json(status: u16, value: &impl Serialize) -> Reply {
         // Only a map with keys that are no text, or a writer that fails, could go wrong here.
         let body = serde_json::to_vec(value).unwrap_or_default();
         Reply { status, body }
     }
 
-    pub(super) fn refused(status: u16, error: &'static str, message: String) -> Reply {
+    pub(crate) fn refused(status: u16, error: &'static str, message: String) -> Reply {
         Reply::json(status, &Refused { error: error.into(), message })
     }
 
@@ -298,7 +306,13 @@ fn wanted(story: &Explanation) -> String {
     if !story.wanted {
         return "no file of the box names it any more".to_owned();
     }
-    let by = if story.scale.is_some() { "somebody scaled it" } else { "its file says so" };
+    let foreseen =
+        story.scaling.map(|bounds| format!("of {} to {}, by what is foreseen", bounds.least, bounds.most));
+    let by = match (story.scale, foreseen) {
+        (Some(_), _) => "somebody scaled it".to_owned(),
+        (None, Some(foreseen)) => foreseen,
+        (None, None) => "its file says so".to_owned(),
+    };
     match story.kind {
         Kind::Service { .. } => {
             format!("a service, {} of at most {MAX_REPLICAS} replicas wanted: {by}", story.replicas_wanted)

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `status.rs` | the box as a table |
 //! | `explain.rs` | one workload in full |
+//! | `forecast/` | the past and the next of a workload, as text, plot and picture |
 //! | `top.rs` | the box as it changes |
 //! | `console.rs` | what a guest shows on its console |
 //! | `fleet/` | many boxes, over a broker |
@@ -17,6 +18,7 @@ mod console;
 mod exec;
 mod explain;
 pub mod fleet;
+mod forecast;
 mod status;
 mod text;
 mod top;
@@ -31,10 +33,12 @@ use thiserror::Error;
 
 use self::console::Harmless;
 use self::exec::{Exec, ExecError};
+use self::forecast::Forecast;
 use self::top::TopError;
 use crate::api::client::{Address, Client, ClientError, read};
 use crate::api::types::{
-    BoxStatus, Demand, EventLine, Explained, LogLine, Scale, SnapshotTaken, SnapshotWanted, WorkloadStatus,
+    BoxStatus, Demand, EventLine, Explained, LogLine, Scale, Served, SnapshotTaken, SnapshotWanted,
+    WorkloadStatus,
 };
 use crate::wall;
 use crate::wording::one_line;
@@ -134,6 +138,8 @@ pub enum Verb {
     Top,
     /// Tells why a workload is in the state that it is in: what is wanted, probes, faults, last moves, what comes next
     Explain { workload: String },
+    /// Shows what the box foresees of a workload, or without one of itself: the last hours and the next, bounds, reasons
+    Forecast(Forecast),
     /// Prints what hearthd announced, and with -f what it announces
     Events {
         /// Go on with what happens next
@@ -203,6 +209,20 @@ pub enum Verb {
         /// How many are to run
         #[arg(default_value_t = 1, value_parser = clap::value_parser!(u16).range(0..=i64::from(hearth_core::MAX_REPLICAS)))]
         replicas: u16,
+    },
+    /// Tells of requests that somebody passed on to a workload, by which [scale] in its file goes
+    ///
+    /// To be told at least twice a minute, none as well: otherwise requests are unknown, and nothing is advised.
+    Served {
+        workload: String,
+        /// Since the last time
+        requests: u32,
+        /// Milliseconds of work in all of them
+        #[arg(long, default_value_t = 0)]
+        busy_ms: u64,
+        /// Those that wait for a replica now
+        #[arg(long, default_value_t = 0)]
+        waiting: u32,
     },
     /// Lifts a quarantine, and lets a rejected version try again
     Retry { workload: String },
@@ -326,8 +346,12 @@ fn carry_out(door: &Door, address: &Address, verb: &Verb) -> Result<u8, ClientEr
         Verb::Explain { workload } => {
             let body = client.get(&path(workload, ""))?;
             let explained: Explained = read(&body)?;
-            print(door, &body, || explain::of(&explained));
+            // A daemon that foresees nothing explains as well.
+            let foreseen = Client::reach(address)?.get(&path(workload, "/forecast"));
+            let foreseen = foreseen.and_then(|body| read(&body)).map(|view| forecast::lines(&view));
+            print(door, &body, || explain::of(&explained) + &foreseen.unwrap_or_default());
         }
+        Verb::Forecast(asked) => return forecast::run(door, &mut client, asked),
         Verb::Rollout { verb: RolloutVerb::Status { workload } } => {
             let body = client.get(&path(workload, ""))?;
             let explained: Explained = read(&body)?;
@@ -355,6 +379,10 @@ fn carry_out(door: &Door, address: &Address, verb: &Verb) -> Result<u8, ClientEr
         Verb::Call { workload, replicas } => {
             let body = serde_json::to_vec(&Demand { replicas: *replicas })?;
             ask(door, client, workload, "/demand", &body)?;
+        }
+        Verb::Served { workload, requests, busy_ms, waiting } => {
+            let served = Served { requests: *requests, busy_ms: *busy_ms, waiting: *waiting };
+            ask(door, client, workload, "/served", &serde_json::to_vec(&served)?)?;
         }
         Verb::Console { workload, once, raw } => {
             let path = path(workload, &format!("/console?follow={}", !once));

@@ -21,16 +21,16 @@ use crate::{pressure, wall, wording};
 /// Seconds after which a longer uptime is news.
 const UPTIME_STEP: f64 = 300.0;
 const MIB: f64 = 1_048_576.0;
-/// 2025-01-01. A clock before that was never set: this program is younger.
-const PLAUSIBLE_MS: u64 = 1_735_689_600_000;
 /// Announcements that are told as counts, and what they are called.
-const HEALING: [(&str, &str); 6] = [
+const HEALING: [(&str, &str); 8] = [
     ("restart", "Healing/Restarts"),
     ("process-restart", "Healing/Process restarts"),
     ("healed", "Healing/Healed"),
     ("quarantined", "Healing/Quarantines"),
     ("rolling-back", "Healing/Rollbacks"),
     ("healing-box", "Healing/Box"),
+    ("odd", "Foresight/Odd"),
+    ("scaled", "Foresight/Scaled"),
 ];
 
 pub(super) fn snapshot(
@@ -101,7 +101,7 @@ fn host(now: Moment) -> Vec<Figure> {
     vec![
         Figure::exact("Properties/Version", Value::Text(env!("CARGO_PKG_VERSION").into())),
         Figure::wide("Host/Uptime", Value::Whole(now.as_millis() / 1000), UPTIME_STEP, 0),
-        Figure::exact("Host/Clock plausible", Value::Flag(wall::unix_ms() >= PLAUSIBLE_MS)),
+        Figure::exact("Host/Clock plausible", Value::Flag(wall::is_plausible())),
         Figure::exact("Host/Memory total", Value::Whole(total)),
         Figure::wide("Host/Memory available", Value::Whole(available), 32.0 * MIB, 10),
         Figure::wide("Host/Load", Value::Real(load), 0.5, 25),

@@ -1,0 +1,75 @@
+//! What is foreseen, in the loop.
+//!
+//! Duty: looks when it is time, insights as events of the core, questions with those about what is foreseen. Not here: looking
+//! (`lookout`), following (`hearth-core`). Invariant: what changes the box goes through the core.
+
+use hearth_core::{Announcement, Event};
+use hearth_foresight::Served;
+
+use super::Daemon;
+use crate::api::{Ask, Question, Reply};
+
+impl Daemon {
+    pub(super) fn look_out(&mut self) {
+        let now = self.now();
+        for insight in self.lookout.look(&self.core, now, &self.executor) {
+            // On the way down it still looks, or it would be due without end; but nobody follows.
+            if !self.asked_to_stop {
+                self.apply(Event::Foresaw(insight));
+            }
+        }
+        self.keep_learnt(false);
+    }
+
+    pub(super) fn keep_learnt(&mut self, leaves: bool) {
+        let now = self.now();
+        if let Some(words) = self.lookout.keep(now, leaves) {
+            self.console.say(&words);
+        }
+    }
+
+    pub(super) fn note_restart(&mut self, announcement: &Announcement) {
+        if let Announcement::RestartIn { replica, .. } | Announcement::ProcessRestart { replica, .. } =
+            announcement
+        {
+            self.lookout.restarted(self.core.name(replica.workload).unwrap_or_default());
+        }
+    }
+
+    pub(super) fn answer(&mut self, ask: &Ask) {
+        if let Some(event) = ask.question.event(&self.core) {
+            self.apply(event);
+        }
+        self.strike(&ask.question);
+        match self.foreseen(&ask.question) {
+            Some(reply) => ask.reply(reply),
+            None => ask.answer(&self.core, &|name| self.guests.told(name), self.now()),
+        }
+    }
+
+    /// What nobody but the lookout can answer.
+    fn foreseen(&mut self, question: &Question) -> Option<Reply> {
+        let workload = match question {
+            Question::Served { workload, served } => {
+                let served =
+                    Served { requests: served.requests, busy_ms: served.busy_ms, waiting: served.waiting };
+                self.lookout.served(workload, served);
+                return None;
+            }
+            Question::Forecast { workload } => workload.as_deref(),
+            Question::Unlearn { workload } => {
+                self.lookout.reset(workload.as_deref());
+                workload.as_deref()
+            }
+            _ => return None,
+        };
+        let known = workload.is_none_or(|name| self.core.id_of(name).is_some());
+        // Who is unknown is told so by whoever knows the others.
+        known.then(|| match self.lookout.view(workload) {
+            Some(view) => Reply::json(200, &view),
+            None => {
+                Reply::refused(409, "does-not-look", "predict.every_s is 0: nothing is measured".to_owned())
+            }
+        })
+    }
+}

@@ -1,0 +1,262 @@
+//! The box measures itself, and foresees.
+//!
+//! | file | what |
+//! |---|---|
+//! | `reading.rs` | numbers of the kernel |
+//! | `counters.rs` | numbers of the monitors |
+//! | `memory.rs` | the file of what was learnt |
+//!
+//! Duty: one reading of everything at a time, to `hearth-foresight`, which makes insights of it. Not here: what is made of
+//! them (`hearth-foresight`), what follows (`hearth-core`).
+//! Invariants: a reading is two files for each machine, and some for the box; a monitor is asked once in
+//! [`TICKS_PER_SAMPLE`] of them, since it looks through its guest's pages for that. Where `predict.every_s` is 0, nobody
+//! wakes up.
+
+mod counters;
+mod memory;
+mod reading;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hearth_config::workload::WorkloadConfig;
+use hearth_core::{Explanation, Insight, Moment, State, Vm};
+use hearth_foresight::{
+    self as foresight, Event, Foresight, Measured, Metric, Reading, ScaleWish, Seconds, Served,
+    TICKS_PER_SAMPLE, View, Wish,
+};
+use smol::LocalExecutor;
+
+use crate::setup::{Setup, control_socket, vm_folder};
+use crate::{wall, wording};
+use counters::{Counters, Monitors};
+use reading::{Host, Processor};
+
+/// How often what was learnt is written down: a few hundred KiB, on flash that wears.
+const KEPT_EVERY: Duration = Duration::from_secs(1800);
+const MIB: f32 = 1_048_576.0;
+const KIB: f32 = 1024.0;
+
+/// Looks, at a steady pace.
+#[derive(Debug)]
+pub(crate) struct Lookout {
+    foresight: Foresight,
+    /// None: it is not to look.
+    every: Option<Duration>,
+    due: Moment,
+    last: Option<Moment>,
+    ticks: u32,
+    /// Seconds from the clock of moments to one whose days begin at midnight; not before the wall clock was set.
+    offset: Option<u64>,
+    state: PathBuf,
+    store: PathBuf,
+    kept: Moment,
+    host: Host,
+    machines: BTreeMap<Vm, Seen>,
+    monitors: Monitors,
+}
+
+/// What was read of a machine the last time.
+#[derive(Debug, Default)]
+struct Seen {
+    process: Option<u32>,
+    processor: Option<Processor>,
+    counters: Option<Counters>,
+}
+
+impl Lookout {
+    /// With words about what could not be taken up again, if anything.
+    pub(crate) fn new(setup: &Setup, now: Moment) -> (Lookout, Option<String>) {
+        let store = setup.device.store.folder.clone();
+        let mut lookout = Lookout {
+            foresight: Foresight::new(1),
+            every: None,
+            due: now,
+            last: None,
+            ticks: 0,
+            offset: None,
+            state: setup.device.paths.state.clone(),
+            kept: now,
+            host: Host::new(Path::new("/")),
+            machines: BTreeMap::new(),
+            monitors: Monitors::default(),
+            store,
+        };
+        lookout.configure(setup, now);
+        let words = lookout.every.and_then(|_| memory::take_up(&lookout.store, &mut lookout.foresight));
+        (lookout, words)
+    }
+
+    pub(crate) fn configure(&mut self, setup: &Setup, now: Moment) {
+        let every = setup.device.predict.every;
+        if every != self.every {
+            self.every = every;
+            self.due = now;
+            self.ticks = 0;
+        }
+        let seconds = every.map_or(1, |every| u32::try_from(every.as_secs()).unwrap_or(u32::MAX));
+        let wishes = setup.workloads.iter().map(wish).collect();
+        let _ = self.foresight.step(Event::Configured { tick_s: seconds, wishes });
+    }
+
+    /// When it looks next.
+    pub(crate) fn due(&self) -> Option<Moment> {
+        self.every.map(|_| self.due)
+    }
+
+    /// Looks, if it is time, and says what it makes of it.
+    pub(crate) fn look(&mut self, core: &State, now: Moment, executor: &LocalExecutor<'_>) -> Vec<Insight> {
+        let Some(every) = self.every.filter(|_| self.due <= now) else { return Vec::new() };
+        // A box that slept does not catch up.
+        self.due = self.due.after(every).max(now);
+        let passed = self.last.replace(now).map(|last| now.since(last).as_secs_f32());
+        self.ticks += 1;
+        let stories: Vec<Explanation> = core.ids().filter_map(|id| core.explain(id)).collect();
+        let mut sockets = Vec::new();
+        let mut there = BTreeMap::new();
+        let mut workloads = Vec::new();
+        for story in &stories {
+            let Some(id) = core.id_of(&story.name) else { continue };
+            let (mut sums, mut serving) = (Sums::default(), 0);
+            for replica in story.replicas.iter().filter(|replica| replica.lifecycle.is_alive()) {
+                serving += u16::from(replica.lifecycle.is_ready());
+                let vm = id.replica(replica.slot).run(replica.run);
+                let folder = vm_folder(&self.state, &wording::replica(&story.name, replica.slot));
+                let mut seen = self.machines.remove(&vm).unwrap_or_default();
+                seen.read(&folder, passed, &mut sums);
+                if let Some(newest) = self.monitors.take(vm) {
+                    sums.count(&newest, seen.counters.as_ref());
+                    seen.counters = Some(newest);
+                }
+                sockets.push((vm, control_socket(&folder)));
+                there.insert(vm, seen);
+            }
+            workloads.push(Measured { workload: story.name.clone(), reading: sums.reading(), serving });
+        }
+        self.machines = there;
+        if self.ticks >= TICKS_PER_SAMPLE {
+            self.ticks = 0;
+            self.monitors.ask(executor, sockets);
+        }
+        let at = self.seconds(now);
+        let host = self.host.read();
+        let insights = self.foresight.step(Event::Measured { at, host, workloads });
+        insights.into_iter().filter_map(|insight| of_core(core, insight)).collect()
+    }
+
+    pub(crate) fn served(&mut self, workload: &str, served: Served) {
+        let _ = self.foresight.step(Event::Served { workload: workload.to_owned(), served });
+    }
+
+    pub(crate) fn restarted(&mut self, workload: &str) {
+        let _ = self.foresight.step(Event::Restarted { workload: workload.to_owned() });
+    }
+
+    pub(crate) fn reset(&mut self, workload: Option<&str>) {
+        let _ = self.foresight.step(Event::Reset { workload: workload.map(str::to_owned) });
+    }
+
+    /// Of a workload, or of the host; none: the box does not look, or does not know it.
+    pub(crate) fn view(&self, workload: Option<&str>) -> Option<View> {
+        self.every.and_then(|_| self.foresight.view(workload))
+    }
+
+    /// Writes down what was learnt, if it is time or the daemon `leaves`. What goes wrong.
+    pub(crate) fn keep(&mut self, now: Moment, leaves: bool) -> Option<String> {
+        if self.every.is_none() || (!leaves && now.since(self.kept) < KEPT_EVERY) {
+            return None;
+        }
+        self.kept = now;
+        memory::write(&self.store, &self.foresight)
+    }
+
+    fn seconds(&mut self, now: Moment) -> Seconds {
+        let own = now.as_millis() / 1000;
+        if self.offset.is_none() && wall::is_plausible() {
+            self.offset = Some((wall::unix_ms() / 1000).saturating_sub(own));
+        }
+        Seconds(own.saturating_add(self.offset.unwrap_or(0)))
+    }
+}
+
+impl Seen {
+    fn read(&mut self, folder: &Path, passed: Option<f32>, sums: &mut Sums) {
+        self.process = self.process.or_else(|| reading::process_of(folder));
+        let Some((processor, resident)) = self.process.and_then(reading::of_process) else { return };
+        let before = self.processor.replace(processor);
+        if let Some((before, passed)) = before.zip(passed) {
+            add(&mut sums.cpu, processor.since(before, passed));
+        }
+        add(&mut sums.memory, Some(resident / MIB));
+    }
+}
+
+/// Of all machines of a workload.
+#[derive(Debug, Default)]
+struct Sums {
+    cpu: Option<f32>,
+    memory: Option<f32>,
+    disk: Option<f32>,
+    network: Option<f32>,
+    balloon: Option<f32>,
+}
+
+impl Sums {
+    fn count(&mut self, newest: &Counters, before: Option<&Counters>) {
+        if let Some(before) = before {
+            let (disk, network) = newest.since(before);
+            add(&mut self.disk, disk.map(|bytes| bytes / KIB));
+            add(&mut self.network, network.map(|bytes| bytes / KIB));
+        }
+        add(&mut self.balloon, newest.balloon.map(|bytes| bytes / MIB));
+    }
+
+    fn reading(&self) -> Reading {
+        Reading::NOTHING
+            .with(Metric::Cpu, self.cpu)
+            .with(Metric::Memory, self.memory)
+            .with(Metric::Disk, self.disk)
+            .with(Metric::Network, self.network)
+            .with(Metric::Balloon, self.balloon)
+    }
+}
+
+fn add(sum: &mut Option<f32>, more: Option<f32>) {
+    if let Some(more) = more {
+        *sum = Some(sum.unwrap_or(0.0) + more);
+    }
+}
+
+fn wish(workload: &WorkloadConfig) -> Wish {
+    let scaling = workload.scale.map(|scale| ScaleWish {
+        least: scale.least,
+        most: scale.most,
+        wait_s: scale.wait.as_secs_f32(),
+        late_worth_s: f32::from(scale.late_worth_s),
+        late_share: f32::from(scale.late_percent) / 100.0,
+        patience_s: u32::try_from(scale.patience.as_secs()).unwrap_or(u32::MAX),
+        service_s: scale.work.as_secs_f32(),
+        automatic: scale.automatic,
+    });
+    Wish {
+        name: workload.name.as_str().to_owned(),
+        rests_on: workload.requires.iter().map(|one| one.name.as_str().to_owned()).collect(),
+        scaling,
+        memory_mib: workload.resources.memory.0,
+    }
+}
+
+/// Advice that is only to be looked at stays where it is looked at.
+fn of_core(core: &State, insight: foresight::Insight) -> Option<Insight> {
+    match insight {
+        foresight::Insight::Odd { workload: None, what } => Some(Insight::Odd { workload: None, what }),
+        foresight::Insight::Odd { workload: Some(name), what } => {
+            Some(Insight::Odd { workload: Some(core.id_of(&name)?), what })
+        }
+        foresight::Insight::Replicas { workload, replicas, why, automatic } => {
+            let workload = core.id_of(&workload).filter(|_| automatic)?;
+            Some(Insight::Replicas { workload, replicas, why })
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! What the box measures and foresees, and what follows from it.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use super::door::{ctl, told};
+use super::{Daemon, PATIENCE, Site};
+
+/// Between two reports of requests, unless a line comes before.
+const REPORT: Duration = Duration::from_millis(200);
+
+fn site(more: &str) -> Site {
+    let site = Site::with_fake().workload("web", "service", "serve", more);
+    let config = fs::read_to_string(site.config()).expect("the file");
+    fs::write(site.config(), format!("{config}[predict]\nevery_s = 1\n")).expect("a file");
+    site
+}
+
+/// Reports requests until a line is there.
+fn served_until(site: &Site, daemon: &mut Daemon, wanted: impl Fn(&str) -> bool) {
+    let until = Instant::now() + PATIENCE;
+    while !daemon.seen.iter().any(|line| wanted(line)) {
+        assert!(Instant::now() < until, "{:#?}", daemon.seen);
+        told(site, &["served", "web", "400", "--busy-ms", "40000"]);
+        daemon.next(Instant::now() + REPORT);
+    }
+}
+
+#[test]
+fn replicas_rise_with_requests_within_the_bounds_of_the_file_and_the_journal_says_why() {
+    let site = site("[scale]\nmost = 3");
+    let mut daemon = site.start();
+    daemon.wait_for("hearthd | ready: 1 of 1 workloads");
+    let rises = |line: &str| line.starts_with("hearthd | web: 3 replicas in place of 1: ");
+    served_until(&site, &mut daemon, rises);
+    daemon.wait_until(|line| line.starts_with("hearthd | web.2: running"));
+    let explained = told(&site, &["explain", "web"]);
+    assert!(
+        explained.contains("3 of at most 64 replicas wanted: of 1 to 3, by what is foreseen"),
+        "{explained}"
+    );
+    assert!(explained.contains("\n  3 replicas would do, of 1 to 3, which the box follows: "), "{explained}");
+    let journal = site.folder.path().join("store/journal");
+    let replayed = told(&site, &["replay", journal.to_str().expect("text")]);
+    assert!(replayed.contains("web: 3 replicas would do: "), "{replayed}");
+    daemon.stop();
+}
+
+#[test]
+fn what_a_workload_uses_is_drawn_and_what_was_learnt_outlives_the_daemon() {
+    let site = site("");
+    let mut daemon = site.start();
+    daemon.wait_for("hearthd | ready: 1 of 1 workloads");
+    let until = Instant::now() + PATIENCE;
+    let picture = site.folder.path().join("web.svg");
+    let svg = picture.to_str().expect("text");
+    let drawn = || {
+        let drawn = ctl(&site, &["forecast", "web", "--metric", "memory", "--svg", svg]);
+        String::from_utf8(drawn.stdout).expect("text")
+    };
+    let mut text = drawn();
+    while !text.contains("in 90 s ") {
+        assert!(Instant::now() < until, "{text}");
+        daemon.next(Instant::now() + REPORT);
+        text = drawn();
+    }
+    assert!(text.starts_with("web, memory in MiB\n"), "{text}");
+    assert!(fs::read_to_string(&picture).expect("a picture").contains("web: memory in MiB"));
+    let host = told(&site, &["forecast"]);
+    assert!(host.contains("the host, cpu in %") && !host.contains("the host, balloon"), "{host}");
+    assert_eq!(ctl(&site, &["forecast", "nobody"]).status.code(), Some(4));
+    daemon.stop();
+
+    let learnt = site.folder.path().join("store/foresight");
+    assert!(learnt.exists());
+    let mut daemon = site.start();
+    daemon.wait_for("hearthd | ready: 1 of 1 workloads");
+    assert!(!daemon.seen.iter().any(|line| line.contains("foresight:")), "{:#?}", daemon.seen);
+    assert!(told(&site, &["forecast", "web"]).contains("memory"), "without a new sample");
+    assert!(told(&site, &["forecast", "web", "--reset"]).ends_with("nothing was measured yet\n"));
+    daemon.stop();
+
+    fs::write(&learnt, "nonsense").expect("a file");
+    let mut daemon = site.start();
+    daemon.wait_until(|line| line.ends_with("; begun anew, it is now foresight.bad"));
+    daemon.stop();
+}
+
+#[test]
+fn a_box_that_is_not_to_look_says_so() {
+    let site = Site::with_fake().workload("web", "service", "serve", "");
+    let config = fs::read_to_string(site.config()).expect("the file");
+    fs::write(site.config(), format!("{config}[predict]\nevery_s = 0\n")).expect("a file");
+    let mut daemon = site.start();
+    daemon.wait_for("hearthd | ready: 1 of 1 workloads");
+    let refused = ctl(&site, &["forecast", "web"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert_eq!(
+        String::from_utf8_lossy(&refused.stderr),
+        "hearthctl: predict.every_s is 0: nothing is measured\n"
+    );
+    assert!(!told(&site, &["explain", "web"]).contains("Foreseen"));
+    daemon.stop();
+}
