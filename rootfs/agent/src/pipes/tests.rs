@@ -13,6 +13,9 @@ use std::{
 /// For anything to happen: only a hang takes that long.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Bytes that no two sockets hold.
+const SOCKETS: usize = 256 << 20;
+
 /// Connects to a host that a test plays.
 #[derive(Debug, Default)]
 struct Line {
@@ -151,6 +154,7 @@ fn a_host_that_takes_nothing_holds_up_one_client_and_costs_two_buffers() {
             Err(_) => idle += 1,
         }
         guest.turn();
+        assert!(sent < SOCKETS, "somebody takes everything");
     }
     assert!(sent > 4096 && guest.pipes.waiting() == 1, "{sent}");
     let mut other = guest.client();
