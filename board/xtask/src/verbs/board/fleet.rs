@@ -144,6 +144,13 @@ impl Campaign {
         self.told("converged", 4)?;
         self.held();
 
+        self.begin("a guest without credentials tells the fleet something");
+        let both = json!({ "web": service("echo", 3), "sensor": sensor() });
+        self.push_all(5, &both, "converged")?;
+        self.hear("what it told", |ear| ear.said("hearth/v1/boards/box/workload/sensor/t") == "hi")?;
+        self.told("converged", 5)?;
+        self.held();
+
         self.begin("a command is done once while the link flaps");
         let before = self.machines()?;
         let asked = self.person.ask("restart-workload", "clock")?;
@@ -154,7 +161,7 @@ impl Campaign {
         self.expect(answer == "box: successful\n", format!("hearthctl says {answer:?}"))?;
         let after = self.machines()?;
         self.expect(after == before + 1, format!("{before} machines of it before, {after} after"))?;
-        self.told("converged", 4)?;
+        self.told("converged", 5)?;
         self.held();
 
         self.begin("an hour without a link");
@@ -164,7 +171,7 @@ impl Campaign {
         // Its uptime alone is news every five minutes.
         let least = usize::try_from(OUTAGE_S / 300).unwrap_or(usize::MAX);
         self.hear("what it measured meanwhile", |ear| ear.historical(said) >= least)?;
-        self.told("converged", 4)?;
+        self.told("converged", 5)?;
         let left = self.all_machines()?;
         self.expect(left == runs, format!("machines before {runs}, after {left}"))?;
         self.held();
@@ -257,7 +264,11 @@ impl Campaign {
     }
 
     fn push(&mut self, version: u64, web: &Value, told: &str) -> Result<(), FleetError> {
-        let said = self.person.push(version, &json!({ "web": web }))?;
+        self.push_all(version, &json!({ "web": web }), told)
+    }
+
+    fn push_all(&mut self, version: u64, workloads: &Value, told: &str) -> Result<(), FleetError> {
+        let said = self.person.push(version, workloads)?;
         self.expect(said.contains(told), format!("hearthctl says {said:?}"))
     }
 
@@ -311,6 +322,17 @@ fn service(program: &str, replicas: u32) -> Value {
     json!({
         "kind": "service", "image": "demo.squashfs", "command": [format!("/demo/{program}")], "replicas": replicas,
         "resources": { "memory_mib": 64 }, "rollout": { "window_s": 5 },
+    })
+}
+
+/// Says "hi" on the topic "t" as a client of MQTT 3.1.1 does, and waits a moment for the answer.
+fn sensor() -> Value {
+    const CONNECT: &str = r"\020\014\000\004MQTT\004\002\000\074\000\000";
+    const PUBLISH: &str = r"\062\007\000\001t\000\001hi";
+    let say = format!("(printf '{CONNECT}{PUBLISH}'; sleep 1) | /bin/busybox nc 127.0.0.1 1883");
+    json!({
+        "kind": "job", "image": "demo.squashfs", "command": ["/bin/sh", "-c", say], "resources": { "memory_mib": 64 },
+        "telemetry": { "topics": ["t"] },
     })
 }
 

@@ -69,11 +69,16 @@ impl Ear {
         telemetry.map(|one| fields(&one.payload).filter(is_historical).count()).sum()
     }
 
-    /// What was said last on a topic, as JSON.
-    pub(super) fn last(&self, topic: &str) -> Value {
+    /// What was said last on a topic.
+    pub(super) fn said(&self, topic: &str) -> String {
         let heard = lock(&self.heard);
         let last = heard.iter().rev().find(|one| one.topic == topic);
-        last.and_then(|one| serde_json::from_slice(&one.payload).ok()).unwrap_or_default()
+        last.map(|one| String::from_utf8_lossy(&one.payload).into_owned()).unwrap_or_default()
+    }
+
+    /// The same as JSON.
+    pub(super) fn last(&self, topic: &str) -> Value {
+        serde_json::from_str(&self.said(topic)).unwrap_or_default()
     }
 }
 
