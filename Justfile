@@ -14,7 +14,7 @@ test *ARGS:
     cargo xtask test {{ARGS}}
 bench *ARGS:
     cargo xtask bench {{ARGS}}
-doctor:
-    cargo xtask doctor
+doctor *ARGS:
+    cargo xtask doctor {{ARGS}}
 clean *ARGS:
     cargo xtask clean {{ARGS}}

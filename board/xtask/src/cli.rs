@@ -66,7 +66,11 @@ pub(crate) enum Verb {
     #[command(subcommand)]
     Bench(Bench),
     /// Says what this machine offers: what its KVM really is, what is missing, and where `up` would run.
-    Doctor,
+    Doctor {
+        /// Only tell which crates the monitor links; fails where they are more than it may have.
+        #[arg(long)]
+        deps: bool,
+    },
     /// Removes what was built.
     Clean(Clean),
 }

@@ -71,7 +71,8 @@ pub(crate) fn run(verb: &Verb) -> Result<ExitCode, VerbError> {
         Verb::Ctl { words } => match ctl::run(&shop, words)? {},
         Verb::Test(options) => return Ok(test::run(&shop, options)?),
         Verb::Bench(verb) => return Ok(bench::run(&shop, verb)?),
-        Verb::Doctor => return Ok(doctor::run(&shop)?),
+        Verb::Doctor { deps: true } => return Ok(doctor::dependencies(&shop)?),
+        Verb::Doctor { deps: false } => return Ok(doctor::run(&shop)?),
         Verb::Clean(options) => clean::run(&shop, options)?,
     }
     Ok(ExitCode::SUCCESS)
