@@ -292,6 +292,33 @@ mod tests {
     }
 
     #[test]
+    fn of_two_that_are_strange_at_once_the_one_that_the_other_rests_on_is_named() {
+        let mut foresight = quiet(vec![wish("db", &[]), wish("web", &["db"])], &["db", "web"]);
+        let mut named = Vec::new();
+        for tick in QUIET_TICKS + 1..=QUIET_TICKS + 6 {
+            let insights = measure(&mut foresight, tick, &[("db", 40.0), ("web", 95.0)], 1);
+            named.extend(odd(&insights).into_iter().map(|(_, what)| what.contains("began with db (")));
+        }
+        assert_eq!(named, [false, true], "db does not name itself");
+    }
+
+    #[test]
+    fn an_incident_that_shows_in_one_metric_after_the_other_is_one_call() {
+        let mut foresight = quiet(vec![wish("web", &[])], &["web"]);
+        let mut calls = 0;
+        for tick in QUIET_TICKS + 1..=QUIET_TICKS + 36 {
+            let late = if tick > QUIET_TICKS + 18 { 200.0 } else { 80.0 };
+            let reading =
+                Reading::NOTHING.with(Metric::Cpu, Some(95.0 + noise(tick))).with(Metric::Memory, Some(late));
+            let web = Measured { workload: "web".to_owned(), reading, serving: 1 };
+            let at = Seconds(tick * 10);
+            let host = Reading::NOTHING;
+            calls += odd(&foresight.step(Event::Measured { at, host, workloads: vec![web] })).len();
+        }
+        assert_eq!(calls, 1);
+    }
+
+    #[test]
     fn replicas_are_advised_when_requests_are_known_and_not_before() {
         let mut foresight = configured(vec![wish("web", &[])]);
         for tick in 1..10 {
