@@ -202,33 +202,37 @@ fn no_more_is_on_its_way_than_can_be_remembered() {
 
 /// Bytes of a client that may be anything, some of it good.
 fn hostile() -> impl Strategy<Value = Vec<u8>> {
+    let connects = any::<(u16, bool)>().prop_map(|(keep_alive, clean_session)| {
+        let last_will = Some(LastWill::new("w/ü", "x", QoS::AtLeastOnce, true));
+        Packet::Connect(Connect { keep_alive, clean_session, last_will, ..connect() })
+    });
+    // Most of it does not end the connection, or little would be tried behind that.
+    let topic = prop_oneof![9 => "[aü/]{1,6}", 1 => "[a+#$/ü\u{0}]{0,6}"];
+    let qos = prop_oneof![9 => 0..2_u8, 1 => Just(2)];
     let good = prop_oneof![
-        any::<(u16, bool)>().prop_map(|(keep_alive, clean_session)| Packet::Connect(Connect {
-            keep_alive,
-            clean_session,
-            last_will: Some(LastWill::new("w/ü", "x", QoS::AtLeastOnce, true)),
-            ..connect()
-        })),
-        ("[a+#$/ü\u{0}]{0,6}", 0..3_u8, any::<u16>(), 0..200_usize).prop_map(|(topic, qos, pkid, size)| {
+        1 => connects.clone(),
+        10 => (topic, qos, any::<u16>(), 0..200_usize).prop_map(|(topic, qos, pkid, size)| {
             let qos = rumqttc::mqttbytes::qos(qos).unwrap();
             let pkid = if qos == QoS::AtMostOnce { 0 } else { pkid.max(1) };
             Packet::Publish(Publish { pkid, ..Publish::new(topic, qos, vec![b'x'; size]) })
         }),
-        ("[cmd+#/ü]{0,6}", any::<u16>()).prop_map(|(path, pkid)| Packet::Subscribe(Subscribe {
+        5 => ("[cmd+#/ü]{0,6}", any::<u16>()).prop_map(|(path, pkid)| Packet::Subscribe(Subscribe {
             pkid,
             ..Subscribe::new(path, QoS::AtLeastOnce)
         })),
-        ("[cmd+#/]{0,6}", any::<u16>())
+        2 => ("[cmd+#/]{0,6}", any::<u16>())
             .prop_map(|(path, pkid)| Packet::Unsubscribe(Unsubscribe { pkid, ..Unsubscribe::new(path) })),
-        Just(Packet::PingReq),
+        2 => Just(Packet::PingReq),
     ];
-    let bytes = good.prop_map(|packet| {
+    let bytes = |packet: Packet| {
         let mut bytes = prost::bytes::BytesMut::new();
         packet.write(&mut bytes, usize::MAX).unwrap();
         bytes.to_vec()
-    });
-    let piece = prop_oneof![8 => bytes, 1 => proptest::collection::vec(any::<u8>(), 0..40)];
-    proptest::collection::vec(piece, 0..30).prop_map(|pieces| pieces.concat())
+    };
+    let noise = || proptest::collection::vec(any::<u8>(), 0..40);
+    let first = prop_oneof![9 => connects.prop_map(bytes), 1 => noise()];
+    let piece = prop_oneof![30 => good.prop_map(bytes), 1 => noise()];
+    (first, proptest::collection::vec(piece, 0..60)).prop_map(|(first, rest)| [first, rest.concat()].concat())
 }
 
 proptest! {
