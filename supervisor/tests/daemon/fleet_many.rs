@@ -3,9 +3,6 @@
 use super::fleet::Person;
 use super::*;
 
-use std::io::Lines;
-use std::process::ChildStdout;
-
 use hearth_fleet_tests::broker::{self, Broker};
 use serde_json::Value;
 
@@ -87,14 +84,26 @@ fn waves_stop_where_boxes_fail_and_output_of_many_has_their_names() {
 /// Lines of JSON of somebody who looks on.
 struct Onlooker {
     child: Child,
-    lines: Lines<BufReader<ChildStdout>>,
+    lines: Receiver<String>,
 }
 
 impl Onlooker {
     fn find(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
-        let lines = self.lines.by_ref().map_while(Result::ok);
-        let mut told = lines.map(|line| serde_json::from_str::<Value>(&line).expect("JSON"));
-        told.find(wanted).expect("it is told")
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let line = self.lines.recv_timeout(until.saturating_duration_since(Instant::now()));
+            let told = serde_json::from_str(&line.expect("it is told")).expect("JSON");
+            if wanted(&told) {
+                return told;
+            }
+        }
+    }
+}
+
+impl Drop for Onlooker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -109,7 +118,11 @@ fn who_looks_on_reads_figures_by_their_names_though_births_were_before() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let out = child.stdout.take().unwrap();
+    let (sender, lines) = channel();
+    thread::spawn(move || {
+        BufReader::new(out).lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+    });
     let mut onlooker = Onlooker { child, lines };
     // Lies at the broker: from here on it hears all that is said.
     onlooker.find(|told| told["topic"] == "reported" && told["payload"]["workloads"]["web"].is_object());
@@ -132,7 +145,5 @@ fn who_looks_on_reads_figures_by_their_names_though_births_were_before() {
     let data = onlooker
         .find(|told| matches!(told["kind"].as_str(), Some("NDATA" | "DDATA")) && !names(told).is_empty());
     assert!(names(&data).iter().all(|name| !name.starts_with('#')), "{data}");
-    onlooker.child.kill().unwrap();
-    onlooker.child.wait().unwrap();
     daemons[0].stop_quietly();
 }
