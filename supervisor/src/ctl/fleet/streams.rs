@@ -189,6 +189,8 @@ fn collect(
         else {
             continue;
         };
+        // An answer comes twice where a link broke.
+        let was_whole = one.is_whole();
         match what.split('/').collect::<Vec<_>>().as_slice() {
             // The command's own end says what became of it.
             ["cmd", CANCEL, _] if is_end(&told.payload) => canceller.clear(&mut visitor, name, CANCEL)?,
@@ -204,7 +206,7 @@ fn collect(
         while let Some((channel, bytes)) = one.next() {
             printer.print(name, channel, &bytes);
         }
-        if one.is_whole() {
+        if one.is_whole() && !was_whole {
             printer.end(name, one);
         }
     }
