@@ -314,3 +314,20 @@ proptest! {
         prop_assert!(world.now.since(asked) <= limit, "took {:?}", world.now.since(asked));
     }
 }
+
+#[test]
+fn a_look_after_a_long_silence_leaves_nothing_due() {
+    let want = Want { job: false, restart: RestartPolicy::Always, after: Vec::new() };
+    let mut world = World::new(&[want.clone(), want], 0);
+    for (index, nudge) in [
+        (0, Nudge::VmEnded(VmEnd::PoweredOff)),
+        (0, Nudge::Wait(390)),
+        (1, Nudge::VmEnded(VmEnd::PoweredOff)),
+        (0, Nudge::Started),
+        (0, Nudge::Wait(2447)),
+        (0, Nudge::Beat),
+        (0, Nudge::Wait(30_000)),
+    ] {
+        world.nudge(index, nudge);
+    }
+}
