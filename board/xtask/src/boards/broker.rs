@@ -77,8 +77,15 @@ impl Broker {
         // QEMU takes a command apart at blanks and commas; here are none.
         let own = env::current_exe().and_then(|own| symlink(own, folder.path().join("xtask")));
         own.map_err(BrokerError::Start)?;
-        let mut command = Command::new(PROGRAM);
-        command.arg("-c").arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        // However this program ends.
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--pdeathsig", "KILL", "--", PROGRAM])
+            .arg("-c")
+            .arg(&file)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         // Ctrl-C is the box's.
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let child = command.spawn().map_err(BrokerError::Start)?;

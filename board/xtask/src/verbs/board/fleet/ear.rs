@@ -27,7 +27,9 @@ pub(super) struct Ear {
 
 impl Ear {
     pub(super) fn new(broker: &Broker) -> io::Result<Ear> {
-        let mut command = Command::new("mosquitto_sub");
+        // However this program ends.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--", "mosquitto_sub"]);
         command.args([
             "-p",
             &broker.port().to_string(),
