@@ -162,6 +162,12 @@ impl Agent {
             }
         }
         if let Some(message) = self.call_port.turn() {
+            // A copy is told who it is as soon as it lives: that its host is gone is noticed before that, or the next
+            // one is kept waiting.
+            let finished = self.hear();
+            if finished.is_some() {
+                return finished;
+            }
             let mut wishes = Wishes::default();
             wishes.add(message);
             let (answer, finished) = self.grant(wishes);
@@ -188,6 +194,11 @@ impl Agent {
         self.questions.turn(Uptime::now(), |id, good| outbox.answer(id, good));
         self.errands.turn(Uptime::now(), &self.config);
         self.pipes.turn(Uptime::now());
+        self.hear()
+    }
+
+    /// Tells the host, and does what it wants.
+    fn hear(&mut self) -> Option<Ending> {
         let wishes = self.deliver();
         let (answer, finished) = self.grant(wishes);
         if let Some(answer) = answer {
