@@ -36,8 +36,10 @@ impl Operator {
         let (key, public) =
             (folder.join(NAME).with_extension("key"), folder.join(NAME).with_extension("pub"));
         if !(key.exists() && public.exists()) {
-            // Half of one is none.
-            let _ = fs::remove_file(&key).and_then(|()| fs::remove_file(&public));
+            // Half of one is none, whichever half it is: no file is written over.
+            for half in [&key, &public] {
+                let _ = fs::remove_file(half);
+            }
             let mut command = Command::new(hearthctl);
             command.current_dir(folder).args(["fleet", "keygen", "--no-password", NAME]);
             let output =

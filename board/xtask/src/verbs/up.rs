@@ -89,7 +89,9 @@ pub(crate) fn run(shop: &Workshop, options: &Up) -> Result<ExitCode, UpError> {
     };
     if let Some(member) = &running.kept.member {
         shop.progress.say(&member.broker.words());
-        shop.progress.say(&format!("and to be heard there: cargo xtask ctl fleet run --key {} restart-workload {NODE} --workload clock", member.operator.key.display()));
+        let key = member.operator.key.display();
+        let line = format!("cargo xtask ctl fleet run --key {key} restart-workload {NODE} --workload clock");
+        shop.progress.say(&format!("and to be heard there: {line}"));
     }
     let (place, session) = (running.place, running.session);
     let seen = follow(session, options.exit_when_ready)?;
