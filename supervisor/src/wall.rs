@@ -5,6 +5,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use hearth_fleet::PLAUSIBLE_MS;
+
 /// Of `2026-11-21T19:36:06.123Z`, until the year 10000.
 pub(crate) const STAMP_BYTES: usize = 24;
 
@@ -13,9 +15,6 @@ pub(crate) fn unix_ms() -> u64 {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
 }
-
-/// 2025-01-01. A clock before that was never set: this program is younger.
-const PLAUSIBLE_MS: u64 = 1_735_689_600_000;
 
 /// Whether somebody ever set it.
 pub(crate) fn is_plausible() -> bool {

@@ -21,8 +21,6 @@ use crate::tree::{Message, News, Order, Tree};
 const REPORT: u64 = 1 << 63;
 /// Letters that are fetched from the outbox at a time.
 const AHEAD: usize = 16;
-/// Milliseconds since 1970, 2025-01-01: a clock before that was never set.
-const PLAUSIBLE_MS: u64 = 1_735_689_600_000;
 
 /// The other end: the daemon's loop.
 pub trait Daemon {
@@ -245,7 +243,7 @@ impl<D: Disk, S: Daemon> Letters for Desk<D, S> {
             let _ = self.daemon.guest(word);
             return;
         }
-        let clock_set = now.wall_ms >= PLAUSIBLE_MS;
+        let clock_set = now.is_plausible();
         // How workloads stand counts for what may be done to them.
         self.settle(now);
         self.tree.received(&mut self.shelf, now, clock_set, place, payload);
@@ -286,7 +284,7 @@ impl<D: Disk, S: Daemon> Letters for Desk<D, S> {
 }
 
 fn stamp(now: Now) -> Stamp {
-    Stamp { unix_ms: now.wall_ms, trusted: now.wall_ms >= PLAUSIBLE_MS }
+    Stamp { unix_ms: now.wall_ms, trusted: now.is_plausible() }
 }
 
 #[cfg(test)]

@@ -32,4 +32,4 @@ pub mod sparkplug;
 pub mod topics;
 pub mod tree;
 
-pub use now::Now;
+pub use now::{Now, PLAUSIBLE_MS};
