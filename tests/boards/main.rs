@@ -14,7 +14,7 @@ use rig::{Config, Rig};
 
 /// For all trials of a board, each of which has a deadline of its own: dozens of guests one after the other, fifty at
 /// once, and one that is restored two hundred times. An idle machine takes a quarter of it.
-const TRIALS_PATIENCE: Duration = Duration::from_secs(40 * 60);
+const TRIALS_PATIENCE: Duration = Duration::from_secs(25 * 60);
 
 /// One test per board out of one function each.
 macro_rules! on_boards {

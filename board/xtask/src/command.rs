@@ -57,7 +57,9 @@ pub(crate) enum Line {
     Text,
     /// One more thing done.
     Counted,
-    /// Neither: of the log's interest only.
+    /// Worth showing at once, failure or not: whoever waits wants to know.
+    Told,
+    /// None of these: of the log's interest only.
     Noise,
 }
 
@@ -165,6 +167,7 @@ impl<'a> Job<'a> {
                             task.count(done);
                         }
                         Line::Noise => {}
+                        Line::Told => task.say(line.trim()),
                         Line::Text => {
                             if tail.len() == self.tail_lines {
                                 tail.pop_front();

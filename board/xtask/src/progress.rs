@@ -129,6 +129,13 @@ impl Task {
         self.drawn = Some(Instant::now());
     }
 
+    /// A line that stays, above the one that changes.
+    pub(crate) fn say(&mut self, line: &str) {
+        let clear = if self.open_line { "\r\x1b[K" } else { "" };
+        eprintln!("{clear}  {}: {line}", self.title);
+        self.open_line = false;
+    }
+
     /// The work succeeded.
     pub(crate) fn done(mut self) {
         if self.drawn.is_some() {

@@ -228,10 +228,18 @@ impl Runner {
 
 /// Judges a line of a runner's output.
 fn judge(line: &str) -> Line {
+    // Nextest: `PASS [   0.1s] (3/9) name`, and `TRY 2 PASS [ ...` where it was tried again.
     let trimmed = line.trim_start();
-    let passed = trimmed.starts_with("PASS [") || (line.starts_with("test ") && line.ends_with(" ... ok"));
-    if passed {
+    let of_a_try =
+        trimmed.strip_prefix("TRY ").map(|rest| rest.trim_start_matches(|c: char| c.is_ascii_digit()));
+    let word = of_a_try.unwrap_or(trimmed).trim_start();
+    if word.starts_with("PASS [") || (line.starts_with("test ") && line.ends_with(" ... ok")) {
         return Line::Counted;
+    }
+    if ["FAIL [", "SLOW [", "TMT [", "SIG"].iter().any(|start| word.starts_with(start))
+        && word.contains("s] ")
+    {
+        return Line::Told;
     }
     // Crates are not tests: they are compiled before the first one runs.
     match compiling(line) {
@@ -320,6 +328,9 @@ mod tests {
     #[test]
     fn passed_tests_count_and_failed_ones_are_shown() {
         assert_eq!(judge("        PASS [   0.003s] xtask cache::tests::x"), Line::Counted);
+        assert_eq!(judge("  TRY 2 PASS [ 140.003s] (16/17) hearth-tests::boards x"), Line::Counted);
+        assert_eq!(judge("  TRY 1 FAIL [ 140.003s] (16/17) hearth-tests::boards x"), Line::Told);
+        assert_eq!(judge("        SLOW [>120.000s] (17/17) hearth-tests::boards x"), Line::Told);
         assert_eq!(judge("test cache::tests::x ... ok"), Line::Counted);
         assert_eq!(judge("test cache::tests::x ... FAILED"), Line::Text);
         assert_eq!(judge("   Compiling xtask v0.1.0"), Line::Noise);
