@@ -12,6 +12,7 @@ pub(crate) mod image;
 pub(crate) mod image_file;
 mod modules;
 pub(crate) mod monitor;
+pub(crate) mod nudge;
 pub(crate) mod operator;
 pub(crate) mod probe;
 pub(crate) mod qemu;

@@ -36,6 +36,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const LOOK: Duration = Duration::from_millis(10);
 /// Times that a machine is written down and restored in a row.
 const CYCLES: u32 = 200;
+/// How many of them pass without a word: whoever watches takes minutes of silence for a box that stands still.
+const CYCLES_PER_WORD: u32 = 20;
 /// Numbers between two of them, at least.
 const PER_CYCLE: u64 = 2;
 
@@ -333,6 +335,9 @@ fn snapshot_cycles() -> Result<(), Failure> {
         vm = thaw(&vm, &snapshot)?;
         let found = wait_for(&mut vm, &console, reached + PER_CYCLE);
         reached = found.map_err(|failure| Failure::Wrong(format!("cycle {cycle}: {failure}")))?.len() as u64;
+        if cycle % CYCLES_PER_WORD == 0 {
+            println!("snapshot: cycle {cycle} of {CYCLES}");
+        }
     }
     println!("snapshot: {CYCLES} cycles in {} s, {reached} numbers", began.elapsed().as_secs());
     end(&mut vm)

@@ -30,6 +30,11 @@ impl Monitor {
         self.run("system_powerdown", &json!({})).map(drop)
     }
 
+    /// One that types nothing by itself.
+    pub(super) fn press_a_key(&self) -> io::Result<()> {
+        self.run("send-key", &json!({ "keys": [{ "type": "qcode", "data": "ctrl" }] })).map(drop)
+    }
+
     /// The card's cable, plugged in or not.
     pub(crate) fn plug_in(&self, plugged: bool) -> io::Result<()> {
         self.run("set_link", &json!({ "name": CARD, "up": plugged })).map(drop)

@@ -111,6 +111,13 @@ impl Machine<'_> {
         Ok(Prepared { command, secrets: Some(file) })
     }
 
+    /// See `nudge`. Where time is counted, keys from outside would make each run another one.
+    pub(crate) fn loses_interrupts(&self) -> bool {
+        self.board == Board::QemuX86_64
+            && self.accelerator == Accelerator::Emulation
+            && self.pace == Pace::Real
+    }
+
     fn command(&self, qmp: &Path) -> Command {
         let mut command = Command::new(format!("qemu-system-{}", self.board.arch().name()));
         command.args(self.processor()).args(self.accelerator());
@@ -234,6 +241,26 @@ mod tests {
 
     fn line(board: Board, pace: Pace, program: &[String]) -> String {
         with_relay(board, pace, program, None).0
+    }
+
+    #[test]
+    fn a_board_loses_interrupts_where_svm_is_emulated_by_the_clock() {
+        let image = BoardImage {
+            kernel: PathBuf::new(),
+            initramfs: PathBuf::new(),
+            hearthctl: PathBuf::new(),
+            kernel_release: String::new(),
+            guest_kernel_origin: String::new(),
+        };
+        let loses = |board, accelerator, pace| {
+            let (program, state, relay, broker) = (&[][..], None, None, None);
+            Machine { board, image: &image, accelerator, pace, program, state, relay, broker }
+                .loses_interrupts()
+        };
+        assert!(loses(Board::QemuX86_64, Accelerator::Emulation, Pace::Real));
+        assert!(!loses(Board::QemuX86_64, Accelerator::Kvm, Pace::Real));
+        assert!(!loses(Board::QemuX86_64, Accelerator::Emulation, Pace::Counted));
+        assert!(!loses(Board::QemuAarch64, Accelerator::Emulation, Pace::Real));
     }
 
     #[test]

@@ -26,7 +26,7 @@ use nix::unistd::Pid;
 use signal_hook::{consts, iterator::Signals};
 use thiserror::Error;
 
-use super::monitor::Monitor;
+use super::{monitor::Monitor, nudge::Nudges};
 
 /// From the power button to the end: three guests under emulation stop one after the other in less.
 const POWER_OFF_PATIENCE: Duration = Duration::from_secs(90);
@@ -90,6 +90,8 @@ pub(crate) struct Session {
     closed: bool,
     /// The box has said [`LISTENING`].
     listening: bool,
+    /// What keeps it going, if it needs anything.
+    nudges: Option<Nudges>,
 }
 
 impl Session {
@@ -136,7 +138,13 @@ impl Session {
             plain,
             closed: false,
             listening: false,
+            nudges: None,
         })
+    }
+
+    /// It is nudged as long as it runs.
+    pub(crate) fn nudge(&mut self, nudges: Nudges) {
+        self.nudges = Some(nudges);
     }
 
     /// Asks the box to power off; whoever keeps calling [`Session::next`] sees it end.

@@ -22,6 +22,8 @@ use crate::{
         door::{Door, DoorError},
         guest_files::GuestKernelChoice,
         image::{self, BoardImage, BoardImageError, Extra},
+        monitor::Monitor,
+        nudge::Nudges,
         probe::{self, ProbeError},
         qemu::{Accelerator, Machine, Pace, nested_kvm},
         session::{Event, PowerOff, Session, SessionError},
@@ -211,7 +213,10 @@ pub(crate) fn start(
     let machine = Machine { board, image, accelerator, pace, program, state, relay, broker: join.as_deref() };
     let qmp = qmp_socket();
     let prepared = machine.prepare(&qmp)?;
-    let session = Session::start(prepared.command, PowerOff::Button(qmp.clone()))?;
+    let mut session = Session::start(prepared.command, PowerOff::Button(qmp.clone()))?;
+    if machine.loses_interrupts() {
+        session.nudge(Nudges::at(Monitor::at(&qmp)));
+    }
     if let Some(door) = ways.door {
         door.serve(&qmp)?;
     }
