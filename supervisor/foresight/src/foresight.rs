@@ -33,6 +33,8 @@ pub enum Event {
     Served { workload: String, served: Served },
     /// A machine failed, and another one is on its way.
     Restarted { workload: String },
+    /// How it was before anybody looked here: samples at this pace, of the time that begins `from`.
+    Taught { workload: String, metric: Metric, from: Seconds, values: Vec<f32> },
     /// What was learnt of a workload was wrong; none: of the host.
     Reset { workload: Option<String> },
 }
@@ -88,6 +90,12 @@ impl Foresight {
             Event::Restarted { workload } => {
                 if let Some(one) = self.workloads.get_mut(&workload) {
                     one.watched.restarts = one.watched.restarts.saturating_add(1);
+                }
+            }
+            Event::Taught { workload, metric, from, values } => {
+                let sample_s = self.sample_s();
+                if let Some(one) = self.workloads.get_mut(&workload) {
+                    one.watched.teach(metric, from, &values, sample_s);
                 }
             }
             Event::Reset { workload: None } => self.host = Watched::new(None),
@@ -332,6 +340,37 @@ mod tests {
         }
         let last = told.last().expect("advice");
         assert!(matches!(last, Insight::Replicas { replicas: 4, automatic: true, .. }), "{told:?}");
+    }
+
+    /// From 0 to 1, each time another number, in each run the same.
+    fn chance(state: &mut u64) -> f32 {
+        *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        f32::from(u16::try_from(*state >> 48).unwrap_or(0)) / 65_536.0
+    }
+
+    #[test]
+    fn what_was_measured_before_is_foreseen_from_the_first_morning_on() {
+        let mut foresight = configured(vec![wish("web", &[])]);
+        let mut state = 1;
+        let mut rate =
+            |minute: u64| (if minute % 1440 < 480 { 1.0 } else { 40.0 }) * (0.5 + chance(&mut state));
+        let values: Vec<f32> = (0..7 * 1440).map(&mut rate).collect();
+        let taught =
+            Event::Taught { workload: "web".to_owned(), metric: Metric::Requests, from: Seconds(0), values };
+        assert_eq!(foresight.step(taught), []);
+        // The last half hour of a night.
+        for minute in 7 * 1440 + 450..7 * 1440 + 479 {
+            let served = Served { requests: 10 + u32::from(minute % 7 == 0), busy_ms: 1000, waiting: 0 };
+            for tick in 0..6 {
+                let _ = foresight.step(Event::Served { workload: "web".to_owned(), served });
+                let _ = measure(&mut foresight, minute * 6 + tick, &[("web", 1.0)], 1);
+            }
+        }
+        let view = foresight.view(Some("web")).expect("it is there");
+        let requests =
+            view.metrics.iter().find(|metric| metric.metric == "requests").expect("they were told");
+        let ahead: Vec<f32> = requests.forecasts.iter().map(|forecast| forecast.upper).collect();
+        assert!(ahead[1] > 20.0 && ahead[2] > 20.0, "{:?}", requests.forecasts);
     }
 
     #[test]

@@ -91,6 +91,17 @@ impl Watched {
         }
     }
 
+    /// The model alone learns: what was odd elsewhere, or long ago, is nobody's call.
+    pub(crate) fn teach(&mut self, metric: Metric, from: Seconds, values: &[f32], sample_s: u32) {
+        let new = || Seen::new(Model::new(Cadence::every(sample_s), AHEAD));
+        let seen = self.series.entry(metric).or_insert_with(new);
+        let mut at = from;
+        for value in values {
+            at = at.after(u64::from(sample_s));
+            let _ = seen.model.observe(at, *value);
+        }
+    }
+
     /// All ticks since the last sample become one. What is to be called, if anything is.
     pub(crate) fn sample(&mut self, at: Seconds, machines: u16) -> Option<String> {
         let (mut ballots, mut odd, mut called) = (Vec::new(), Vec::new(), None);

@@ -48,7 +48,7 @@ pub(crate) struct Ask {
     pub(crate) answer: Sender<Reply>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Question {
     Status,
     Explain {
@@ -73,6 +73,11 @@ pub(crate) enum Question {
     /// Likewise, and what was learnt of it is forgotten.
     Unlearn {
         workload: Option<String>,
+    },
+    /// Somebody knows how it was before.
+    Teach {
+        workload: String,
+        lesson: types::Lesson,
     },
     /// Somebody passed requests on to it.
     Served {
@@ -112,7 +117,10 @@ impl Question {
                 return None;
             }
             // The core hears what is made of it.
-            Question::Forecast { .. } | Question::Unlearn { .. } | Question::Served { .. } => return None,
+            Question::Forecast { .. }
+            | Question::Unlearn { .. }
+            | Question::Teach { .. }
+            | Question::Served { .. } => return None,
             Question::LeaveSafeMode => Request::LeaveSafeMode,
             Question::BeginAgain => Request::ReExec,
             Question::Reboot => Request::Reboot,

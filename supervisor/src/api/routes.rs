@@ -5,13 +5,14 @@
 //! Invariant: what a request says beyond what is known here is refused, not ignored.
 
 use hearth_core::MAX_REPLICAS;
+use hearth_foresight::Metric;
 
 use super::http::Method;
-use super::types::{Demand, ExecWanted, Scale, Served, SnapshotWanted};
+use super::types::{Demand, ExecWanted, Lesson, Scale, Served, SnapshotWanted};
 use super::{Deed, Question, Reply};
 
 /// What a request wants.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Call {
     /// Of the daemon's loop.
     Ask(Question),
@@ -69,6 +70,7 @@ enum Route {
     Served,
     Forecast,
     Unlearn,
+    Teach,
     Exec,
     Console,
     Snapshot,
@@ -97,6 +99,7 @@ const ROUTES: &[(Method, &str, Route)] = &[
     (Method::Post, "/v1/workloads/{name}/served", Route::Served),
     (Method::Get, "/v1/workloads/{name}/forecast", Route::Forecast),
     (Method::Post, "/v1/workloads/{name}/forecast/reset", Route::Unlearn),
+    (Method::Post, "/v1/workloads/{name}/forecast/teach", Route::Teach),
     (Method::Get, "/v1/forecast", Route::Forecast),
     (Method::Post, "/v1/forecast/reset", Route::Unlearn),
     (Method::Post, "/v1/workloads/{name}/exec", Route::Exec),
@@ -151,8 +154,10 @@ fn call(route: Route, workload: String, query: &str, body: &[u8]) -> Result<Call
     if !query.is_empty() && !matches!(route, Route::Events | Route::Logs | Route::Console) {
         return Err(bad(format!("expected no query, found {query}")));
     }
-    let takes_body =
-        matches!(route, Route::Scale | Route::Demand | Route::Served | Route::Exec | Route::Snapshot);
+    let takes_body = matches!(
+        route,
+        Route::Scale | Route::Demand | Route::Served | Route::Teach | Route::Exec | Route::Snapshot
+    );
     if !body.is_empty() && !takes_body {
         return Err(bad("expected no body".to_owned()));
     }
@@ -165,6 +170,7 @@ fn call(route: Route, workload: String, query: &str, body: &[u8]) -> Result<Call
         Route::Served => Call::Ask(Question::Served { workload, served: served(body)? }),
         Route::Forecast => Call::Ask(Question::Forecast { workload: named(workload) }),
         Route::Unlearn => Call::Ask(Question::Unlearn { workload: named(workload) }),
+        Route::Teach => Call::Ask(Question::Teach { workload, lesson: lesson(body)? }),
         Route::Exec => Call::Exec { workload, wanted: exec(body)? },
         Route::Console => Call::Console { workload, follow: console(query)? },
         Route::Snapshot => Call::Snapshot { workload, wanted: snapshot(body)? },
@@ -207,6 +213,15 @@ fn served(body: &[u8]) -> Result<Served, Reply> {
     serde_json::from_slice(body).map_err(|error| {
         bad(format!("expected {{\"requests\": N, \"busy_ms\": N, \"waiting\": N}}: {error}"))
     })
+}
+
+fn lesson(body: &[u8]) -> Result<Lesson, Reply> {
+    let expected = "expected {\"metric\": \"NAME\", \"from_s\": N, \"values\": [N, ...]}";
+    let lesson: Lesson = serde_json::from_slice(body).map_err(|error| bad(format!("{expected}: {error}")))?;
+    match Metric::of_name(&lesson.metric) {
+        Some(_) => Ok(lesson),
+        None => Err(bad(format!("expected a metric as in the forecast, found \"{}\"", lesson.metric))),
+    }
 }
 
 fn exec(body: &[u8]) -> Result<ExecWanted, Reply> {

@@ -224,6 +224,18 @@ pub struct Served {
     pub waiting: u32,
 }
 
+/// Body of `POST /v1/workloads/NAME/forecast/teach`: how it was before this box looked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lesson {
+    /// As in `GET .../forecast`.
+    pub metric: String,
+    /// Seconds since 1970 at which the first sample began.
+    pub from_s: u64,
+    /// In the metric's unit, as far apart as `sample_s` there says.
+    pub values: Vec<f32>,
+}
+
 /// Body of `POST /v1/workloads/NAME/exec`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

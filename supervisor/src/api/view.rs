@@ -44,6 +44,7 @@ pub(crate) fn answer(core: &State, telemetry: Telemetry<'_>, now: Moment, questi
         Question::Forecast { workload } | Question::Unlearn { workload } => {
             Reply::no_such_workload(workload.as_deref().unwrap_or_default())
         }
+        Question::Teach { workload, .. } => Reply::no_such_workload(workload),
         Question::Do { workload, deed: Deed::Demand(_) } => match find(core, workload) {
             Some(story) if matches!(story.kind, Kind::Function { .. }) => {
                 Reply::json(202, &workload_status(core, &story))

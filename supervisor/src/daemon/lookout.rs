@@ -57,6 +57,10 @@ impl Daemon {
                 return None;
             }
             Question::Forecast { workload } => workload.as_deref(),
+            Question::Teach { workload, lesson } => {
+                self.lookout.teach(workload, lesson);
+                Some(workload.as_str())
+            }
             Question::Unlearn { workload } => {
                 self.lookout.reset(workload.as_deref());
                 workload.as_deref()

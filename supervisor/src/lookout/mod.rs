@@ -28,6 +28,7 @@ use hearth_foresight::{
 };
 use smol::LocalExecutor;
 
+use crate::api::types::Lesson;
 use crate::setup::{Setup, control_socket, vm_folder};
 use crate::{wall, wording};
 use counters::{Counters, Monitors};
@@ -147,6 +148,12 @@ impl Lookout {
 
     pub(crate) fn served(&mut self, workload: &str, served: Served) {
         let _ = self.foresight.step(Event::Served { workload: workload.to_owned(), served });
+    }
+
+    pub(crate) fn teach(&mut self, workload: &str, lesson: &Lesson) {
+        let Some(metric) = Metric::of_name(&lesson.metric) else { return };
+        let (workload, from, values) = (workload.to_owned(), Seconds(lesson.from_s), lesson.values.clone());
+        let _ = self.foresight.step(Event::Taught { workload, metric, from, values });
     }
 
     pub(crate) fn restarted(&mut self, workload: &str) {

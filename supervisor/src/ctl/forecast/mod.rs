@@ -2,23 +2,27 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | `lesson.rs` | what was measured before, from a file |
 //! | `plot.rs` | one metric in a terminal |
 //! | `picture.rs` | all of them as SVG |
 //!
 //! Duty: what is foreseen as text. Not here: foreseeing (`hearth-foresight`).
 //! Invariant: a metric that was not measured yet is not drawn as zero.
 
+mod lesson;
 mod picture;
 mod plot;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use hearth_foresight::{ForecastView, Metric, MetricView, View};
 
+use self::lesson::LessonFault;
 use super::text::table;
 use super::{Door, FAILED, USAGE, path, print};
 use crate::api::client::{Client, ClientError, read};
+use crate::api::types::Lesson;
 
 /// Lines of a plot.
 const ROWS: u16 = 10;
@@ -38,6 +42,12 @@ pub struct Forecast {
     /// Forgets what was learnt of it first
     #[arg(long)]
     reset: bool,
+    /// Teaches what was measured before, here or by another box of the kind: lines SECONDS_SINCE_1970,VALUE
+    ///
+    /// Of requests per second, unless --metric says something else. A day tells the shape of days, a week that of weeks.
+    /// What the box has measured itself counts on; with --reset it begins with this.
+    #[arg(long, value_name = "FILE", requires = "workload")]
+    teach: Option<PathBuf>,
 }
 
 fn metric(name: &str) -> Result<Metric, String> {
@@ -56,6 +66,22 @@ pub(super) fn run(door: &Door, client: &mut Client, asked: &Forecast) -> Result<
     let body =
         if asked.reset { client.post(&to("/forecast/reset"), b"")? } else { client.get(&to("/forecast"))? };
     let mut view: View = read(&body)?;
+    let mut body = body;
+    if let Some(file) = &asked.teach {
+        let metric = asked.metric.unwrap_or(Metric::Requests);
+        let lessons = match lessons(file, metric, view.sample_s) {
+            Ok(lessons) => lessons,
+            Err(words) => {
+                eprintln!("hearthctl: --teach: {}{words}", file.display());
+                return Ok(USAGE);
+            }
+        };
+        for lesson in &lessons {
+            let lesson = serde_json::to_vec(lesson).unwrap_or_default();
+            body = client.post(&to("/forecast/teach"), &lesson)?;
+        }
+        view = read(&body)?;
+    }
     if let Some(wanted) = asked.metric {
         view.metrics.retain(|metric| metric.metric == wanted.name());
         if view.metrics.is_empty() && !door.json {
@@ -72,6 +98,14 @@ pub(super) fn run(door: &Door, client: &mut Client, asked: &Forecast) -> Result<
     let columns = rustix::termios::tcgetwinsize(std::io::stdout()).map_or(COLUMNS, |size| size.ws_col);
     print(door, &body, || drawn(&view, if columns == 0 { COLUMNS } else { columns }));
     Ok(0)
+}
+
+fn lessons(file: &Path, metric: Metric, sample_s: u32) -> Result<Vec<Lesson>, String> {
+    let text = std::fs::read_to_string(file).map_err(|error| format!(": {error}"))?;
+    lesson::read(&text, metric.name(), sample_s).map_err(|fault| match fault {
+        LessonFault::Line { .. } | LessonFault::Order { .. } => format!(":{fault}"),
+        LessonFault::Empty | LessonFault::Long { .. } => format!(": {fault}"),
+    })
 }
 
 fn title(view: &View) -> &str {
