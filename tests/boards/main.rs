@@ -43,6 +43,7 @@ mod on_a_board {
         x86_64 = "qemu-x86_64", aarch64 = "qemu-aarch64");
     on_boards!(a_box_whose_plug_is_pulled_loses_nothing: x86_64 = "qemu-x86_64");
     on_boards!(a_box_of_a_fleet_is_managed_from_afar: aarch64 = "qemu-aarch64");
+    on_boards!(replicas_follow_the_load_of_a_shop_s_day: aarch64 = "qemu-aarch64");
     on_boards!(a_hurt_box_heals_down_to_its_watchdog:
         x86_64 = "qemu-x86_64", aarch64 = "qemu-aarch64");
 }
@@ -153,6 +154,15 @@ fn a_box_of_a_fleet_is_managed_from_afar(board: &str) {
     let mut rig = Rig::of_a_fleet(board);
     let ended_well = rig.wait_for_the_end_within(TRIALS_PATIENCE);
     assert!(rig.said().iter().any(|line| line == "fleet: 8 steps held, 0 failed"), "{:#?}", rig.said());
+    assert!(ended_well);
+}
+
+fn replicas_follow_the_load_of_a_shop_s_day(board: &str) {
+    let mut rig = Rig::through_a_day(board);
+    let ended_well = rig.wait_for_the_end_within(TRIALS_PATIENCE);
+    let told: Vec<_> = rig.said().iter().filter(|line| line.starts_with("day: ")).collect();
+    println!("{told:#?}");
+    assert!(told.iter().any(|line| *line == "day: 7 held, 0 failed"), "{:#?}", rig.said());
     assert!(ended_well);
 }
 

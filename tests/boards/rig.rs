@@ -74,6 +74,13 @@ impl Rig {
         Self::start(command, new_folder())
     }
 
+    /// A board on the morning of a shop's day.
+    pub(crate) fn through_a_day(board: &str) -> Self {
+        let mut command = xtask();
+        command.args(["board", "day", board]);
+        Self::start(command, new_folder())
+    }
+
     /// A board that a fleet manages.
     pub(crate) fn of_a_fleet(board: &str) -> Self {
         let mut command = xtask();

@@ -8,14 +8,17 @@
 //! | `snapshots` | box | what snapshots, restores and clones cost (`snapshots`) |
 //! | `hurt [FILTER]` | box | hurts the box beside whose daemon it runs, and watches it heal (`hurt`) |
 //! | `care` | box | what the daemon beside it costs, and how quick it is (`hurt/care`) |
+//! | `day` | box | sends the load of a shop's day to the box beside it, and watches its replicas (`day`) |
 //! | `plug LAST` | box | decides things until the plug is pulled, and knows them after that (`hurt/plug`) |
 //! | `guest ...` | guest | the other half of all (`guest`) |
 //!
 //! Not here: what figures mean, tables, comparisons; `cargo xtask` makes them of the lines that this prints.
 #![forbid(unsafe_code)]
 
+mod day;
 mod guest;
 mod hurt;
+mod patient;
 mod pattern;
 mod race;
 mod snapshots;
@@ -46,6 +49,8 @@ USAGE
                                  fault NAME: healed in MS ms: how | fault NAME: FAILED: why
     hearth-probe care            Beside the daemon: measures what it costs; a line for each figure:
                                  figure NAME VALUE
+    hearth-probe day             Beside the daemon: the load of a shop's day, with a fault in its midst. A line for
+                                 each finding: day: WHAT: held: how | day: WHAT: FAILED: how
     hearth-probe plug LAST [finish]
                                  Beside the daemon: says whether the box knows decision LAST, and decides on until
                                  the plug is pulled; with finish, until the box is in full health
@@ -77,6 +82,7 @@ fn main() -> ExitCode {
         ["plug", last] => hurt::decide(last, false),
         ["plug", last, "finish"] => hurt::decide(last, true),
         ["care"] => hurt::measure(),
+        ["day"] => day::run(),
         ["guest", words @ ..] => match guest::run(words) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => complain(&error.to_string(), 1),
@@ -86,7 +92,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         _ => complain(
-            "expected `boot PLAN`, `vmm PLAN`, `try`, `snapshots`, `hurt`, `care`, `plug LAST` or `guest VERB`",
+            "expected `boot PLAN`, `vmm PLAN`, `try`, `snapshots`, `hurt`, `care`, `day`, `plug LAST` or `guest VERB`",
             2,
         ),
     }

@@ -24,10 +24,10 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Why a fault was not healed.
 #[derive(Debug)]
-pub(super) struct Trouble(pub(super) String);
+pub(crate) struct Trouble(pub(super) String);
 
 impl Trouble {
-    pub(super) fn of(what: &str, error: &dyn fmt::Display) -> Trouble {
+    pub(crate) fn of(what: &str, error: &dyn fmt::Display) -> Trouble {
         Trouble(format!("{what}: {error}"))
     }
 }
@@ -39,33 +39,33 @@ impl fmt::Display for Trouble {
 }
 
 /// Which machine each replica is; another number is another machine.
-pub(super) type Runs = BTreeMap<String, u32>;
+pub(crate) type Runs = BTreeMap<String, u32>;
 
 /// The box beside which this program runs.
 #[derive(Default)]
-pub(super) struct Patient {
+pub(crate) struct Patient {
     /// The number of the last event that was seen.
     seen: u64,
 }
 
 impl Patient {
-    pub(super) fn state() -> &'static Path {
+    pub(crate) fn state() -> &'static Path {
         Path::new(STATE)
     }
 
     /// A machine's folder.
-    pub(super) fn machine(replica: &str) -> PathBuf {
+    pub(crate) fn machine(replica: &str) -> PathBuf {
         Patient::state().join("vm").join(replica)
     }
 
     /// `None` while no daemon answers.
-    pub(super) fn status(&self) -> Option<BoxStatus> {
+    pub(crate) fn status(&self) -> Option<BoxStatus> {
         let mut client = Client::connect(&Patient::state().join("api.sock")).ok()?;
         client::read(&client.get("/v1/status").ok()?).ok()
     }
 
     /// Waits until the box is as `wanted` says.
-    pub(super) fn wait_until(
+    pub(crate) fn wait_until(
         &self,
         what: &str,
         mut wanted: impl FnMut(&BoxStatus) -> bool,
@@ -85,17 +85,17 @@ impl Patient {
         Err(Trouble(format!("not {what} within {} s: {last}", PATIENCE.as_secs())))
     }
 
-    pub(super) fn wait_until_well(&self) -> Result<(), Trouble> {
+    pub(crate) fn wait_until_well(&self) -> Result<(), Trouble> {
         self.wait_until("in full health", is_well)
     }
 
-    pub(super) fn runs(&self) -> Result<Runs, Trouble> {
+    pub(crate) fn runs(&self) -> Result<Runs, Trouble> {
         let status = self.status().ok_or_else(|| Trouble("no daemon answers".to_owned()))?;
         Ok(runs(&status))
     }
 
     /// Events that were not seen yet.
-    pub(super) fn events(&mut self) -> Vec<EventTold> {
+    pub(crate) fn events(&mut self) -> Vec<EventTold> {
         let path = format!("/v1/events?after={}", self.seen);
         let Ok(client) = Client::connect(&Patient::state().join("api.sock")) else { return Vec::new() };
         let mut events = Vec::new();
@@ -114,7 +114,7 @@ impl Patient {
     }
 
     /// What the box has said of a workload since the last question, each with its time after `began` on the wall clock.
-    pub(super) fn story(&mut self, workload: &str, began: Duration) -> String {
+    pub(crate) fn story(&mut self, workload: &str, began: Duration) -> String {
         let began = u64::try_from(began.as_millis()).unwrap_or(u64::MAX);
         let told = self.events().into_iter().filter(|event| event.workload.as_deref() == Some(workload));
         // Each begins with the workload's name, which the reader knows.
@@ -126,7 +126,7 @@ impl Patient {
     }
 
     /// What the daemon says about why the box booted.
-    pub(super) fn boot_reason(&mut self) -> Result<String, Trouble> {
+    pub(crate) fn boot_reason(&mut self) -> Result<String, Trouble> {
         self.seen = 0;
         let told = self.events().into_iter().find(|event| event.kind == "booted");
         told.map(|event| event.text)
@@ -134,11 +134,11 @@ impl Patient {
     }
 
     /// A daemon that began anew counts its events from one.
-    pub(super) fn forget_events(&mut self) {
+    pub(crate) fn forget_events(&mut self) {
         self.seen = 0;
     }
 
-    pub(super) fn daemon(&self) -> Result<Pid, Trouble> {
+    pub(crate) fn daemon(&self) -> Result<Pid, Trouble> {
         let found = processes()
             .into_iter()
             .find(|(_, words)| words.first().is_some_and(|word| word == "/usr/bin/hearthd"));
@@ -146,18 +146,18 @@ impl Patient {
     }
 
     /// The monitor of a replica.
-    pub(super) fn monitor(&self, replica: &str) -> Result<Pid, Trouble> {
+    pub(crate) fn monitor(&self, replica: &str) -> Result<Pid, Trouble> {
         let folder = Patient::machine(replica);
         let noted = fs::read_to_string(folder.join("vm.pid")).ok().and_then(|text| text.trim().parse().ok());
         noted.map(Pid::from_raw).ok_or_else(|| Trouble(format!("{replica} has no monitor")))
     }
 
-    pub(super) fn signal(&self, pid: Pid, signal: Signal) -> Result<(), Trouble> {
+    pub(crate) fn signal(&self, pid: Pid, signal: Signal) -> Result<(), Trouble> {
         kill(pid, signal).map_err(|errno| Trouble(format!("{signal} to process {pid}: {}", errno.desc())))
     }
 }
 
-pub(super) fn is_well(status: &BoxStatus) -> bool {
+pub(crate) fn is_well(status: &BoxStatus) -> bool {
     status.phase == "up"
         && status.ready == status.of
         && status
@@ -166,7 +166,7 @@ pub(super) fn is_well(status: &BoxStatus) -> bool {
             .all(|workload| workload.good && workload.replicas_ready == workload.replicas_wanted)
 }
 
-pub(super) fn runs(status: &BoxStatus) -> Runs {
+pub(crate) fn runs(status: &BoxStatus) -> Runs {
     let replicas = status.workloads.iter().flat_map(|workload| &workload.replicas);
     replicas.map(|replica| (replica.name.clone(), replica.run)).collect()
 }

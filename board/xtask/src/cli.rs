@@ -177,6 +177,14 @@ pub(crate) enum BoardVerb {
         #[arg(value_name = "FILTER")]
         filter: Option<String>,
     },
+    /// Boots the board on the morning of a shop's day: load comes, a machine dies in the thick of it, load goes.
+    ///
+    /// The box was told of the days before. Says when how many replicas were ready and why, how the fault was healed, how
+    /// many requests waited, and how many machines started cold. Time is the board's own, counted by instructions.
+    Day {
+        /// Which board; on ARM64 ones a counted clock costs least.
+        board: Board,
+    },
     /// Boots a board as a box of a fleet, with a broker on this machine, and manages it from afar: a workload comes, is
     /// scaled, gets a bad version, is restarted over a link that flaps; then an hour passes without a link.
     ///

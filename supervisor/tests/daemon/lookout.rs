@@ -87,6 +87,26 @@ fn what_a_workload_uses_is_drawn_and_what_was_learnt_outlives_the_daemon() {
 }
 
 #[test]
+fn what_was_measured_elsewhere_can_be_told_from_a_file() {
+    let site = site("");
+    let mut daemon = site.start();
+    daemon.wait_for("hearthd | ready: 1 of 1 workloads");
+    let file = site.folder.path().join("week.csv");
+    let path = file.to_str().expect("text");
+    let lines: String = (0..1200).map(|minute| format!("{},{}\n", minute * 60, minute % 50)).collect();
+    fs::write(&file, format!("time,requests\n{lines}")).expect("a file");
+    let drawn = told(&site, &["forecast", "web", "--teach", path, "--metric", "requests"]);
+    assert!(drawn.starts_with("web, requests in /s\n") && drawn.contains("in 90 s "), "{drawn}");
+    fs::write(&file, "0,1\n60,many\n").expect("a file");
+    let refused = ctl(&site, &["forecast", "web", "--teach", path]);
+    assert_eq!(refused.status.code(), Some(2));
+    let expected =
+        format!("hearthctl: --teach: {path}:2: expected SECONDS_SINCE_1970,VALUE, found \"60,many\"\n");
+    assert_eq!(String::from_utf8_lossy(&refused.stderr), expected);
+    daemon.stop();
+}
+
+#[test]
 fn a_box_that_is_not_to_look_says_so() {
     let site = Site::with_fake().workload("web", "service", "serve", "");
     let config = fs::read_to_string(site.config()).expect("the file");

@@ -6,6 +6,7 @@
 mod disk;
 mod memory;
 mod processors;
+pub(crate) mod service;
 mod stream;
 pub(crate) mod victim;
 pub(crate) mod work;
@@ -54,6 +55,7 @@ pub(crate) fn run(words: &[&str]) -> Result<(), GuestError> {
             let port = u32::try_from(number(port)?).map_err(|_| GuestError::Usage("a port has 32 bits"))?;
             stream::vsock(port, number(bytes)?, number(seed)?)
         }
+        ["serve", ms] => service::run(Duration::from_millis(number(ms)?)),
         ["call", port] => {
             let port = u32::try_from(number(port)?).map_err(|_| GuestError::Usage("a port has 32 bits"))?;
             stream::call(port)

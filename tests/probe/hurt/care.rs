@@ -22,8 +22,8 @@ use hearth_supervisor::api::types::{EventLine, EventTold};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
-use super::patient::{Patient, Trouble};
 use super::say;
+use crate::patient::{Patient, Trouble};
 
 /// After which init starts a daemon that ended at once, and a machine has proved itself worth a snapshot, which takes
 /// another second.

@@ -25,9 +25,9 @@ use std::time::{Duration, Instant};
 use hearth_wire::control::Order;
 use nix::sys::signal::Signal;
 
-use super::patient::{Patient, Runs, Trouble, is_well, runs};
 use super::wall;
 use crate::guest::victim;
+use crate::patient::{Patient, Runs, Trouble, is_well, runs};
 use crate::trials::client;
 
 /// A way to hurt the box.

@@ -15,7 +15,7 @@
 
 mod care;
 mod faults;
-mod patient;
+
 mod plug;
 
 use std::fs;
@@ -26,8 +26,8 @@ use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
+use crate::patient::{Patient, Trouble};
 use faults::{Fault, Seen};
-use patient::{Patient, Trouble};
 
 /// On the disk that outlives a reset.
 const FOLDER: &str = "/var/lib/hearth-hurt";

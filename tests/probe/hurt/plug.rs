@@ -11,8 +11,8 @@ use std::time::Duration;
 use hearth_supervisor::api::client::{Client, read};
 use hearth_supervisor::api::types::WorkloadStatus;
 
-use super::patient::{Patient, Trouble};
 use super::say;
+use crate::patient::{Patient, Trouble};
 
 /// A workload that is stopped, so that decisions about it start nothing.
 const ABOUT: &str = "idle";

@@ -69,9 +69,18 @@ pub(crate) fn image(
 
 /// The board that is hurt on purpose: its workloads are the probe's, in an image of their own.
 pub(crate) fn hurt_image(shop: &Workshop, arch: Arch) -> Result<BoardImage, ProbeError> {
+    own_workloads(shop, arch, "tests/boards/hurt")
+}
+
+/// The board that serves through a shop's day, likewise.
+pub(crate) fn day_image(shop: &Workshop, arch: Arch) -> Result<BoardImage, ProbeError> {
+    own_workloads(shop, arch, "tests/boards/day")
+}
+
+fn own_workloads(shop: &Workshop, arch: Arch, config: &str) -> Result<BoardImage, ProbeError> {
     let victim = victim_image(shop, arch)?;
     let files = |tree: &mut Tree| tree.data("usr/lib/hearth/images/probe.squashfs", victim.as_path());
-    let config = shop.path("tests/boards/hurt");
+    let config = shop.path(config);
     let extra = Extra { modules: &[], files };
     image_with(shop, arch, GuestKernelChoice::Own, Some(&config), extra)
 }

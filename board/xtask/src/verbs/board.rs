@@ -92,6 +92,7 @@ pub(crate) fn run(shop: &Workshop, verb: &BoardVerb) -> Result<ExitCode, BoardEr
             try_out(shop, *board, guest_kernel.into(), pace, filter.as_deref())
         }
         BoardVerb::Hurt { board, filter } => hurt(shop, *board, filter.as_deref()),
+        BoardVerb::Day { board } => day(shop, *board),
         BoardVerb::Fleet { board } => fleet::run(shop, *board),
         BoardVerb::Plug { board, times, seed } => plug::run(shop, *board, *times, *seed),
     }
@@ -126,6 +127,18 @@ fn hurt(shop: &Workshop, board: Board, filter: Option<&str>) -> Result<ExitCode,
     let host = doctor::measure(shop)?;
     let started = start(board, &image, Pace::Real, host, &program, Some(&disk.path), Ways::default())?;
     verdict(started.session, "faults: ")
+}
+
+/// Boots the board on the morning of a shop's day, whose load something beside its daemon makes; success where replicas were
+/// there in time and all that is to hold held.
+fn day(shop: &Workshop, board: Board) -> Result<ExitCode, BoardError> {
+    packages::require(shop, &[Need::Board(board.arch())])?;
+    let image = probe::day_image(shop, board.arch())?;
+    let disk = scratch_disk(shop)?;
+    let program = ["--beside", probe::PROGRAM, "day"].map(str::to_owned);
+    let host = doctor::measure(shop)?;
+    let started = start(board, &image, Pace::Counted, host, &program, Some(&disk.path), Ways::default())?;
+    verdict(started.session, "day: ")
 }
 
 /// Follows the board to its end; success where a line that begins so said that nothing failed.
