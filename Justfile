@@ -12,6 +12,8 @@ up *ARGS:
     cargo xtask up {{ARGS}}
 test *ARGS:
     cargo xtask test {{ARGS}}
+fuzz *ARGS:
+    cargo xtask fuzz {{ARGS}}
 bench *ARGS:
     cargo xtask bench {{ARGS}}
 doctor *ARGS:

@@ -62,6 +62,12 @@ pub(crate) enum Verb {
     Join { port: u16 },
     /// Checks formatting, runs the linter and all tests; ends with a line "N passed, N failed, N skipped".
     Test(Test),
+    /// Looks for input that breaks what reads what others wrote: devices, rings, frames, files.
+    ///
+    /// Runs every target of tests/fuzz under libFuzzer, prints a row for each, and fails where one found something. What
+    /// they learn is kept in the cache folder, so the next run goes on from there. `test` runs them, too, over a few
+    /// hundred inputs each.
+    Fuzz(Fuzz),
     /// Measures, and prints what it measured.
     #[command(subcommand)]
     Bench(Bench),
@@ -247,6 +253,22 @@ pub(crate) struct Test {
     /// With `sim`: how many hours each seed lives through.
     #[arg(long, value_name = "N", requires = "filter")]
     pub(crate) hours: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Fuzz {
+    /// This target alone; all of them are the files in tests/fuzz/fuzz_targets.
+    #[arg(value_name = "TARGET")]
+    pub(crate) target: Option<String>,
+    /// Play this input once, such as one that was found, and show what it does.
+    #[arg(value_name = "INPUT", requires = "target")]
+    pub(crate) input: Option<PathBuf>,
+    /// How long for each target.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1440))]
+    pub(crate) minutes: u32,
+    /// How many targets at a time [default: 2, or 1 where there is one processor]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub(crate) jobs: Option<u8>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -188,7 +188,7 @@ fn series(version: &str) -> String {
 }
 
 /// Cargo's environment variable for a setting of one target.
-fn target_variable(arch: Arch, setting: &str) -> String {
+pub(crate) fn target_variable(arch: Arch, setting: &str) -> String {
     format!("CARGO_TARGET_{}_{setting}", arch.rust_target().to_uppercase().replace('-', "_"))
 }
 

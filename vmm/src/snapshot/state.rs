@@ -191,7 +191,8 @@ pub fn decode(file: &[u8]) -> Result<MachineState, Fault> {
         return Err(Fault::Architecture);
     }
     match postcard::take_from_bytes::<MachineState>(rest) {
-        Ok((state, [])) => Ok(state),
+        // It says so twice: what is before it, and what people are told.
+        Ok((state, [])) if state.about.architecture == ARCHITECTURE => Ok(state),
         Ok(_) | Err(_) => Err(Fault::Content),
     }
 }

@@ -55,6 +55,8 @@ pub(crate) enum Need {
     Board(Arch),
     /// A broker for the tests of the fleet, a client of it that is not ours, and certificates for both.
     Broker,
+    /// Compiling libFuzzer.
+    Fuzzer,
     /// A server and a cable for the tests of the box's own network.
     Network,
 }
@@ -79,6 +81,7 @@ impl Need {
             Need::DebianRust => vec!["rustc-web"],
             Need::Board(arch) => vec![arch.qemu_package()],
             Need::Broker => vec!["mosquitto", "mosquitto-clients", "openssl", "nftables"],
+            Need::Fuzzer => vec!["g++"],
             Need::Network => vec!["dnsmasq-base", "iproute2", "util-linux"],
         }
     }

@@ -20,6 +20,7 @@ mod clean;
 mod ctl;
 mod doctor;
 mod fleet;
+mod fuzz;
 mod kernel;
 mod outbox;
 mod predict;
@@ -38,6 +39,8 @@ pub(crate) enum VerbError {
     Kernel(#[from] kernel::KernelError),
     #[error(transparent)]
     Test(#[from] test::TestError),
+    #[error(transparent)]
+    Fuzz(#[from] fuzz::FuzzError),
     #[error(transparent)]
     Doctor(#[from] doctor::DoctorError),
     #[error(transparent)]
@@ -70,6 +73,7 @@ pub(crate) fn run(verb: &Verb) -> Result<ExitCode, VerbError> {
         Verb::Join { port } => broker::join(*port)?,
         Verb::Ctl { words } => match ctl::run(&shop, words)? {},
         Verb::Test(options) => return Ok(test::run(&shop, options)?),
+        Verb::Fuzz(options) => return Ok(fuzz::run(&shop, options)?),
         Verb::Bench(verb) => return Ok(bench::run(&shop, verb)?),
         Verb::Doctor { deps: true } => return Ok(doctor::dependencies(&shop)?),
         Verb::Doctor { deps: false } => return Ok(doctor::run(&shop)?),

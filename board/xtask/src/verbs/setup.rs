@@ -25,7 +25,7 @@ pub(crate) enum SetupError {
 pub(crate) fn run(shop: &Workshop, choice: &ArchChoice) -> Result<(), SetupError> {
     let archs = choice.archs();
     let of_arch = |arch| [Need::GuestKernel(arch), Need::Programs(arch), Need::Board(arch)];
-    let needs: Vec<_> = [Need::Archive, Need::Broker, Need::Network]
+    let needs: Vec<_> = [Need::Archive, Need::Broker, Need::Fuzzer, Need::Network]
         .into_iter()
         .chain(archs.iter().copied().flat_map(of_arch))
         .collect();

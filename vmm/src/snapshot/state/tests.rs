@@ -104,6 +104,15 @@ fn what_is_wrong_is_said() {
     assert_eq!(decode(&more), Err(Fault::Content));
 }
 
+#[test]
+fn a_state_that_names_two_architectures_is_refused() {
+    let mut file = encode(&sample());
+    // The one before the state is right, the one that people are told is not.
+    let told = HEADER + 1 + ARCHITECTURE.len() + 1;
+    file[told] = b'X';
+    assert_eq!(decode(&sealed(file)), Err(Fault::Content));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
