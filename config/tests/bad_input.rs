@@ -452,6 +452,10 @@ fn what_a_workload_wants_of_its_care_is_refused_with_place_key_and_expectation()
             ),
             ("scale.least = 1", "workloads/a.toml:3:1: scale.most: missing, expected a number of replicas"),
             (
+                "keep_warm.most = 1",
+                "workloads/a.toml:3:11: keep_warm.most: expected only for a function, which alone waits for calls",
+            ),
+            (
                 "rollout.canary_percent = 0",
                 "workloads/a.toml:3:9: rollout.canary_percent: expected at least 1 %, found 0",
             ),

@@ -10,8 +10,8 @@ use std::time::Duration;
 use hearth_config::device::{Capacity, DeviceConfig, Watchdog};
 use hearth_config::workload::{self, Check, Probe, Role, WorkloadConfig};
 use hearth_core::{
-    Allowed, Build, Config, DeviceSpec, Kind, Needs, ProbeSpec, RestartPolicy, RestartSpec, RolloutSpec,
-    Scaling, Spec, StopTimes, Subsystem, Version, WatchdogSpec,
+    Allowed, Build, Config, DeviceSpec, KeepWarm, Kind, Needs, ProbeSpec, RestartPolicy, RestartSpec,
+    RolloutSpec, Scaling, Spec, StopTimes, Subsystem, Version, WatchdogSpec,
 };
 
 /// Petting three times as often as needed forgives two pets that come too late.
@@ -104,6 +104,10 @@ fn spec(workload: &WorkloadConfig) -> Spec {
             .scale
             .filter(|scale| scale.automatic)
             .map(|scale| Scaling { least: scale.least, most: scale.most }),
+        keep_warm: workload
+            .keep_warm
+            .filter(|keep| keep.automatic)
+            .map(|keep| KeepWarm { least: keep.least, most: keep.most }),
         log_bytes_per_minute: workload.log_kib_per_minute.map(|kib| kib.saturating_mul(1024)),
     }
 }
@@ -258,8 +262,12 @@ mod tests {
             ceiling: Some(Needs { memory_mib: 300, cpu_milli: u32::MAX }),
             log_bytes_per_minute: Some(2048),
             scaling: Some(Scaling { least: 2, most: 5 }),
+            keep_warm: None,
         };
         assert_eq!(spec(&workload), expected);
+        let function = |more: &str| spec(&self::workload("function", more)).keep_warm;
+        assert_eq!(function("keep_warm = { least = 1, most = 3 }"), Some(KeepWarm { least: 1, most: 3 }));
+        assert_eq!(function("keep_warm = { most = 3, automatic = false }"), None);
     }
 
     #[test]

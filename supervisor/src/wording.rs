@@ -112,6 +112,12 @@ pub fn announce(
             let of = workload.map_or_else(|| "the box".to_owned(), name);
             format!("{of}: odd: {what}")
         }
+        Announcement::ColdStart { workload, met, calls, cold } => {
+            format!("{}: {met} met a cold start, {cold} of {calls} calls so far", name(*workload))
+        }
+        Announcement::KeptWarm { workload, idle, lasts, why } => {
+            format!("{}: {idle} kept warm for {}: {why}", name(*workload), Took(*lasts))
+        }
         Announcement::LogsLimited { workload, .. } => {
             format!("{}: logs too much, the rest of this minute is dropped", name(*workload))
         }

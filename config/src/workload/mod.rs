@@ -5,6 +5,7 @@
 //! Not here: whether the order has a cycle (`hearth-core`).
 //! Invariant: a `command` survives the trip over the kernel command line word by word.
 
+mod foreseen;
 mod probe;
 mod remote;
 mod shape;
@@ -22,6 +23,7 @@ use crate::source::{Form, Source, Strictness};
 use crate::vm::Machine;
 use crate::writer;
 
+pub use foreseen::{KEPT_WARM, KeepWarm};
 pub use probe::{
     Check, MAX_PROBE_ARGUMENTS, MAX_PROBE_COMMAND_BYTES, MAX_PROBE_PATH_BYTES, MAX_PROBES, Probe, Role,
 };
@@ -112,6 +114,8 @@ pub struct WorkloadConfig {
     pub rollout: Rollout,
     /// None: it has as many replicas as its file says, or a person.
     pub scale: Option<Scale>,
+    /// None: all machines of a function are kept for as long as its kind says.
+    pub keep_warm: Option<KeepWarm>,
     /// What the fleet may do in it.
     pub remote: Remote,
     /// None: it tells the fleet nothing.

@@ -12,7 +12,7 @@ use crate::vm::{self, Machine};
 use super::{
     After, BUDGET, Ceiling, FORGIVEN, Kind, LATE_WORTH_S, LOG_KIB, MAX_ARGUMENTS, MAX_COMMAND_BYTES,
     MAX_WORKLOADS, REPLICAS, Restart, RestartPolicy, Rollout, SECONDS, START_S, Scale, WAIT_MS,
-    WorkloadConfig, WorkloadName, probe, remote, telemetry,
+    WorkloadConfig, WorkloadName, foreseen, probe, remote, telemetry,
 };
 
 /// Processors of all replicas together; the workload has 64 at most, of 16 each.
@@ -54,6 +54,7 @@ pub(super) fn workload(table: &mut Table<'_>, name: WorkloadName, file: String) 
         probes: probe::list(table),
         rollout: table.section("rollout", rollout),
         scale: table.optional_section("scale", |t| scale(t, kind)),
+        keep_warm: table.optional_section("keep_warm", |t| foreseen::keep_warm(t, kind)),
         remote: table.section("remote", remote::remote),
         telemetry: table.optional_section("telemetry", telemetry::telemetry),
         name,

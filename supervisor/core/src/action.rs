@@ -257,6 +257,20 @@ pub enum Announcement {
         workload: Option<WorkloadId>,
         what: String,
     },
+    /// So many calls of a function found no machine ready; and of all calls since the daemon began, so many.
+    ColdStart {
+        workload: WorkloadId,
+        met: u16,
+        calls: u64,
+        cold: u64,
+    },
+    /// What is foreseen wants another number of machines to wait for the next call.
+    KeptWarm {
+        workload: WorkloadId,
+        idle: u16,
+        lasts: Duration,
+        why: String,
+    },
 }
 
 /// Why a replica that is wanted does not start.

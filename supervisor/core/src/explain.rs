@@ -35,6 +35,8 @@ pub struct Explanation {
     pub scale: Option<u16>,
     /// The bounds of what is foreseen.
     pub scaling: Option<Scaling>,
+    /// Of a function.
+    pub calls: Option<CallStory>,
     pub replicas_wanted: usize,
     pub current: Version,
     /// The last good one before.
@@ -47,6 +49,23 @@ pub struct Explanation {
     pub replicas: Vec<ReplicaStory>,
     /// Oldest first.
     pub transitions: Vec<Transition>,
+}
+
+/// How a function is called, and what waits for its next call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallStory {
+    /// Replicas that are asked for, as far as its file allows.
+    pub in_use: u16,
+    /// Those beside them.
+    pub idle: u16,
+    /// For how long they are, if that has an end.
+    pub until: Option<Moment>,
+    /// What is foreseen; none: its file says so.
+    pub why: Option<String>,
+    /// Since the daemon began.
+    pub calls: u64,
+    /// Calls that found no machine ready.
+    pub cold: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,6 +102,7 @@ pub(crate) fn explain(workload: &Workload, now: Moment) -> Explanation {
         orphaned: workload.orphaned,
         scale: workload.scale,
         scaling: workload.spec.scaling,
+        calls: workload.calls(now),
         replicas_wanted: workload.count,
         current: workload.current.version,
         previous: workload.previous.map(|build| build.version),

@@ -6,6 +6,7 @@
 //! person's own number comes before it.
 
 use alloc::string::String;
+use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +19,8 @@ pub enum Insight {
     Replicas { workload: WorkloadId, replicas: u16, why: String },
     /// Something is as it never was; none: about the box itself.
     Odd { workload: Option<WorkloadId>, what: String },
+    /// So many machines of a function are worth their memory while nobody uses them, for so long.
+    Warm { workload: WorkloadId, idle: u16, lasts: Duration, why: String },
 }
 
 /// The numbers of replicas that advice may choose among.
@@ -32,5 +35,19 @@ impl Scaling {
         // Whatever a fleet or an old journal says: the least is never above the most.
         let most = self.most.min(MAX_REPLICAS);
         replicas.clamp(self.least.min(most), most)
+    }
+}
+
+/// The numbers of machines that may wait for the next call of a function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeepWarm {
+    /// So many wait in any case.
+    pub least: u16,
+    pub most: u16,
+}
+
+impl KeepWarm {
+    pub(crate) fn hold(self, idle: u16) -> u16 {
+        idle.clamp(self.least.min(self.most), self.most)
     }
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::deadlines::{self, StopTimes};
 use crate::id::Version;
-use crate::insight::Scaling;
+use crate::insight::{KeepWarm, Scaling};
 use crate::probe::ProbeSpec;
 use crate::watchdog::WatchdogSpec;
 
@@ -213,6 +213,8 @@ pub struct Spec {
     pub log_bytes_per_minute: Option<u32>,
     /// Between which numbers of replicas a service follows what is foreseen; none is: it is what its file says.
     pub scaling: Option<Scaling>,
+    /// How many machines of a function are kept by what is foreseen; none is: all of them, for as long as `idle` says.
+    pub keep_warm: Option<KeepWarm>,
 }
 
 impl Spec {
@@ -237,6 +239,7 @@ impl Spec {
             ceiling: None,
             log_bytes_per_minute: None,
             scaling: None,
+            keep_warm: None,
         }
     }
 

@@ -3,6 +3,7 @@
 //! ```text
 //!   reading, reading, ... TICKS_PER_SAMPLE of them = one sample -> forecasts, oddities, causes
 //!      each of them -> replicas
+//!   call, time -> how many wait for the next call
 //! ```
 //!
 //! Duty: the order of what follows from a reading; who is the likeliest cause. Not here: single workloads (`watched`).
@@ -13,6 +14,7 @@ use std::collections::BTreeMap;
 use hearth_predictor::Seconds;
 use hearth_predictor::cause::{MOST_PARTS, Part, Parts, rank};
 
+use crate::keeping::Keeping;
 use crate::metric::{Metric, Reading};
 use crate::scaling::{Scaling, Served, count};
 use crate::view::{self, View};
@@ -35,6 +37,10 @@ pub enum Event {
     Restarted { workload: String },
     /// How it was before anybody looked here: samples at this pace, of the time that begins `from`.
     Taught { workload: String, metric: Metric, from: Seconds, values: Vec<f32> },
+    /// So many machines of a function are in use from now on.
+    Called { at: Seconds, workload: String, in_use: u16 },
+    /// It is [`Foresight::due`].
+    Passed { at: Seconds },
     /// What was learnt of a workload was wrong; none: of the host.
     Reset { workload: Option<String> },
 }
@@ -52,6 +58,8 @@ pub struct Measured {
 pub enum Insight {
     /// So many replicas would do. Worth a step of the box only where `automatic`.
     Replicas { workload: String, replicas: u16, why: String, automatic: bool },
+    /// So many machines of a function are to wait for the next call. Worth a step of the box only where `automatic`.
+    Warm { workload: String, idle: u16, lasts_s: u32, why: String, automatic: bool },
     /// It is as it never was; none: the host is.
     Odd { workload: Option<String>, what: String },
 }
@@ -68,6 +76,7 @@ pub struct Foresight {
 pub(crate) struct One {
     pub(crate) watched: Watched,
     pub(crate) scaling: Option<Scaling>,
+    pub(crate) keeping: Option<Keeping>,
     rests_on: Vec<String>,
 }
 
@@ -98,11 +107,20 @@ impl Foresight {
                     one.watched.teach(metric, from, &values, sample_s);
                 }
             }
+            Event::Called { at, workload, in_use } => {
+                let one = self.workloads.get_mut(&workload);
+                if let Some(keeping) = one.and_then(|one| one.keeping.as_mut()) {
+                    keeping.called(at, in_use);
+                }
+                return self.passed(at);
+            }
+            Event::Passed { at } => return self.passed(at),
             Event::Reset { workload: None } => self.host = Watched::new(None),
             Event::Reset { workload: Some(name) } => {
                 if let Some(one) = self.workloads.get_mut(&name) {
                     one.watched = Watched::new(one.watched.memory_mib);
                     one.scaling = one.scaling.take().map(|old| Scaling::new(old.wish, self.tick_s));
+                    one.keeping = one.keeping.take().map(|old| Keeping::new(old.wish));
                 }
             }
         }
@@ -114,11 +132,31 @@ impl Foresight {
         self.tick_s.saturating_mul(TICKS_PER_SAMPLE)
     }
 
+    /// When time alone changes something.
+    pub fn due(&self) -> Option<Seconds> {
+        self.workloads.values().filter_map(|one| one.keeping.as_ref()?.due()).min_by_key(|due| due.0)
+    }
+
+    fn passed(&mut self, at: Seconds) -> Vec<Insight> {
+        let each = self.workloads.iter_mut().filter_map(|(workload, one)| {
+            let keeping = one.keeping.as_mut()?;
+            let kept = keeping.ask(at)?;
+            Some(Insight::Warm {
+                workload: workload.clone(),
+                idle: kept.idle,
+                lasts_s: kept.lasts_s,
+                why: kept.why,
+                automatic: keeping.wish.automatic,
+            })
+        });
+        each.collect()
+    }
+
     /// How a workload looks; none: the host.
     pub fn view(&self, workload: Option<&str>) -> Option<View> {
-        let Some(name) = workload else { return Some(view::of("", self, &self.host, None)) };
+        let Some(name) = workload else { return Some(view::of("", self, &self.host, None, None)) };
         let one = self.workloads.get(name)?;
-        Some(view::of(name, self, &one.watched, one.scaling.as_ref()))
+        Some(view::of(name, self, &one.watched, one.scaling.as_ref(), one.keeping.as_ref()))
     }
 
     fn configure(&mut self, tick_s: u32, wishes: Vec<Wish>) {
@@ -129,17 +167,24 @@ impl Foresight {
         let mut before = std::mem::take(&mut self.workloads);
         for wish in wishes {
             let known = before.remove(&wish.name);
-            let (watched, scaling) = match known {
-                Some(one) if one.watched.memory_mib == Some(wish.memory_mib) => (one.watched, one.scaling),
-                Some(one) => (Watched::new(Some(wish.memory_mib)), one.scaling),
-                None => (Watched::new(Some(wish.memory_mib)), None),
+            let (watched, scaling, keeping) = match known {
+                Some(one) if one.watched.memory_mib == Some(wish.memory_mib) => {
+                    (one.watched, one.scaling, one.keeping)
+                }
+                Some(one) => (Watched::new(Some(wish.memory_mib)), one.scaling, one.keeping),
+                None => (Watched::new(Some(wish.memory_mib)), None, None),
             };
+            let keeping = wish.keeping.map(|wanted| {
+                let mut keeping = keeping.unwrap_or_else(|| Keeping::new(wanted));
+                keeping.wish(wanted);
+                keeping
+            });
             let scaling = match (wish.scaling, scaling) {
                 (None, _) => None,
                 (Some(wanted), Some(old)) if old.wish == wanted => Some(old),
                 (Some(wanted), _) => Some(Scaling::new(wanted, tick_s)),
             };
-            self.workloads.insert(wish.name, One { watched, scaling, rests_on: wish.rests_on });
+            self.workloads.insert(wish.name, One { watched, scaling, keeping, rests_on: wish.rests_on });
         }
     }
 
@@ -213,6 +258,7 @@ impl Foresight {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keeping;
     use crate::scaling::tests::WISH;
 
     fn wish(name: &str, rests_on: &[&str]) -> Wish {
@@ -220,6 +266,7 @@ mod tests {
             name: name.to_owned(),
             rests_on: rests_on.iter().map(|name| (*name).to_owned()).collect(),
             scaling: Some(WISH),
+            keeping: Some(keeping::tests::WISH),
             memory_mib: 256,
         }
     }
@@ -249,7 +296,7 @@ mod tests {
     fn odd(insights: &[Insight]) -> Vec<(Option<&str>, &str)> {
         let odd = insights.iter().filter_map(|insight| match insight {
             Insight::Odd { workload, what } => Some((workload.as_deref(), what.as_str())),
-            Insight::Replicas { .. } => None,
+            Insight::Replicas { .. } | Insight::Warm { .. } => None,
         });
         odd.collect()
     }
@@ -382,6 +429,29 @@ mod tests {
         assert_eq!(known(&foresight), Some(3), "cpu, memory and restarts");
         let _ = foresight.step(Event::Reset { workload: Some("web".to_owned()) });
         assert_eq!(known(&foresight), Some(0));
+    }
+
+    #[test]
+    fn a_call_is_answered_at_once_and_its_end_when_it_is_time() {
+        let mut foresight = configured(vec![wish("resize", &[]), wish("web", &[])]);
+        assert_eq!(foresight.due(), None);
+        let mut call = |at, in_use| {
+            foresight.step(Event::Called { at: Seconds(at), workload: "resize".to_owned(), in_use })
+        };
+        for minute in 1..40 {
+            let _ = call(minute * 60, 1);
+            let told = call(minute * 60 + 1, 0);
+            assert!(
+                matches!(&told[..], [Insight::Warm { workload, automatic: true, .. }] if workload == "resize")
+            );
+        }
+        let due = foresight.due().expect("it does not wait for ever");
+        assert_eq!(foresight.step(Event::Passed { at: Seconds(due.0 - 1) }), []);
+        assert!(matches!(&foresight.step(Event::Passed { at: due })[..], [Insight::Warm { .. }]));
+        let view = foresight.view(Some("resize")).and_then(|view| view.keep_warm).expect("a view");
+        assert_eq!((view.most, view.automatic), (2, true));
+        let _ = foresight.step(Event::Reset { workload: Some("resize".to_owned()) });
+        assert_eq!(foresight.due(), None);
     }
 
     #[test]

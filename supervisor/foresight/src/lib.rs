@@ -6,6 +6,7 @@
 //! | `wish.rs` | what a person wants of it |
 //! | `watched.rs` | one workload, or the host |
 //! | `scaling.rs` | how many replicas it should have |
+//! | `keeping.rs` | how many of its machines should wait for the next call |
 //! | `foresight.rs` | all of them: events in, insights out |
 //! | `memory.rs` | what was learnt, as bytes |
 //! | `view.rs` | the same for people and programs |
@@ -18,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 mod foresight;
+mod keeping;
 mod memory;
 mod metric;
 mod scaling;
@@ -27,8 +29,9 @@ mod wish;
 
 pub use foresight::{Event, Foresight, Insight, Measured, TICKS_PER_SAMPLE};
 pub use hearth_predictor::Seconds;
+pub use keeping::MOST_KEPT;
 pub use memory::MemoryFault;
 pub use metric::{Metric, Reading};
 pub use scaling::Served;
-pub use view::{AdviceView, ForecastView, MemoryView, MetricView, View};
-pub use wish::{ScaleWish, Wish};
+pub use view::{AdviceView, ForecastView, KeepView, MemoryView, MetricView, View};
+pub use wish::{KeepWish, ScaleWish, Wish};

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! magic | frames, each: length of the name: u8 | name, empty for the host | metric: u8 | a series
+//!                                                                     | RESTS: u8  | rests between calls
 //! ```
 //!
 //! Duty: all series into one file's bytes, and back. Not here: the file.
@@ -13,11 +14,14 @@ use hearth_disk::frame::{self, Magic};
 use hearth_predictor::state::{self, Memory, StateFault};
 
 use crate::foresight::Foresight;
+use crate::keeping::Rests;
 use crate::metric::Metric;
 use crate::watched::{Model, Seen};
 
 /// The digit is the version: to be raised when the layout above changes. A series has a version of its own.
 const MAGIC: &Magic = b"HRTHFOR1";
+/// In place of a metric: a function's rests. Metrics count up from 0.
+const RESTS: u8 = 201;
 /// Bytes of one frame: the longest name, and a series.
 const MAX_FRAME: usize = 512 + <Model as Memory>::LARGEST;
 
@@ -51,12 +55,15 @@ impl Foresight {
             let Ok(length) = u8::try_from(name.len()) else { continue };
             for (metric, seen) in &watched.series {
                 let Ok(model) = state::save(&*seen.model, &mut buffer) else { continue };
-                let mut payload = vec![length];
-                payload.extend_from_slice(name.as_bytes());
-                payload.push(metric.number());
-                payload.extend_from_slice(model);
-                // It fits: the frame is as large as the longest name and the largest series.
-                let _ = frame::push(&mut bytes, &payload, MAX_FRAME);
+                push(&mut bytes, length, name, metric.number(), model);
+            }
+        }
+        for (name, one) in &self.workloads {
+            let (Ok(length), Some(keeping)) = (u8::try_from(name.len()), &one.keeping) else { continue };
+            if let Ok(rests) = state::save(&keeping.rests, &mut buffer)
+                && keeping.called
+            {
+                push(&mut bytes, length, name, RESTS, rests);
             }
         }
         bytes
@@ -68,9 +75,14 @@ impl Foresight {
         if torn > 0 {
             return Err(MemoryFault::Damaged);
         }
-        let mut read = Vec::with_capacity(payloads.len());
+        let (mut read, mut rested) = (Vec::with_capacity(payloads.len()), Vec::new());
         for payload in payloads {
-            let (name, metric, model) = parts(payload).ok_or(MemoryFault::Damaged)?;
+            let (name, number, model) = parts(payload).ok_or(MemoryFault::Damaged)?;
+            if number == RESTS {
+                rested.push((name, state::restore::<Rests>(model).map_err(MemoryFault::Model)?));
+                continue;
+            }
+            let metric = Metric::of_number(number).ok_or(MemoryFault::Damaged)?;
             let model = state::restore::<Model>(model).map_err(MemoryFault::Model)?;
             if model.forecaster().cadence().seconds() != self.sample_s() {
                 return Err(MemoryFault::Pace);
@@ -88,27 +100,51 @@ impl Foresight {
                 known += 1;
             }
         }
+        for (name, rests) in rested {
+            let one = self.workloads.get_mut(name);
+            if let Some(keeping) = one.and_then(|one| one.keeping.as_mut()) {
+                (keeping.rests, keeping.called) = (rests, true);
+                keeping.rests.revalue(keeping.wish.worth_s);
+                known += 1;
+            }
+        }
         Ok(known)
     }
 }
 
-fn parts(payload: &[u8]) -> Option<(&str, Metric, &[u8])> {
+fn push(bytes: &mut Vec<u8>, length: u8, name: &str, number: u8, model: &[u8]) {
+    let mut payload = vec![length];
+    payload.extend_from_slice(name.as_bytes());
+    payload.push(number);
+    payload.extend_from_slice(model);
+    // It fits: the frame is as large as the longest name and the largest model.
+    let _ = frame::push(bytes, &payload, MAX_FRAME);
+}
+
+fn parts(payload: &[u8]) -> Option<(&str, u8, &[u8])> {
     let (length, rest) = payload.split_first()?;
     let (name, rest) = rest.split_at_checked(usize::from(*length))?;
-    let (metric, model) = rest.split_first()?;
-    Some((std::str::from_utf8(name).ok()?, Metric::of_number(*metric)?, model))
+    let (number, model) = rest.split_first()?;
+    Some((std::str::from_utf8(name).ok()?, *number, model))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::foresight::{Event, Measured};
+    use crate::keeping;
     use crate::metric::Reading;
     use crate::wish::Wish;
     use hearth_predictor::Seconds;
 
     fn configured(tick_s: u32) -> Foresight {
-        let wish = Wish { name: "web".to_owned(), rests_on: Vec::new(), scaling: None, memory_mib: 64 };
+        let wish = Wish {
+            name: "web".to_owned(),
+            rests_on: Vec::new(),
+            scaling: None,
+            keeping: Some(keeping::tests::WISH),
+            memory_mib: 64,
+        };
         let mut foresight = Foresight::new(tick_s);
         let _ = foresight.step(Event::Configured { tick_s, wishes: vec![wish] });
         foresight
@@ -141,6 +177,22 @@ mod tests {
         }
         let models = |foresight: &Foresight| foresight.save();
         assert_eq!(models(&before), models(&after));
+    }
+
+    #[test]
+    fn what_was_learnt_of_calls_goes_on_after_a_restart() {
+        let call = |foresight: &mut Foresight, at, in_use| {
+            foresight.step(Event::Called { at: Seconds(at), workload: "web".to_owned(), in_use })
+        };
+        let mut before = configured(10);
+        for minute in 1..40 {
+            let _ = call(&mut before, minute * 60, 1);
+            let _ = call(&mut before, minute * 60 + 1, 0);
+        }
+        let mut after = configured(10);
+        assert_eq!(after.restore(&before.save()), Ok(1));
+        assert_eq!(call(&mut after, 2400, 1), call(&mut before, 2400, 1));
+        assert_eq!(call(&mut after, 2401, 0), call(&mut before, 2401, 0));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use hearth_predictor::anomaly::{Finding, Verdict};
 use serde::{Deserialize, Serialize};
 
 use crate::foresight::Foresight;
+use crate::keeping::Keeping;
 use crate::scaling::Scaling;
 use crate::watched::{AHEAD, Seen, Watched};
 
@@ -24,6 +25,8 @@ pub struct View {
     /// None: nobody asked, or requests are unknown.
     pub advice: Option<AdviceView>,
     pub memory: Option<MemoryView>,
+    /// None: nobody asked, or nobody called.
+    pub keep_warm: Option<KeepView>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -59,6 +62,18 @@ pub struct AdviceView {
     pub automatic: bool,
 }
 
+/// Machines of a function that should wait for the next call.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct KeepView {
+    pub idle: u16,
+    /// Then it is asked again.
+    pub lasts_s: u32,
+    pub why: String,
+    pub most: u16,
+    /// Whether the box follows it.
+    pub automatic: bool,
+}
+
 /// Of one machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MemoryView {
@@ -68,7 +83,13 @@ pub struct MemoryView {
     pub enough_mib: f32,
 }
 
-pub(crate) fn of(name: &str, all: &Foresight, watched: &Watched, scaling: Option<&Scaling>) -> View {
+pub(crate) fn of(
+    name: &str,
+    all: &Foresight,
+    watched: &Watched,
+    scaling: Option<&Scaling>,
+    keeping: Option<&Keeping>,
+) -> View {
     let sample_s = all.sample_s();
     let metrics = watched.series.iter().map(|(metric, seen)| MetricView {
         metric: metric.name().to_owned(),
@@ -93,6 +114,16 @@ pub(crate) fn of(name: &str, all: &Foresight, watched: &Watched, scaling: Option
         used_mib: advice.used,
         enough_mib: advice.amount,
     });
+    let keep_warm = keeping.and_then(|keeping| {
+        let told = keeping.told.as_ref()?;
+        Some(KeepView {
+            idle: told.idle,
+            lasts_s: told.lasts_s,
+            why: told.why.clone(),
+            most: keeping.wish.most,
+            automatic: keeping.wish.automatic,
+        })
+    });
     View {
         name: name.to_owned(),
         sample_s,
@@ -100,6 +131,7 @@ pub(crate) fn of(name: &str, all: &Foresight, watched: &Watched, scaling: Option
         verdict: word(watched.verdict).to_owned(),
         advice,
         memory,
+        keep_warm,
     }
 }
 

@@ -10,6 +10,8 @@ pub struct Wish {
     pub rests_on: Vec<String>,
     /// None: nobody wants to know how many replicas would do.
     pub scaling: Option<ScaleWish>,
+    /// None: nobody wants to know how many of its machines should wait for the next call.
+    pub keeping: Option<KeepWish>,
     /// What one of its machines has.
     pub memory_mib: u32,
 }
@@ -28,6 +30,17 @@ pub struct ScaleWish {
     pub patience_s: u32,
     /// Seconds of work in one request while nobody told any.
     pub service_s: f32,
+    /// The box follows it; otherwise it is shown.
+    pub automatic: bool,
+}
+
+/// Of a function.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct KeepWish {
+    /// Machines that wait for the next call; [`MOST_KEPT`](crate::MOST_KEPT) are the most that are learnt of.
+    pub most: u16,
+    /// Seconds of a machine that waits which one call without a warm machine is worth.
+    pub worth_s: f32,
     /// The box follows it; otherwise it is shown.
     pub automatic: bool,
 }

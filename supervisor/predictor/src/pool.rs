@@ -113,6 +113,28 @@ impl KeepAlive {
         }
     }
 
+    /// How likely a rest that is not over after so many seconds ends within so many `more`.
+    pub fn chance(&self, resting: f32, more: f32) -> f32 {
+        let tame = |seconds: f32| if seconds.is_nan() { 0.0 } else { seconds.max(0.0) };
+        let now = bucket_of(tame(resting));
+        let then = bucket_of(tame(resting) + tame(more)).max(now.saturating_add(1));
+        let thought = THOUGHT_OF / 65.0;
+        let (mut within, mut all) = (0.0, self.longer + thought);
+        for (bucket, weight) in (0..64u32).zip(&self.weights).skip(number::index(now)) {
+            all += weight + thought;
+            if bucket < then {
+                within += weight + thought;
+            }
+        }
+        within / all
+    }
+
+    /// For another policy: what was seen stays.
+    pub fn revalue(&mut self, worth: f32) {
+        self.worth = KeepAlive::new(worth).worth;
+        self.solve();
+    }
+
     /// The cheapest of all plans: costs from the longest rest back to the shortest, then the decisions along the way
     /// of a clone that has just been used and so is warm.
     fn solve(&mut self) {
@@ -174,11 +196,20 @@ pub struct Wanted {
     pub warm: u16,
     /// Seconds after which to ask again, at the latest.
     pub again: f32,
+    /// How likely the first of them is needed within its time.
+    pub chance: f32,
 }
 
 impl<const CLONES: usize> Pool<CLONES> {
     pub fn new(worth: f32) -> Self {
         Pool { clones: [Clone { keep: KeepAlive::new(worth), released: None }; CLONES] }
+    }
+
+    /// For another policy: what was seen stays.
+    pub fn revalue(&mut self, worth: f32) {
+        for clone in &mut self.clones {
+            clone.keep.revalue(worth);
+        }
     }
 
     /// One more clone is taken into use while `in_use` others are.
@@ -203,11 +234,15 @@ impl<const CLONES: usize> Pool<CLONES> {
 
     /// Clones that rest and should be warm.
     pub fn wanted(&self, now: Seconds) -> Wanted {
-        let mut wanted = Wanted { warm: 0, again: f32::MAX };
+        let mut wanted = Wanted { warm: 0, again: f32::MAX, chance: 0.0 };
         for clone in &self.clones {
             let Some(released) = clone.released else { continue };
-            match clone.keep.hold(seconds_since(released, now)) {
+            let resting = seconds_since(released, now);
+            match clone.keep.hold(resting) {
                 Hold::Warm(left) => {
+                    if wanted.warm == 0 {
+                        wanted.chance = clone.keep.chance(resting, left);
+                    }
                     wanted.warm = wanted.warm.saturating_add(1);
                     wanted.again = wanted.again.min(left);
                 }
@@ -310,6 +345,31 @@ mod tests {
         }
         assert_eq!(pool.wanted(Seconds(now + 5)).warm, 2);
         assert_eq!(pool.wanted(Seconds(now + 80_000)).warm, 0);
+    }
+
+    #[test]
+    fn the_chance_of_a_call_is_how_often_one_came() {
+        let rests = (0u16..40).map(|rest| if rest % 4 == 0 { 5000.0 } else { 60.0 });
+        let keep = taught(600.0, rests);
+        let soon = keep.chance(0.0, 100.0);
+        assert!((0.65..0.8).contains(&soon), "{soon}");
+        assert!(keep.chance(200.0, 1000.0) < 0.1, "nobody came then");
+        assert!(keep.chance(f32::NAN, f32::INFINITY) > 0.9);
+    }
+
+    #[test]
+    fn another_worth_is_another_plan_from_the_same_rests() {
+        let mut pool = Pool::<1>::new(10_000.0);
+        for call in 0..50u64 {
+            pool.taken(Seconds(call * 1000), 0);
+            pool.released(Seconds(call * 1000 + 1), 0);
+        }
+        let warm = |pool: &Pool<1>| pool.wanted(Seconds(49_980)).warm;
+        assert_eq!(warm(&pool), 1);
+        pool.revalue(1.0);
+        assert_eq!(warm(&pool), 0);
+        pool.revalue(10_000.0);
+        assert_eq!(warm(&pool), 1);
     }
 
     #[test]

@@ -4,8 +4,8 @@
 //! Invariant: it looks and changes nothing; the same state gives the same answer.
 
 use hearth_core::{
-    Breaker, End, Explanation, Failure, Hold, Kind, Lifecycle, MAX_REPLICAS, Moment, Place, ReplicaStory,
-    Rollout, Slot, Stage, State, WorkloadId,
+    Breaker, CallStory, End, Explanation, Failure, Hold, Kind, Lifecycle, MAX_REPLICAS, Moment, Place,
+    ReplicaStory, Rollout, Slot, Stage, State, WorkloadId,
 };
 use serde::Serialize;
 
@@ -267,6 +267,7 @@ fn explained(core: &State, telemetry: Telemetry<'_>, now: Moment, name: &str) ->
 /// What is wanted, what is in the way, what comes next.
 fn why(core: &State, now: Moment, story: &Explanation) -> Vec<String> {
     let mut lines = vec![wanted(story)];
+    lines.extend(story.calls.iter().flat_map(|story| calls(now, story)));
     if story.stopped {
         lines.push("somebody stopped it; `start` lifts that".to_owned());
     }
@@ -320,9 +321,27 @@ fn wanted(story: &Explanation) -> String {
         }
         Kind::Job => "a job, to end with success once".to_owned(),
         Kind::Function { most, .. } => {
-            format!("a function, {} of at most {most} replicas asked for", story.replicas_wanted)
+            let (in_use, idle) = story.calls.as_ref().map_or((0, 0), |calls| (calls.in_use, calls.idle));
+            format!("a function, {in_use} of at most {most} replicas asked for, {idle} more kept warm")
         }
     }
+}
+
+/// What a function's next call will find, and what those before found.
+fn calls(now: Moment, calls: &CallStory) -> Vec<String> {
+    let mut lines = Vec::new();
+    let by = calls.why.as_deref().unwrap_or("its file says so");
+    match calls.until.filter(|until| *until > now) {
+        Some(until) => {
+            lines.push(format!("{} kept warm for {} more: {by}", calls.idle, Took(until.since(now))))
+        }
+        None if calls.idle > 0 => lines.push(format!("{} kept warm: {by}", calls.idle)),
+        None => {}
+    }
+    if calls.calls > 0 {
+        lines.push(format!("{} of {} calls met a cold start", calls.cold, calls.calls));
+    }
+    lines
 }
 
 fn replica_line(core: &State, now: Moment, story: &Explanation, replica: &ReplicaStory) -> String {

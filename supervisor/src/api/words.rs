@@ -198,6 +198,8 @@ pub(super) fn about(announcement: &Announcement) -> About {
         Announcement::Scaled { workload, .. } => About::workload("scaled", *workload),
         Announcement::Odd { workload: Some(workload), .. } => About::workload("odd", *workload),
         Announcement::Odd { workload: None, .. } => About::the_box("odd"),
+        Announcement::ColdStart { workload, .. } => About::workload("cold-start", *workload),
+        Announcement::KeptWarm { workload, .. } => About::workload("kept-warm", *workload),
         Announcement::ConfigApplied { .. } => About::the_box("config-applied"),
         Announcement::ConfigRefused { .. } => About::the_box("config-refused"),
         Announcement::Adopted { .. } => About::the_box("adopted"),

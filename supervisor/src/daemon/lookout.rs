@@ -3,7 +3,7 @@
 //! Duty: looks when it is time, insights as events of the core, questions with those about what is foreseen. Not here: looking
 //! (`lookout`), following (`hearth-core`). Invariant: what changes the box goes through the core.
 
-use hearth_core::{Announcement, Event};
+use hearth_core::{Announcement, Event, Insight, WorkloadId};
 use hearth_foresight::Served;
 
 use super::Daemon;
@@ -12,13 +12,29 @@ use crate::api::{Ask, Question, Reply};
 impl Daemon {
     pub(super) fn look_out(&mut self) {
         let now = self.now();
-        for insight in self.lookout.look(&self.core, now, &self.executor) {
-            // On the way down it still looks, or it would be due without end; but nobody follows.
-            if !self.asked_to_stop {
-                self.apply(Event::Foresaw(insight));
-            }
-        }
+        let looked = self.lookout.look(&self.core, now, &self.executor);
+        let passed = self.lookout.pass(&self.core, now);
+        self.follow_foresight(looked.into_iter().chain(passed).collect());
         self.keep_learnt(false);
+    }
+
+    fn follow_foresight(&mut self, insights: Vec<Insight>) {
+        // On the way down it still looks, or it would be due without end; but nobody follows.
+        if self.asked_to_stop {
+            return;
+        }
+        for insight in insights {
+            self.apply(Event::Foresaw(insight));
+        }
+    }
+
+    /// What the core made of a call is what is learnt from.
+    fn note_call(&mut self, workload: WorkloadId) {
+        let Some(story) = self.core.explain(workload) else { return };
+        if let Some(calls) = story.calls {
+            let insights = self.lookout.called(&self.core, self.now(), &story.name, calls.in_use);
+            self.follow_foresight(insights);
+        }
     }
 
     pub(super) fn keep_learnt(&mut self, leaves: bool) {
@@ -38,7 +54,12 @@ impl Daemon {
 
     pub(super) fn answer(&mut self, ask: &Ask) {
         if let Some(event) = ask.question.event(&self.core) {
+            let called = match &event {
+                Event::Demand { workload, .. } => Some(*workload),
+                _ => None,
+            };
             self.apply(event);
+            called.into_iter().for_each(|workload| self.note_call(workload));
         }
         self.strike(&ask.question);
         match self.foreseen(&ask.question) {

@@ -20,10 +20,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use hearth_config::workload::WorkloadConfig;
+use hearth_config::workload::{KEPT_WARM, WorkloadConfig};
 use hearth_core::{Explanation, Insight, Moment, State, Vm};
 use hearth_foresight::{
-    self as foresight, Event, Foresight, Measured, Metric, Reading, ScaleWish, Seconds, Served,
+    self as foresight, Event, Foresight, KeepWish, Measured, Metric, Reading, ScaleWish, Seconds, Served,
     TICKS_PER_SAMPLE, View, Wish,
 };
 use smol::LocalExecutor;
@@ -36,6 +36,8 @@ use reading::{Host, Processor};
 
 /// How often what was learnt is written down: a few hundred KiB, on flash that wears.
 const KEPT_EVERY: Duration = Duration::from_secs(1800);
+/// Of as many machines as a file may have wait, it is learnt when they are needed.
+const _: () = assert!(*KEPT_WARM.end() == hearth_foresight::MOST_KEPT as u64);
 const MIB: f32 = 1_048_576.0;
 const KIB: f32 = 1024.0;
 
@@ -46,6 +48,8 @@ pub(crate) struct Lookout {
     /// None: it is not to look.
     every: Option<Duration>,
     due: Moment,
+    /// When time alone changes something.
+    asks: Option<Moment>,
     last: Option<Moment>,
     ticks: u32,
     /// Seconds from the clock of moments to one whose days begin at midnight; not before the wall clock was set.
@@ -74,6 +78,7 @@ impl Lookout {
             foresight: Foresight::new(1),
             every: None,
             due: now,
+            asks: None,
             last: None,
             ticks: 0,
             offset: None,
@@ -86,6 +91,7 @@ impl Lookout {
         };
         lookout.configure(setup, now);
         let words = lookout.every.and_then(|_| memory::take_up(&lookout.store, &mut lookout.foresight));
+        lookout.plan(now);
         (lookout, words)
     }
 
@@ -99,11 +105,13 @@ impl Lookout {
         let seconds = every.map_or(1, |every| u32::try_from(every.as_secs()).unwrap_or(u32::MAX));
         let wishes = setup.workloads.iter().map(wish).collect();
         let _ = self.foresight.step(Event::Configured { tick_s: seconds, wishes });
+        self.plan(now);
     }
 
     /// When it looks next.
     pub(crate) fn due(&self) -> Option<Moment> {
-        self.every.map(|_| self.due)
+        let asks = self.asks.unwrap_or(self.due);
+        self.every.map(|_| self.due.min(asks))
     }
 
     /// Looks, if it is time, and says what it makes of it.
@@ -144,6 +152,35 @@ impl Lookout {
         let host = self.host.read();
         let insights = self.foresight.step(Event::Measured { at, host, workloads });
         insights.into_iter().filter_map(|insight| of_core(core, insight)).collect()
+    }
+
+    /// So many machines of a function are in use from now on.
+    pub(crate) fn called(&mut self, core: &State, now: Moment, workload: &str, in_use: u16) -> Vec<Insight> {
+        if self.every.is_none() {
+            return Vec::new();
+        }
+        let (at, workload) = (self.seconds(now), workload.to_owned());
+        let insights = self.foresight.step(Event::Called { at, workload, in_use });
+        self.plan(now);
+        insights.into_iter().filter_map(|insight| of_core(core, insight)).collect()
+    }
+
+    /// What time alone changes, if it is time.
+    pub(crate) fn pass(&mut self, core: &State, now: Moment) -> Vec<Insight> {
+        if self.every.is_none() || self.asks.is_none_or(|asks| asks > now) {
+            return Vec::new();
+        }
+        let at = self.seconds(now);
+        let insights = self.foresight.step(Event::Passed { at });
+        self.plan(now);
+        insights.into_iter().filter_map(|insight| of_core(core, insight)).collect()
+    }
+
+    /// Looks up when time alone changes something next.
+    fn plan(&mut self, now: Moment) {
+        let at = self.seconds(now);
+        let left = |due: Seconds| Duration::from_secs(due.0.saturating_sub(at.0));
+        self.asks = self.foresight.due().map(|due| now.after(left(due)));
     }
 
     pub(crate) fn served(&mut self, workload: &str, served: Served) {
@@ -250,6 +287,11 @@ fn wish(workload: &WorkloadConfig) -> Wish {
         name: workload.name.as_str().to_owned(),
         rests_on: workload.requires.iter().map(|one| one.name.as_str().to_owned()).collect(),
         scaling,
+        keeping: workload.keep_warm.map(|keep| KeepWish {
+            most: keep.most,
+            worth_s: keep.worth.as_secs_f32(),
+            automatic: keep.automatic,
+        }),
         memory_mib: workload.resources.memory.0,
     }
 }
@@ -264,6 +306,10 @@ fn of_core(core: &State, insight: foresight::Insight) -> Option<Insight> {
         foresight::Insight::Replicas { workload, replicas, why, automatic } => {
             let workload = core.id_of(&workload).filter(|_| automatic)?;
             Some(Insight::Replicas { workload, replicas, why })
+        }
+        foresight::Insight::Warm { workload, idle, lasts_s, why, automatic } => {
+            let workload = core.id_of(&workload).filter(|_| automatic)?;
+            Some(Insight::Warm { workload, idle, lasts: Duration::from_secs(lasts_s.into()), why })
         }
     }
 }

@@ -46,6 +46,9 @@ pub(super) fn event(event: &Event, name: impl Fn(WorkloadId) -> String) -> Strin
         Event::Foresaw(Insight::Odd { workload, what }) => {
             format!("{}: odd: {what}", workload.map_or_else(|| "the box".to_owned(), name))
         }
+        Event::Foresaw(Insight::Warm { workload, idle, lasts, why }) => {
+            format!("{}: {idle} idle ones are worth it for {}: {why}", name(*workload), Took(*lasts))
+        }
         Event::Ask(request) => self::request(request, name),
         Event::Stop => "the box is to stop".to_owned(),
         Event::StopNow => "the box is to stop at once".to_owned(),

@@ -47,6 +47,43 @@ fn replicas_rise_with_requests_within_the_bounds_of_the_file_and_the_journal_say
 }
 
 #[test]
+fn a_function_is_kept_warm_by_when_calls_came_and_cold_starts_are_counted() {
+    let site = Site::with_fake().workload("clock", "service", "serve", "").workload(
+        "once",
+        "function",
+        "serve",
+        "replicas = 2\nidle_s = 86400\n[keep_warm]\nmost = 1\ncold_start_worth_s = 600",
+    );
+    let mut daemon = site.start();
+    daemon.wait_for("hearthd | clock: running, guest ready in 312 ms");
+    told(&site, &["call", "once", "2"]);
+    daemon.wait_for("hearthd | once: 2 met a cold start, 2 of 2 calls so far");
+    daemon.wait_for("hearthd | once.1: running, guest ready in 312 ms");
+    told(&site, &["call", "once", "0"]);
+    let advised = |line: &str| {
+        line.starts_with("hearthd | once: 1 kept warm for ") && line.contains(": a call comes within ")
+    };
+    daemon.wait_until(advised);
+    daemon.wait_for("once.1  | asked to stop");
+    // One is there for it. The second call that came with the first a moment ago may come again: one more begins.
+    told(&site, &["call", "once", "1"]);
+    told(&site, &["call", "once", "0"]);
+    let why = told(&site, &["explain", "once"]);
+    assert!(
+        why.contains("  a function, 0 of at most 2 replicas asked for, 1 more kept warm\n  1 kept warm for "),
+        "{why}"
+    );
+    assert!(
+        why.contains(" and a cold start is worth 10 min of a warm one\n  2 of 3 calls met a cold start\n"),
+        "{why}"
+    );
+    let journal = site.folder.path().join("store/journal");
+    let replayed = told(&site, &["replay", journal.to_str().expect("text")]);
+    assert!(replayed.contains("once: 1 idle ones are worth it for "), "{replayed}");
+    daemon.stop();
+}
+
+#[test]
 fn what_a_workload_uses_is_drawn_and_what_was_learnt_outlives_the_daemon() {
     let site = site("");
     let mut daemon = site.start();

@@ -221,7 +221,7 @@ impl State {
             Event::Surveyed => self.surveyed(turn),
             Event::Demand { workload, replicas } => {
                 if let Some(workload) = self.workload_mut(workload) {
-                    workload.demand(turn.now, replicas);
+                    workload.demand(turn, replicas);
                     turn.moved = true;
                 }
             }

@@ -103,6 +103,7 @@ impl State {
         }
         // What runs was wanted a moment ago: what was foreseen outlives the daemon that foresaw it.
         workload.advised = workload.advised.max(Some(found.slot.0.saturating_add(1)));
+        workload.keep_found(found.slot, turn.now);
         while workload.replicas.len() <= found.slot.index() {
             let slot = Slot::at(workload.replicas.len());
             let build = workload.target(slot);

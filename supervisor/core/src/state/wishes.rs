@@ -95,6 +95,12 @@ impl State {
         let (id, advised, why) = match insight {
             Insight::Odd { workload, what } => return turn.tell(Announcement::Odd { workload, what }),
             Insight::Replicas { workload, replicas, why } => (workload, replicas, why),
+            Insight::Warm { workload, idle, lasts, why } => {
+                if let Some(workload) = self.workload_mut(workload) {
+                    workload.keep_warm(turn, idle, lasts, why);
+                }
+                return;
+            }
         };
         let Some(workload) = self.workload_mut(id).filter(|workload| workload.spec.scaling.is_some()) else {
             return;

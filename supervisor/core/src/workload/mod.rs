@@ -2,6 +2,7 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | `calling.rs` | a function's calls, and what waits for the next |
 //! | `hearing.rs` | what machines say |
 //! | `healing.rs` | ends, failures, the ladder, quarantine |
 //! | `stopping.rs` | means upon means until a machine is gone |
@@ -13,6 +14,7 @@
 //! Duty: every move of its replicas that no other workload has a say in. Not here: who may start when (`state`).
 //! Invariant: every move goes through [`Workload::go`], so it is in the history, and traffic follows readiness.
 
+mod calling;
 mod healing;
 mod hearing;
 mod rolling;
@@ -38,6 +40,7 @@ use crate::rollout::{Rollout, Tally};
 use crate::spec::{Build, Spec};
 use crate::turn::Turn;
 
+use self::calling::Calling;
 use self::snapping::Snapping;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,7 +54,7 @@ pub(crate) struct Workload {
     pub(crate) scale: Option<u16>,
     /// What was last foreseen to do, or what ran when this daemon began.
     pub(crate) advised: Option<u16>,
-    pub(crate) demand: Demand,
+    pub(crate) calling: Calling,
     pub(crate) current: Build,
     pub(crate) good: bool,
     pub(crate) previous: Option<Build>,
@@ -77,14 +80,6 @@ pub(crate) struct Workload {
     pub(crate) remembered: Option<(Durable, Option<Moment>)>,
 }
 
-/// How many replicas of a function are asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Demand {
-    pub(crate) replicas: u16,
-    /// What was asked for before, and until when it is kept.
-    pub(crate) kept: Option<(u16, Moment)>,
-}
-
 impl Workload {
     pub(crate) fn new(id: WorkloadId, spec: Spec) -> Workload {
         Workload {
@@ -93,7 +88,7 @@ impl Workload {
             stopped: false,
             scale: None,
             advised: None,
-            demand: Demand { replicas: 0, kept: None },
+            calling: Calling::default(),
             current: spec.build,
             good: false,
             previous: None,

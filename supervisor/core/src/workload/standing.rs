@@ -21,10 +21,7 @@ impl Workload {
         let count = match self.spec.kind {
             Kind::Service { replicas } => self.scale.unwrap_or_else(|| self.foreseen(replicas)),
             Kind::Job => 1,
-            Kind::Function { most, .. } => {
-                let kept = self.demand.kept.filter(|(_, until)| *until > now).map_or(0, |(kept, _)| kept);
-                self.demand.replicas.max(kept).min(most)
-            }
+            Kind::Function { most, .. } => self.called_for(most, now),
         };
         usize::from(count.min(MAX_REPLICAS))
     }
@@ -32,15 +29,6 @@ impl Workload {
     /// What a service is to have if nobody scaled it.
     fn foreseen(&self, replicas: u16) -> u16 {
         self.spec.scaling.map_or(replicas, |bounds| bounds.hold(self.advised.unwrap_or(replicas)))
-    }
-
-    pub(crate) fn demand(&mut self, now: Moment, replicas: u16) {
-        let Kind::Function { idle, .. } = self.spec.kind else { return };
-        let before = self.demand.replicas;
-        if replicas < before {
-            self.demand.kept = Some((before, now.after(idle)));
-        }
-        self.demand.replicas = replicas;
     }
 
     pub(crate) fn has_machine(&self) -> bool {

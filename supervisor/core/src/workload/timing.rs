@@ -25,7 +25,7 @@ impl Workload {
     pub(crate) fn deadline(&self, phase: Phase, now: Moment) -> Option<Moment> {
         let replicas = self.replicas.iter().filter_map(|replica| replica.deadline(&self.spec.probes));
         let rollout = self.rollout_deadline().filter(|_| phase == Phase::Up);
-        let idle = self.demand.kept.map(|(_, until)| until);
+        let idle = self.calling.deadline();
         let snapshot = self.snapping_deadline(now).filter(|_| phase == Phase::Up);
         replicas.chain(snapshot).chain(idle).chain(rollout).chain(self.breaker.deadline()).min()
     }
@@ -37,10 +37,7 @@ impl Workload {
     }
 
     pub(crate) fn timers(&mut self, turn: &mut Turn<'_>) {
-        if self.demand.kept.is_some_and(|(_, until)| until <= turn.now) {
-            self.demand.kept = None;
-            turn.moved = true;
-        }
+        turn.moved |= self.calling.turn(turn.now);
         if self.breaker.deadline().is_some_and(|proven| proven <= turn.now) {
             self.breaker = Breaker::Closed;
             turn.moved = true;
