@@ -392,7 +392,7 @@ impl Daemon {
     /// The loop ends, and with it all that this daemon does. A watchdog counts on until the next daemon or the reboot.
     fn end(&mut self, outcome: Outcome) {
         self.warm.stop();
-        self.keep_learnt(true);
+        self.keep_learnt();
         self.outcome = outcome;
         self.finished = true;
     }

@@ -30,7 +30,7 @@ mod wish;
 pub use foresight::{Event, Foresight, Insight, Measured, TICKS_PER_SAMPLE};
 pub use hearth_predictor::Seconds;
 pub use keeping::MOST_KEPT;
-pub use memory::MemoryFault;
+pub use memory::{Learnt, MemoryFault};
 pub use metric::{Metric, Reading};
 pub use scaling::Served;
 pub use view::{AdviceView, ForecastView, KeepView, MemoryView, MetricView, View};

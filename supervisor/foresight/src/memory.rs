@@ -5,7 +5,7 @@
 //!                                                                     | RESTS: u8  | rests between calls
 //! ```
 //!
-//! Duty: all series into one file's bytes, and back. Not here: the file.
+//! Duty: a copy of all that was learnt, that copy as one file's bytes, and back. Not here: the file, whose thread.
 //! Invariant: bytes that are not whole, or of another version or pace, are refused as a whole, and change nothing.
 
 use std::fmt;
@@ -46,27 +46,48 @@ impl fmt::Display for MemoryFault {
     }
 }
 
-impl Foresight {
-    pub fn save(&self) -> Vec<u8> {
+/// A copy, which another thread may make bytes of: the models go on learning meanwhile.
+#[derive(Clone, Debug)]
+pub struct Learnt(Vec<(String, u8, Kind)>);
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Series(Box<Model>),
+    Rests(Box<Rests>),
+}
+
+impl Learnt {
+    pub fn bytes(&self) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
         let mut buffer = [0; <Model as Memory>::LARGEST];
-        let workloads = self.workloads.iter().map(|(name, one)| (name.as_str(), &one.watched));
-        for (name, watched) in std::iter::once(("", &self.host)).chain(workloads) {
-            let Ok(length) = u8::try_from(name.len()) else { continue };
-            for (metric, seen) in &watched.series {
-                let Ok(model) = state::save(&*seen.model, &mut buffer) else { continue };
-                push(&mut bytes, length, name, metric.number(), model);
-            }
-        }
-        for (name, one) in &self.workloads {
-            let (Ok(length), Some(keeping)) = (u8::try_from(name.len()), &one.keeping) else { continue };
-            if let Ok(rests) = state::save(&keeping.rests, &mut buffer)
-                && keeping.called
-            {
-                push(&mut bytes, length, name, RESTS, rests);
+        for (name, number, kind) in &self.0 {
+            let saved = match kind {
+                Kind::Series(model) => state::save(&**model, &mut buffer),
+                Kind::Rests(rests) => state::save(&**rests, &mut buffer),
+            };
+            if let (Ok(length), Ok(model)) = (u8::try_from(name.len()), saved) {
+                push(&mut bytes, length, name, *number, model);
             }
         }
         bytes
+    }
+}
+
+impl Foresight {
+    pub fn learnt(&self) -> Learnt {
+        let workloads = self.workloads.iter().map(|(name, one)| (name.as_str(), &one.watched));
+        let mut learnt = Vec::new();
+        for (name, watched) in std::iter::once(("", &self.host)).chain(workloads) {
+            for (metric, seen) in &watched.series {
+                learnt.push((name.to_owned(), metric.number(), Kind::Series(seen.model.clone())));
+            }
+        }
+        for (name, one) in &self.workloads {
+            if let Some(keeping) = one.keeping.as_ref().filter(|keeping| keeping.called) {
+                learnt.push((name.clone(), RESTS, Kind::Rests(Box::new(keeping.rests.clone()))));
+            }
+        }
+        Learnt(learnt)
     }
 
     /// For the workloads that are configured by now. How many series are known again.
@@ -170,12 +191,16 @@ mod tests {
     fn what_was_learnt_goes_on_after_a_restart() {
         let mut before = fed();
         let mut after = configured(10);
-        assert_eq!(after.restore(&before.save()), Ok(3), "of the host, cpu; of the workload, restarts too");
+        assert_eq!(
+            after.restore(&before.learnt().bytes()),
+            Ok(3),
+            "of the host, cpu; of the workload, restarts too"
+        );
         for tick in 120..180 {
             feed(&mut before, tick);
             feed(&mut after, tick);
         }
-        let models = |foresight: &Foresight| foresight.save();
+        let models = |foresight: &Foresight| foresight.learnt().bytes();
         assert_eq!(models(&before), models(&after));
     }
 
@@ -190,19 +215,19 @@ mod tests {
             let _ = call(&mut before, minute * 60 + 1, 0);
         }
         let mut after = configured(10);
-        assert_eq!(after.restore(&before.save()), Ok(1));
+        assert_eq!(after.restore(&before.learnt().bytes()), Ok(1));
         assert_eq!(call(&mut after, 2400, 1), call(&mut before, 2400, 1));
         assert_eq!(call(&mut after, 2401, 0), call(&mut before, 2401, 0));
     }
 
     #[test]
     fn what_is_not_whole_or_of_another_pace_is_refused_and_changes_nothing() {
-        let saved = fed().save();
+        let saved = fed().learnt().bytes();
         let mut other = configured(10);
-        let empty = other.save();
+        let empty = other.learnt().bytes();
         assert_eq!(other.restore(&saved[..saved.len() - 1]), Err(MemoryFault::Damaged));
         assert_eq!(other.restore(b"nonsense and more of it"), Err(MemoryFault::Foreign));
-        assert_eq!(other.save(), empty);
+        assert_eq!(other.learnt().bytes(), empty);
         assert_eq!(configured(5).restore(&saved), Err(MemoryFault::Pace));
     }
 }

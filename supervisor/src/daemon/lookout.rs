@@ -15,7 +15,9 @@ impl Daemon {
         let looked = self.lookout.look(&self.core, now, &self.executor);
         let passed = self.lookout.pass(&self.core, now);
         self.follow_foresight(looked.into_iter().chain(passed).collect());
-        self.keep_learnt(false);
+        if let Some(words) = self.lookout.keep(now) {
+            self.console.say(&words);
+        }
     }
 
     fn follow_foresight(&mut self, insights: Vec<Insight>) {
@@ -37,9 +39,8 @@ impl Daemon {
         }
     }
 
-    pub(super) fn keep_learnt(&mut self, leaves: bool) {
-        let now = self.now();
-        if let Some(words) = self.lookout.keep(now, leaves) {
+    pub(super) fn keep_learnt(&mut self) {
+        for words in self.lookout.leave() {
             self.console.say(&words);
         }
     }

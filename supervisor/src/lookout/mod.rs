@@ -32,10 +32,13 @@ use crate::api::types::Lesson;
 use crate::setup::{Setup, control_socket, vm_folder};
 use crate::{wall, wording};
 use counters::{Counters, Monitors};
+use memory::Writing;
 use reading::{Host, Processor};
 
 /// How often what was learnt is written down: a few hundred KiB, on flash that wears.
 const KEPT_EVERY: Duration = Duration::from_secs(1800);
+/// For that to be on the disk before the daemon leaves: a worn disk takes seconds, one that hangs holds no box.
+const LAST_WRITE: Duration = Duration::from_secs(10);
 /// Of as many machines as a file may have wait, it is learnt when they are needed.
 const _: () = assert!(*KEPT_WARM.end() == hearth_foresight::MOST_KEPT as u64);
 const MIB: f32 = 1_048_576.0;
@@ -57,6 +60,7 @@ pub(crate) struct Lookout {
     state: PathBuf,
     store: PathBuf,
     kept: Moment,
+    writing: Option<Writing>,
     host: Host,
     machines: BTreeMap<Vm, Seen>,
     monitors: Monitors,
@@ -84,6 +88,7 @@ impl Lookout {
             offset: None,
             state: setup.device.paths.state.clone(),
             kept: now,
+            writing: None,
             host: Host::new(Path::new("/")),
             machines: BTreeMap::new(),
             monitors: Monitors::default(),
@@ -206,13 +211,38 @@ impl Lookout {
         self.every.and_then(|_| self.foresight.view(workload))
     }
 
-    /// Writes down what was learnt, if it is time or the daemon `leaves`. What goes wrong.
-    pub(crate) fn keep(&mut self, now: Moment, leaves: bool) -> Option<String> {
-        if self.every.is_none() || (!leaves && now.since(self.kept) < KEPT_EVERY) {
-            return None;
+    /// Has what was learnt written down, if it is time. What went wrong.
+    pub(crate) fn keep(&mut self, now: Moment) -> Option<String> {
+        let words = match self.writing.take().map(|writing| writing.wait(Duration::ZERO)) {
+            Some(Err(goes_on)) => {
+                self.writing = Some(goes_on);
+                return None;
+            }
+            Some(Ok(words)) => words,
+            None => None,
+        };
+        if self.every.is_some() && now.since(self.kept) >= KEPT_EVERY {
+            self.kept = now;
+            self.writing = Some(Writing::begin(&self.store, self.foresight.learnt()));
         }
-        self.kept = now;
-        memory::write(&self.store, &self.foresight)
+        words
+    }
+
+    /// Likewise for the last time: the daemon leaves.
+    pub(crate) fn leave(&mut self) -> Vec<String> {
+        let mut words = Vec::new();
+        // First the one under way: the other way round it would replace what is newer.
+        for last in [false, true] {
+            if last && self.every.is_some() {
+                self.writing = Some(Writing::begin(&self.store, self.foresight.learnt()));
+            }
+            match self.writing.take().map(|writing| writing.wait(LAST_WRITE)) {
+                Some(Ok(told)) => words.extend(told),
+                Some(Err(hangs)) => return vec![hangs.left()],
+                None => {}
+            }
+        }
+        words
     }
 
     fn seconds(&mut self, now: Moment) -> Seconds {

@@ -55,17 +55,7 @@ pub(super) struct Host {
 
 impl Host {
     pub(super) fn new(root: &Path) -> Host {
-        let mut sensors = Vec::new();
-        for chip in fs::read_dir(root.join("sys/class/hwmon")).into_iter().flatten().flatten() {
-            for file in fs::read_dir(chip.path()).into_iter().flatten().flatten() {
-                let name = file.file_name();
-                let name = name.to_string_lossy();
-                if name.starts_with("temp") && name.ends_with("_input") && sensors.len() < MAX_SENSORS {
-                    sensors.push(file.path());
-                }
-            }
-        }
-        Host { root: root.to_owned(), sensors, processors: None, paged: None }
+        Host { root: root.to_owned(), sensors: sensors(root), processors: None, paged: None }
     }
 
     pub(super) fn read(&mut self) -> Reading {
@@ -106,6 +96,18 @@ impl Host {
         // No sensor of a board goes further, and so it has no digit too many.
         i16::try_from(millidegrees / 100).ok().map(|tenths| f32::from(tenths) / 10.0)
     }
+}
+
+/// Those of chips; boards whose kernel has no driver for one have the zones of their processor.
+fn sensors(root: &Path) -> Vec<PathBuf> {
+    let found = |class: &str, is_one: fn(&str) -> bool| -> Vec<PathBuf> {
+        let places = fs::read_dir(root.join(class)).into_iter().flatten().flatten();
+        let files = places.flat_map(|place| fs::read_dir(place.path()).into_iter().flatten().flatten());
+        let files = files.filter(|file| is_one(&file.file_name().to_string_lossy()));
+        files.map(|file| file.path()).take(MAX_SENSORS).collect()
+    };
+    let chips = found("sys/class/hwmon", |name| name.starts_with("temp") && name.ends_with("_input"));
+    if chips.is_empty() { found("sys/class/thermal", |name| name == "temp") } else { chips }
 }
 
 /// Time in which processors had something to do, and all of it.
@@ -152,6 +154,11 @@ mod tests {
             fs::write(path, text).unwrap();
         };
         assert_eq!(Host::new(root.path()).read(), Reading::NOTHING);
+        put("sys/class/thermal/thermal_zone0/temp", "71000\n");
+        put("sys/class/thermal/thermal_zone1/temp", "55000\n");
+        put("sys/class/thermal/cooling_device0/cur_state", "99000\n");
+        let zones = Host::new(root.path()).read();
+        assert_eq!(zones.get(Metric::Temperature), Some(71.0), "there are no chips");
         put("sys/class/hwmon/hwmon0/temp1_input", "41500\n");
         put("sys/class/hwmon/hwmon1/temp2_input", "63000\n");
         put("sys/class/hwmon/hwmon1/in0_input", "99000\n");
