@@ -9,6 +9,7 @@
 //! | `keeping.rs` | how many of its machines should wait for the next call |
 //! | `foresight.rs` | all of them: events in, insights out |
 //! | `memory.rs` | what was learnt, as bytes |
+//! | `outlook.rs` | what is foreseen as bare numbers |
 //! | `view.rs` | the same for people and programs |
 //!
 //! Duty: which numbers go to which model of `hearth-predictor`, and what is worth telling. Not here: measuring, clocks,
@@ -22,6 +23,7 @@ mod foresight;
 mod keeping;
 mod memory;
 mod metric;
+mod outlook;
 mod scaling;
 mod view;
 mod watched;
@@ -32,6 +34,7 @@ pub use hearth_predictor::Seconds;
 pub use keeping::MOST_KEPT;
 pub use memory::{Learnt, MemoryFault};
 pub use metric::{Metric, Reading};
+pub use outlook::{Ahead, Outlook, SeriesOutlook};
 pub use scaling::Served;
 pub use view::{AdviceView, ForecastView, KeepView, MemoryView, MetricView, View};
 pub use wish::{KeepWish, ScaleWish, Wish};

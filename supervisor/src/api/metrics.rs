@@ -5,6 +5,9 @@
 
 use std::fmt::Write;
 
+use hearth_core::{CallStory, Explanation};
+use hearth_foresight::{Metric, Outlook};
+
 use super::types::{BoxStatus, WorkloadStatus};
 use crate::logs::Counted;
 
@@ -64,6 +67,75 @@ impl Page {
         );
     }
 
+    /// Calls of functions, and what waits for more of them.
+    pub(super) fn calls(&mut self, stories: &[Explanation]) {
+        let functions =
+            || stories.iter().filter_map(|story| Some((story.name.as_str(), story.calls.as_ref()?)));
+        let calls = functions().flat_map(|(name, calls)| {
+            let start = |how, count: u64| (labels(&[("workload", name), ("start", how)]), count.to_string());
+            [start("cold", calls.cold), start("warm", calls.calls.saturating_sub(calls.cold))]
+        });
+        let calls: Vec<_> = calls.collect();
+        self.family("hearth_function_calls_total", "counter", "Calls by whether a machine was ready.", calls);
+        let each = |value: fn(&CallStory) -> u16| -> Vec<_> {
+            functions()
+                .map(|(name, calls)| (labels(&[("workload", name)]), value(calls).to_string()))
+                .collect()
+        };
+        let in_use = each(|calls| calls.in_use);
+        self.family("hearth_function_machines_in_use", "gauge", "Machines that are called for.", in_use);
+        let idle = each(|calls| calls.idle);
+        self.family("hearth_function_machines_idle", "gauge", "Machines kept for the next call.", idle);
+    }
+
+    /// What is foreseen: of workloads by name, of the box without one.
+    pub(super) fn foreseen(&mut self, outlooks: &[Outlook]) {
+        let mut families: [Vec<(String, String)>; 5] = Default::default();
+        for outlook in outlooks {
+            for series in &outlook.series {
+                let (metric, factor) = base(series.metric);
+                let workload = outlook.workload.as_deref().map(|name| ("workload", name));
+                let with = |more: Option<(&str, &str)>| {
+                    labels(&workload.into_iter().chain([("metric", metric)]).chain(more).collect::<Vec<_>>())
+                };
+                let value = |value: f32| rounded(f64::from(value) * factor);
+                let [now, expected, upper, score, benched] = &mut families;
+                now.extend(series.now.map(|now| (with(None), value(now))));
+                for ahead in &series.ahead {
+                    let named = with(Some(("ahead", &format!("{}s", ahead.seconds))));
+                    expected.push((named.clone(), value(ahead.expected)));
+                    upper.push((named, value(ahead.upper)));
+                }
+                score.extend(series.score.map(|score| (with(None), rounded(f64::from(score)))));
+                benched.push((with(None), u8::from(series.benched).to_string()));
+            }
+        }
+        let [now, expected, upper, score, benched] = families;
+        self.family("hearth_measured", "gauge", "The newest sample that forecasts begin with.", now);
+        self.family("hearth_forecast", "gauge", "What is expected so far ahead.", expected);
+        self.family("hearth_forecast_upper", "gauge", "What 95 of 100 samples will not exceed.", upper);
+        self.family(
+            "hearth_odd_score",
+            "gauge",
+            "How odd the newest sample is, 0 to 1; from 0.5 on as never before.",
+            score,
+        );
+        self.family(
+            "hearth_forecast_benched",
+            "gauge",
+            "Whether the last value stands in for forecasts.",
+            benched,
+        );
+        let each = |value: fn(&Outlook) -> Option<u16>| -> Vec<(String, String)> {
+            let known = outlooks.iter().filter_map(|one| Some((one.workload.as_deref()?, value(one)?)));
+            known.map(|(name, value)| (labels(&[("workload", name)]), value.to_string())).collect()
+        };
+        let replicas = each(|one| one.replicas);
+        self.family("hearth_advised_replicas", "gauge", "Replicas that would do.", replicas);
+        let idle = each(|one| one.idle);
+        self.family("hearth_advised_machines_idle", "gauge", "Idle machines that are worth it.", idle);
+    }
+
     /// What was announced, by kind and workload.
     pub(super) fn events<'e>(&mut self, counts: impl Iterator<Item = (&'e str, &'e str, u64)>) {
         let samples: Vec<(String, String)> = counts
@@ -105,6 +177,27 @@ impl Page {
     }
 }
 
+/// Name with its unit, and what makes that unit of the box's own.
+const fn base(metric: Metric) -> (&'static str, f64) {
+    const MIB: f64 = 1_048_576.0;
+    match metric {
+        Metric::Cpu => ("cpu_ratio", 0.01),
+        Metric::Memory => ("memory_bytes", MIB),
+        Metric::Disk => ("disk_bytes_per_second", 1024.0),
+        Metric::Network => ("network_bytes_per_second", 1024.0),
+        Metric::Requests => ("requests_per_second", 1.0),
+        Metric::Latency => ("latency_seconds", 0.001),
+        Metric::Restarts => ("restarts_per_hour", 1.0),
+        Metric::Balloon => ("balloon_bytes", MIB),
+        Metric::Temperature => ("temperature_celsius", 1.0),
+    }
+}
+
+/// Without the digits that only the change of units brought.
+fn rounded(value: f64) -> String {
+    ((value * 1e6).round() / 1e6).to_string()
+}
+
 /// Linux promises programs that its ticks are hundredths, whatever it counts in itself.
 const TICKS_PER_S: u64 = 100;
 
@@ -129,6 +222,7 @@ fn labels(pairs: &[(&str, &str)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hearth_foresight::{Ahead, SeriesOutlook};
 
     #[test]
     fn a_family_is_told_once_with_a_sample_for_each_workload() {
@@ -149,6 +243,47 @@ hearth_log_bytes_total{workload=\"web\"} 10
 hearth_log_dropped_lines_total{workload=\"web\"} 2
 ";
         assert_eq!(String::from_utf8(page.into_bytes()).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_is_foreseen_has_base_units_and_the_boxs_own_has_no_workload() {
+        let ahead = |seconds, expected| Ahead { seconds, expected, upper: expected * 2.0 };
+        let series = |metric, now, ahead| SeriesOutlook {
+            metric,
+            now: Some(now),
+            ahead: vec![ahead],
+            score: Some(0.25),
+            benched: metric == Metric::Memory,
+        };
+        let outlook = |workload: Option<&str>, series| Outlook {
+            workload: workload.map(str::to_owned),
+            series: vec![series],
+            replicas: workload.map(|_| 3),
+            idle: None,
+        };
+        let mut page = Page::default();
+        page.foreseen(&[
+            outlook(None, series(Metric::Memory, 2.0, ahead(60, 3.0))),
+            outlook(Some("web"), series(Metric::Cpu, 42.0, ahead(900, 50.0))),
+        ]);
+        let text = String::from_utf8(page.into_bytes()).unwrap();
+        let told: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        assert_eq!(
+            told,
+            [
+                "hearth_measured{metric=\"memory_bytes\"} 2097152",
+                "hearth_measured{workload=\"web\",metric=\"cpu_ratio\"} 0.42",
+                "hearth_forecast{metric=\"memory_bytes\",ahead=\"60s\"} 3145728",
+                "hearth_forecast{workload=\"web\",metric=\"cpu_ratio\",ahead=\"900s\"} 0.5",
+                "hearth_forecast_upper{metric=\"memory_bytes\",ahead=\"60s\"} 6291456",
+                "hearth_forecast_upper{workload=\"web\",metric=\"cpu_ratio\",ahead=\"900s\"} 1",
+                "hearth_odd_score{metric=\"memory_bytes\"} 0.25",
+                "hearth_odd_score{workload=\"web\",metric=\"cpu_ratio\"} 0.25",
+                "hearth_forecast_benched{metric=\"memory_bytes\"} 1",
+                "hearth_forecast_benched{workload=\"web\",metric=\"cpu_ratio\"} 0",
+                "hearth_advised_replicas{workload=\"web\"} 3",
+            ]
+        );
     }
 
     #[test]

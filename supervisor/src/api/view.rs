@@ -7,6 +7,7 @@ use hearth_core::{
     Breaker, CallStory, End, Explanation, Failure, Hold, Kind, Lifecycle, MAX_REPLICAS, Moment, Place,
     ReplicaStory, Rollout, Slot, Stage, State, WorkloadId,
 };
+use hearth_foresight::Outlook;
 use serde::Serialize;
 
 use super::metrics::Page;
@@ -26,11 +27,8 @@ pub(crate) fn answer(core: &State, telemetry: Telemetry<'_>, now: Moment, questi
         Question::Status | Question::LeaveSafeMode | Question::BeginAgain | Question::Reboot => {
             Reply::json(200, &status(core, now))
         }
-        Question::Metrics => {
-            let mut page = Page::default();
-            page.status(&status(core, now));
-            Reply { status: 200, body: page.into_bytes() }
-        }
+        // What is foreseen is told beside it by whoever knows.
+        Question::Metrics => metrics(core, now, &[]),
         Question::Explain { workload } => match explained(core, telemetry, now, workload) {
             Some(explained) => Reply::json(200, &explained),
             None => Reply::no_such_workload(workload),
@@ -76,6 +74,15 @@ impl Reply {
     pub(super) fn no_such_workload(name: &str) -> Reply {
         Reply::refused(404, "no-such-workload", format!("expected a workload of this box, found \"{name}\""))
     }
+}
+
+/// What Prometheus scrapes of the loop.
+pub(crate) fn metrics(core: &State, now: Moment, outlooks: &[Outlook]) -> Reply {
+    let mut page = Page::default();
+    page.status(&status(core, now));
+    page.calls(&core.ids().filter_map(|id| core.explain(id)).collect::<Vec<_>>());
+    page.foreseen(outlooks);
+    Reply { status: 200, body: page.into_bytes() }
 }
 
 /// The machine of a replica, or of a workload's first replica that has one.
@@ -333,7 +340,7 @@ fn calls(now: Moment, calls: &CallStory) -> Vec<String> {
     let by = calls.why.as_deref().unwrap_or("its file says so");
     match calls.until.filter(|until| *until > now) {
         Some(until) => {
-            lines.push(format!("{} kept warm for {} more: {by}", calls.idle, Took(until.since(now))))
+            lines.push(format!("{} kept warm for {} more: {by}", calls.idle, Took(until.since(now))));
         }
         None if calls.idle > 0 => lines.push(format!("{} kept warm: {by}", calls.idle)),
         None => {}

@@ -19,7 +19,7 @@ impl Daemon {
     pub(super) fn show_fleet(&mut self) {
         let now = self.now();
         if let Some(fleet) = &mut self.fleet {
-            fleet.show(&self.core, now, &self.events, &self.setup);
+            fleet.show(&self.core, now, &self.events, &self.setup, &self.lookout.outlooks());
         }
     }
 

@@ -7,7 +7,7 @@ use hearth_core::{Announcement, Event, Insight, WorkloadId};
 use hearth_foresight::Served;
 
 use super::Daemon;
-use crate::api::{Ask, Question, Reply};
+use crate::api::{Ask, Question, Reply, view};
 
 impl Daemon {
     pub(super) fn look_out(&mut self) {
@@ -82,6 +82,9 @@ impl Daemon {
             Question::Teach { workload, lesson } => {
                 self.lookout.teach(workload, lesson);
                 Some(workload.as_str())
+            }
+            Question::Metrics => {
+                return Some(view::metrics(&self.core, self.now(), &self.lookout.outlooks()));
             }
             Question::Unlearn { workload } => {
                 self.lookout.reset(workload.as_deref());

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use hearth_config::device::DeviceConfig;
-use hearth_core::{Explanation, Moment, State};
+use hearth_core::{CallStory, Explanation, Moment, State};
 use hearth_fleet::figures::{Device, Figure, Snapshot, Value};
 use hearth_fleet::guest::Counts;
 use hearth_fleet::topics::Id;
@@ -22,7 +22,7 @@ use crate::{pressure, wall, wording};
 const UPTIME_STEP: f64 = 300.0;
 const MIB: f64 = 1_048_576.0;
 /// Announcements that are told as counts, and what they are called.
-const HEALING: [(&str, &str); 8] = [
+const HEALING: [(&str, &str); 10] = [
     ("restart", "Healing/Restarts"),
     ("process-restart", "Healing/Process restarts"),
     ("healed", "Healing/Healed"),
@@ -31,6 +31,8 @@ const HEALING: [(&str, &str); 8] = [
     ("healing-box", "Healing/Box"),
     ("odd", "Foresight/Odd"),
     ("scaled", "Foresight/Scaled"),
+    ("cold-start", "Foresight/Cold starts"),
+    ("kept-warm", "Foresight/Kept warm"),
 ];
 
 pub(super) fn snapshot(
@@ -57,12 +59,22 @@ pub(super) fn snapshot(
             Figure::exact(name("Wanted"), whole(status.replicas_wanted)),
             Figure::exact(name("Restarts"), Value::Whole(u64::from(story.restarts_in_window))),
         ]);
+        node.extend(story.calls.iter().flat_map(|calls| functions(name, calls)));
         node.extend(guests.counts(&story.name).into_iter().flat_map(|counts| telemetry(name, &counts)));
         devices.extend(replicas(story, &device.paths.state));
     }
     node.push(Figure::exact("Workloads/Good", whole(good)));
     node.extend(HEALING.map(|(kind, name)| Figure::exact(name, Value::Whole(events.count(kind)))));
     Snapshot { node, devices }
+}
+
+/// Calls of a function. A busy one is news by tens.
+fn functions(name: impl Fn(&str) -> String, calls: &CallStory) -> [Figure; 3] {
+    [
+        Figure::wide(name("Calls"), Value::Whole(calls.calls), 10.0, 10),
+        Figure::exact(name("Cold starts"), Value::Whole(calls.cold)),
+        Figure::exact(name("Idle"), Value::Whole(calls.idle.into())),
+    ]
 }
 
 /// What a workload told. A busy one must not make the box as busy.

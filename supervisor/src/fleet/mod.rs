@@ -7,6 +7,7 @@
 
 mod desk;
 mod figures;
+mod foreseen;
 mod streams;
 
 use std::fs;
@@ -22,6 +23,7 @@ use hearth_fleet::sparkplug::Pauses;
 use hearth_fleet::sparkplug::session::{Config, News};
 use hearth_fleet::topics::{Id, Topics};
 use hearth_fleet::tree;
+use hearth_foresight::Outlook;
 use smol::Timer;
 use thiserror::Error;
 
@@ -114,13 +116,23 @@ impl Fleet {
         }
     }
 
-    pub(crate) fn show(&mut self, core: &State, now: Moment, events: &Events, setup: &Setup) {
+    pub(crate) fn show(
+        &mut self,
+        core: &State,
+        now: Moment,
+        events: &Events,
+        setup: &Setup,
+        outlooks: &[Outlook],
+    ) {
         // Not from the last time: a daemon that stood still does not catch up.
         self.next = Instant::now() + self.period;
         // Before the first figures, which are what a connection begins with: who may do what is known by then.
         self.look(core, setup);
         if self.thread.has_room() {
-            self.thread.show(figures::snapshot(core, now, events, &self.guests, &setup.device));
+            let mut snapshot = figures::snapshot(core, now, events, &self.guests, &setup.device);
+            // Last: a box with too many figures for a birth does without these.
+            snapshot.node.extend(foreseen::figures(outlooks));
+            self.thread.show(snapshot);
         }
     }
 

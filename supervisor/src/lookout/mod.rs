@@ -23,8 +23,8 @@ use std::time::Duration;
 use hearth_config::workload::{KEPT_WARM, WorkloadConfig};
 use hearth_core::{Explanation, Insight, Moment, State, Vm};
 use hearth_foresight::{
-    self as foresight, Event, Foresight, KeepWish, Measured, Metric, Reading, ScaleWish, Seconds, Served,
-    TICKS_PER_SAMPLE, View, Wish,
+    self as foresight, Event, Foresight, KeepWish, Measured, Metric, Outlook, Reading, ScaleWish, Seconds,
+    Served, TICKS_PER_SAMPLE, View, Wish,
 };
 use smol::LocalExecutor;
 
@@ -209,6 +209,11 @@ impl Lookout {
     /// Of a workload, or of the host; none: the box does not look, or does not know it.
     pub(crate) fn view(&self, workload: Option<&str>) -> Option<View> {
         self.every.and_then(|_| self.foresight.view(workload))
+    }
+
+    /// The same of all, as bare numbers.
+    pub(crate) fn outlooks(&self) -> Vec<Outlook> {
+        self.every.map_or_else(Vec::new, |_| self.foresight.outlooks())
     }
 
     /// Has what was learnt written down, if it is time. What went wrong.

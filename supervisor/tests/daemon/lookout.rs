@@ -1,6 +1,8 @@
 //! What the box measures and foresees, and what follows from it.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use super::door::{ctl, told};
@@ -77,6 +79,16 @@ fn a_function_is_kept_warm_by_when_calls_came_and_cold_starts_are_counted() {
         why.contains(" and a cold start is worth 10 min of a warm one\n  2 of 3 calls met a cold start\n"),
         "{why}"
     );
+    let scraped = metrics(&site);
+    assert!(
+        scraped.contains("\nhearth_function_calls_total{workload=\"once\",start=\"cold\"} 2\n"),
+        "{scraped}"
+    );
+    assert!(
+        scraped.contains("\nhearth_function_calls_total{workload=\"once\",start=\"warm\"} 1\n"),
+        "{scraped}"
+    );
+    assert!(scraped.contains("\nhearth_advised_machines_idle{workload=\"once\"} 1\n"), "{scraped}");
     let journal = site.folder.path().join("store/journal");
     let replayed = told(&site, &["replay", journal.to_str().expect("text")]);
     assert!(replayed.contains("once: 1 idle ones are worth it for "), "{replayed}");
@@ -102,6 +114,12 @@ fn what_a_workload_uses_is_drawn_and_what_was_learnt_outlives_the_daemon() {
         text = drawn();
     }
     assert!(text.starts_with("web, memory in MiB\n"), "{text}");
+    let scraped = metrics(&site);
+    assert!(
+        scraped.contains("\nhearth_forecast_upper{workload=\"web\",metric=\"memory_bytes\",ahead=\"90s\"} "),
+        "{scraped}"
+    );
+    assert!(scraped.contains("\nhearth_forecast_benched{metric=\"cpu_ratio\"} "), "{scraped}");
     assert!(fs::read_to_string(&picture).expect("a picture").contains("web: memory in MiB"));
     let host = told(&site, &["forecast"]);
     assert!(host.contains("the host, cpu in %") && !host.contains("the host, balloon"), "{host}");
@@ -158,4 +176,13 @@ fn a_box_that_is_not_to_look_says_so() {
     );
     assert!(!told(&site, &["explain", "web"]).contains("Foreseen"));
     daemon.stop();
+}
+
+/// What Prometheus would read.
+fn metrics(site: &Site) -> String {
+    let mut scraper = UnixStream::connect(site.state().join("api.sock")).expect("the API");
+    scraper.write_all(b"GET /metrics HTTP/1.1\r\nConnection: close\r\n\r\n").expect("a request");
+    let mut text = String::new();
+    scraper.read_to_string(&mut text).expect("an answer");
+    text
 }
