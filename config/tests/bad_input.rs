@@ -452,6 +452,14 @@ fn what_a_workload_wants_of_its_care_is_refused_with_place_key_and_expectation()
             ),
             ("scale.least = 1", "workloads/a.toml:3:1: scale.most: missing, expected a number of replicas"),
             (
+                "balloon.least_mib = 64",
+                "workloads/a.toml:3:9: balloon.least_mib: expected resources.balloon = true beside it, without a balloon nothing is taken",
+            ),
+            (
+                "resources.balloon = true\nballoon.least_mib = 512",
+                "workloads/a.toml:4:9: balloon.least_mib: expected at most the 128 of resources.memory_mib, found 512",
+            ),
+            (
                 "keep_warm.most = 1",
                 "workloads/a.toml:3:11: keep_warm.most: expected only for a function, which alone waits for calls",
             ),

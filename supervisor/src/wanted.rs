@@ -10,8 +10,8 @@ use std::time::Duration;
 use hearth_config::device::{Capacity, DeviceConfig, Watchdog};
 use hearth_config::workload::{self, Check, Probe, Role, WorkloadConfig};
 use hearth_core::{
-    Allowed, Build, Config, DeviceSpec, KeepWarm, Kind, Needs, ProbeSpec, RestartPolicy, RestartSpec,
-    RolloutSpec, Scaling, Spec, StopTimes, Subsystem, Version, WatchdogSpec,
+    Allowed, Ballooning, Build, Config, DeviceSpec, KeepWarm, Kind, Needs, ProbeSpec, RestartPolicy,
+    RestartSpec, RolloutSpec, Scaling, Spec, StopTimes, Subsystem, Version, WatchdogSpec,
 };
 
 /// Petting three times as often as needed forgives two pets that come too late.
@@ -108,6 +108,10 @@ fn spec(workload: &WorkloadConfig) -> Spec {
             .keep_warm
             .filter(|keep| keep.automatic)
             .map(|keep| KeepWarm { least: keep.least, most: keep.most }),
+        ballooning: workload
+            .ballooning
+            .filter(|ballooning| ballooning.automatic)
+            .map(|ballooning| Ballooning { least_mib: ballooning.least.0 }),
         log_bytes_per_minute: workload.log_kib_per_minute.map(|kib| kib.saturating_mul(1024)),
     }
 }
@@ -217,7 +221,7 @@ mod tests {
     #[test]
     fn every_wish_of_a_workload_reaches_the_core() {
         let text = "replicas = 3\nafter = [\"a\"]\nrequires = [\"r\"]\nstart_within_s = 7\nlog_kib_per_minute = 2\nsnapshot.warm = true\n\
-            scale = { least = 2, most = 5 }\nceiling.memory_mib = 300\nresources = { vcpus = 2, memory_mib = 64, balloon = true }\n\
+            scale = { least = 2, most = 5 }\nceiling.memory_mib = 300\nresources = { vcpus = 2, memory_mib = 64, balloon = true }\nballoon = { least_mib = 48, automatic = true }\n\
             restart = { policy = \"on-failure\", budget = 4, window_s = 50, in_guest = true }\n\
             rollout = { canary_percent = 50, window_s = 9, failures = 1, error_margin_milli = 2, readiness_margin_milli = 3, requests = 5 }\n\
             [[probe]]\ncheck = \"pvpanic\"\n\
@@ -263,6 +267,7 @@ mod tests {
             log_bytes_per_minute: Some(2048),
             scaling: Some(Scaling { least: 2, most: 5 }),
             keep_warm: None,
+            ballooning: Some(Ballooning { least_mib: 48 }),
         };
         assert_eq!(spec(&workload), expected);
         let function = |more: &str| spec(&self::workload("function", more)).keep_warm;

@@ -118,6 +118,9 @@ pub fn announce(
         Announcement::KeptWarm { workload, idle, lasts, why } => {
             format!("{}: {idle} kept warm for {}: {why}", name(*workload), Took(*lasts))
         }
+        Announcement::Ballooned { workload, left_mib, of_mib, why } => {
+            format!("{}: {left_mib} of {of_mib} MiB are left to each machine: {why}", name(*workload))
+        }
         Announcement::LogsLimited { workload, .. } => {
             format!("{}: logs too much, the rest of this minute is dropped", name(*workload))
         }

@@ -23,7 +23,7 @@ use crate::source::{Form, Source, Strictness};
 use crate::vm::Machine;
 use crate::writer;
 
-pub use foreseen::{KEPT_WARM, KeepWarm};
+pub use foreseen::{Ballooning, KEPT_WARM, KeepWarm};
 pub use probe::{
     Check, MAX_PROBE_ARGUMENTS, MAX_PROBE_COMMAND_BYTES, MAX_PROBE_PATH_BYTES, MAX_PROBES, Probe, Role,
 };
@@ -116,6 +116,8 @@ pub struct WorkloadConfig {
     pub scale: Option<Scale>,
     /// None: all machines of a function are kept for as long as its kind says.
     pub keep_warm: Option<KeepWarm>,
+    /// None: its balloons follow only what the box is short of.
+    pub ballooning: Option<Ballooning>,
     /// What the fleet may do in it.
     pub remote: Remote,
     /// None: it tells the fleet nothing.

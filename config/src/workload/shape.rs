@@ -32,7 +32,7 @@ pub(super) fn workload(table: &mut Table<'_>, name: WorkloadName, file: String) 
     let command = command(&table.entry("command"));
     let after = predecessors(&table.entry("after"), &name, &[]);
     let requires = predecessors(&table.entry("requires"), &name, &after);
-    let mut balloon = false;
+    let (mut balloon, mut memory) = (false, Machine::default().memory);
     WorkloadConfig {
         file,
         kind,
@@ -44,6 +44,7 @@ pub(super) fn workload(table: &mut Table<'_>, name: WorkloadName, file: String) 
         log_kib_per_minute: table.entry("log_kib_per_minute").small(LOG_KIB, " KiB"),
         resources: table.section("resources", |t| {
             let machine = vm::machine(t, Machine::default());
+            memory = machine.memory;
             balloon = t.entry("balloon").flag().unwrap_or(false);
             machine
         }),
@@ -55,6 +56,7 @@ pub(super) fn workload(table: &mut Table<'_>, name: WorkloadName, file: String) 
         rollout: table.section("rollout", rollout),
         scale: table.optional_section("scale", |t| scale(t, kind)),
         keep_warm: table.optional_section("keep_warm", |t| foreseen::keep_warm(t, kind)),
+        ballooning: table.optional_section("balloon", |t| foreseen::ballooning(t, memory, balloon)),
         remote: table.section("remote", remote::remote),
         telemetry: table.optional_section("telemetry", telemetry::telemetry),
         name,

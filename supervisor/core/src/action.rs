@@ -271,6 +271,13 @@ pub enum Announcement {
         lasts: Duration,
         why: String,
     },
+    /// What is foreseen leaves another share of its memory to each machine.
+    Ballooned {
+        workload: WorkloadId,
+        left_mib: u32,
+        of_mib: u32,
+        why: String,
+    },
 }
 
 /// Why a replica that is wanted does not start.

@@ -37,6 +37,8 @@ pub struct Explanation {
     pub scaling: Option<Scaling>,
     /// Of a function.
     pub calls: Option<CallStory>,
+    /// What is foreseen to be enough, where its balloons follow that.
+    pub memory: Option<MemoryStory>,
     pub replicas_wanted: usize,
     pub current: Version,
     /// The last good one before.
@@ -49,6 +51,14 @@ pub struct Explanation {
     pub replicas: Vec<ReplicaStory>,
     /// Oldest first.
     pub transitions: Vec<Transition>,
+}
+
+/// What balloons leave to each machine of a workload while memory is not short.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryStory {
+    pub left_mib: u32,
+    pub of_mib: u32,
+    pub why: String,
 }
 
 /// How a function is called, and what waits for its next call.
@@ -103,6 +113,7 @@ pub(crate) fn explain(workload: &Workload, now: Moment) -> Explanation {
         scale: workload.scale,
         scaling: workload.spec.scaling,
         calls: workload.calls(now),
+        memory: workload.memory(),
         replicas_wanted: workload.count,
         current: workload.current.version,
         previous: workload.previous.map(|build| build.version),

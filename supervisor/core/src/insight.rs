@@ -21,6 +21,8 @@ pub enum Insight {
     Odd { workload: Option<WorkloadId>, what: String },
     /// So many machines of a function are worth their memory while nobody uses them, for so long.
     Warm { workload: WorkloadId, idle: u16, lasts: Duration, why: String },
+    /// So much memory would do for each machine.
+    Memory { workload: WorkloadId, mib: u32, why: String },
 }
 
 /// The numbers of replicas that advice may choose among.
@@ -50,4 +52,10 @@ impl KeepWarm {
     pub(crate) fn hold(self, idle: u16) -> u16 {
         idle.clamp(self.least.min(self.most), self.most)
     }
+}
+
+/// How little memory a balloon may leave to a machine by what is foreseen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ballooning {
+    pub least_mib: u32,
 }

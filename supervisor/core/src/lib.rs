@@ -64,13 +64,13 @@ pub use deadlines::{
     PROCESS_RESTART, REBOOTS_FORGIVEN, SNAPSHOT_AGAIN, SNAPSHOT_WITHIN, STALL, START, StopTimes,
 };
 pub use event::{Event, Found, Request, Said};
-pub use explain::{CallStory, Explanation, ProbeStory, ReplicaStory};
+pub use explain::{CallStory, Explanation, MemoryStory, ProbeStory, ReplicaStory};
 pub use failure::{Failure, VmEnd, WorkloadEnd};
 pub use fault::{FaultClass, Severity, Source};
 pub use history::{Cause, DEPTH, Transition};
 pub use id::{ReplicaId, Run, Slot, Version, Vm, WorkloadId};
 pub use incident::{Incident, Stage};
-pub use insight::{Insight, KeepWarm, Scaling};
+pub use insight::{Ballooning, Insight, KeepWarm, Scaling};
 pub use journal::{Entry, replay, replay_from};
 pub use lifecycle::{End, Health, Lifecycle, Means, Place, StopReason};
 pub use moment::Moment;

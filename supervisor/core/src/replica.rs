@@ -39,7 +39,8 @@ pub(crate) struct Replica {
     pub(crate) probes: Vec<Probing>,
     pub(crate) incident: Option<Incident>,
     pub(crate) hold: Option<Hold>,
-    pub(crate) balloon_mib: u32,
+    /// What its balloon is to hold; none: another daemon may have ordered something.
+    pub(crate) balloon_mib: Option<u32>,
     pub(crate) tally: Tally,
     /// A person wants a new machine for it.
     pub(crate) replace: bool,
@@ -72,7 +73,7 @@ impl Replica {
             probes: Vec::new(),
             incident: None,
             hold: None,
-            balloon_mib: 0,
+            balloon_mib: Some(0),
             tally: Tally::default(),
             replace: false,
             ghosts: Vec::new(),

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::deadlines::{self, StopTimes};
 use crate::id::Version;
-use crate::insight::{KeepWarm, Scaling};
+use crate::insight::{Ballooning, KeepWarm, Scaling};
 use crate::probe::ProbeSpec;
 use crate::watchdog::WatchdogSpec;
 
@@ -215,6 +215,8 @@ pub struct Spec {
     pub scaling: Option<Scaling>,
     /// How many machines of a function are kept by what is foreseen; none is: all of them, for as long as `idle` says.
     pub keep_warm: Option<KeepWarm>,
+    /// Whether balloons follow what is foreseen; none is: only pressure.
+    pub ballooning: Option<Ballooning>,
 }
 
 impl Spec {
@@ -240,6 +242,7 @@ impl Spec {
             log_bytes_per_minute: None,
             scaling: None,
             keep_warm: None,
+            ballooning: None,
         }
     }
 

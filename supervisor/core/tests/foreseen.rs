@@ -3,7 +3,10 @@
 mod bench;
 
 use bench::*;
-use hearth_core::{Announcement, Event, Found, Insight, Request, Run, Scaling, Slot, Spec};
+use hearth_core::{
+    Announcement, Ballooning, Event, Found, Insight, Level, Order, Request, Resource, Run, Scaling, Slot,
+    Spec, Vm,
+};
 
 fn scaled(replicas: u16, least: u16, most: u16) -> Spec {
     Spec { scaling: Some(Scaling { least, most }), ..services("web", replicas, &[]) }
@@ -83,4 +86,76 @@ fn what_is_odd_is_told_and_moves_nothing() {
     let what = "cpu: 93 % is above its level".to_owned();
     let told = bench.step(Event::Foresaw(Insight::Odd { workload: Some(id(0)), what: what.clone() }));
     assert_eq!(told, [say(Announcement::Odd { workload: Some(id(0)), what })]);
+}
+
+fn lends(least_mib: u32) -> Spec {
+    let mut spec = service("web", &[]);
+    spec.build.needs.memory_mib = 256;
+    spec.allowed.balloon = true;
+    spec.ballooning = Some(Ballooning { least_mib });
+    spec
+}
+
+fn enough(mib: u32) -> Event {
+    Event::Foresaw(Insight::Memory { workload: id(0), mib, why: "it needs less".to_owned() })
+}
+
+fn balloons(actions: &[hearth_core::Action]) -> Vec<(Vm, u32)> {
+    let ordered = actions.iter().filter_map(|action| match action {
+        hearth_core::Action::Vm { vm, order: Order::Balloon { mib } } => Some((*vm, *mib)),
+        _ => None,
+    });
+    ordered.collect()
+}
+
+#[test]
+fn a_balloon_takes_what_is_foreseen_to_be_spare_and_leaves_what_the_file_says() {
+    let mut bench = Bench::new(&[lends(64)]);
+    let _ = bench.up();
+    let _ = bench.runs(0, 1);
+    let told = bench.step(enough(100));
+    assert_eq!(balloons(&told), [(vm(0, 1), 156)]);
+    let why = "it needs less".to_owned();
+    let ballooned = Announcement::Ballooned { workload: id(0), left_mib: 100, of_mib: 256, why };
+    assert!(told.contains(&say(ballooned)), "{told:?}");
+    assert_eq!(bench.step(enough(100)), [], "it is no news any more");
+    assert_eq!(balloons(&bench.step(enough(1))), [(vm(0, 1), 192)], "never less than the file says");
+    assert_eq!(balloons(&bench.step(enough(1000))), [(vm(0, 1), 0)]);
+}
+
+#[test]
+fn pressure_takes_more_than_advice_and_gives_back_only_what_it_took() {
+    let mut bench = Bench::new(&[lends(64)]);
+    let _ = bench.up();
+    let _ = bench.runs(0, 1);
+    let _ = bench.step(enough(200));
+    let pressure = |level| Event::Pressure { resource: Resource::Memory, level };
+    assert_eq!(balloons(&bench.step(pressure(Level::Full))), [(vm(0, 1), 128)]);
+    assert_eq!(balloons(&bench.step(enough(180))), [], "it holds more already");
+    assert_eq!(balloons(&bench.step(pressure(Level::Calm))), [(vm(0, 1), 76)]);
+}
+
+#[test]
+fn where_the_file_does_not_say_so_no_balloon_follows_advice() {
+    for spec in
+        [Spec { ballooning: None, ..lends(64) }, Spec { allowed: service("web", &[]).allowed, ..lends(64) }]
+    {
+        let mut bench = Bench::new(&[spec]);
+        let _ = bench.up();
+        let _ = bench.runs(0, 1);
+        assert_eq!(bench.step(enough(100)), []);
+    }
+}
+
+#[test]
+fn a_balloon_that_an_earlier_daemon_filled_is_emptied() {
+    let mut bench = Bench::new(&[lends(64)]);
+    let _ = bench.begin(hearth_core::Boot::default());
+    let build = lends(64).build;
+    let found = Found { name: "web".to_owned(), slot: Slot::FIRST, run: Run(5), build };
+    let _ = bench.step(Event::Found(Box::new(found)));
+    let _ = bench.step(Event::Surveyed);
+    let _ = bench.say(vm(0, 5), hearth_core::Said::AgentConnected);
+    let told = bench.step_fully(Event::Vm { vm: vm(0, 5), said: hearth_core::Said::WorkloadStarted });
+    assert_eq!(balloons(&told), [(vm(0, 5), 0)]);
 }

@@ -15,6 +15,7 @@ use hearth_predictor::Seconds;
 use hearth_predictor::cause::{MOST_PARTS, Part, Parts, rank};
 
 use crate::keeping::Keeping;
+use crate::lending::Lending;
 use crate::metric::{Metric, Reading};
 use crate::scaling::{Scaling, Served, count};
 use crate::view::{self, View};
@@ -50,6 +51,8 @@ pub enum Event {
 pub struct Measured {
     pub workload: String,
     pub reading: Reading,
+    /// MiB that the machine with the least to spare can do without: what its balloon holds and its guest calls available.
+    pub spare_mib: Option<f32>,
     /// Replicas that serve.
     pub serving: u16,
 }
@@ -60,6 +63,8 @@ pub enum Insight {
     Replicas { workload: String, replicas: u16, why: String, automatic: bool },
     /// So many machines of a function are to wait for the next call. Worth a step of the box only where `automatic`.
     Warm { workload: String, idle: u16, lasts_s: u32, why: String, automatic: bool },
+    /// So much memory would do for each machine of it. Worth a step of the box only where `automatic`.
+    Memory { workload: String, mib: u32, why: String, automatic: bool },
     /// It is as it never was; none: the host is.
     Odd { workload: Option<String>, what: String },
 }
@@ -77,6 +82,7 @@ pub(crate) struct One {
     pub(crate) watched: Watched,
     pub(crate) scaling: Option<Scaling>,
     pub(crate) keeping: Option<Keeping>,
+    pub(crate) lending: Option<Lending>,
     rests_on: Vec<String>,
 }
 
@@ -121,6 +127,8 @@ impl Foresight {
                     one.watched = Watched::new(one.watched.memory_mib);
                     one.scaling = one.scaling.take().map(|old| Scaling::new(old.wish, self.tick_s));
                     one.keeping = one.keeping.take().map(|old| Keeping::new(old.wish));
+                    let has_mib = one.watched.memory_mib.unwrap_or(0);
+                    one.lending = one.lending.take().map(|old| Lending::new(old.wish, has_mib));
                 }
             }
         }
@@ -154,9 +162,16 @@ impl Foresight {
 
     /// How a workload looks; none: the host.
     pub fn view(&self, workload: Option<&str>) -> Option<View> {
-        let Some(name) = workload else { return Some(view::of("", self, &self.host, None, None)) };
+        let Some(name) = workload else { return Some(view::of("", self, &self.host, None, None, None)) };
         let one = self.workloads.get(name)?;
-        Some(view::of(name, self, &one.watched, one.scaling.as_ref(), one.keeping.as_ref()))
+        Some(view::of(
+            name,
+            self,
+            &one.watched,
+            one.scaling.as_ref(),
+            one.keeping.as_ref(),
+            one.lending.as_ref(),
+        ))
     }
 
     fn configure(&mut self, tick_s: u32, wishes: Vec<Wish>) {
@@ -167,13 +182,18 @@ impl Foresight {
         let mut before = std::mem::take(&mut self.workloads);
         for wish in wishes {
             let known = before.remove(&wish.name);
-            let (watched, scaling, keeping) = match known {
+            let (watched, scaling, keeping, lending) = match known {
                 Some(one) if one.watched.memory_mib == Some(wish.memory_mib) => {
-                    (one.watched, one.scaling, one.keeping)
+                    (one.watched, one.scaling, one.keeping, one.lending)
                 }
-                Some(one) => (Watched::new(Some(wish.memory_mib)), one.scaling, one.keeping),
-                None => (Watched::new(Some(wish.memory_mib)), None, None),
+                Some(one) => (Watched::new(Some(wish.memory_mib)), one.scaling, one.keeping, None),
+                None => (Watched::new(Some(wish.memory_mib)), None, None, None),
             };
+            let lending = wish.balloon.map(|wanted| {
+                let mut lending = lending.unwrap_or_else(|| Lending::new(wanted, wish.memory_mib));
+                lending.wish(wanted);
+                lending
+            });
             let keeping = wish.keeping.map(|wanted| {
                 let mut keeping = keeping.unwrap_or_else(|| Keeping::new(wanted));
                 keeping.wish(wanted);
@@ -184,7 +204,8 @@ impl Foresight {
                 (Some(wanted), Some(old)) if old.wish == wanted => Some(old),
                 (Some(wanted), _) => Some(Scaling::new(wanted, tick_s)),
             };
-            self.workloads.insert(wish.name, One { watched, scaling, keeping, rests_on: wish.rests_on });
+            self.workloads
+                .insert(wish.name, One { watched, scaling, keeping, lending, rests_on: wish.rests_on });
         }
     }
 
@@ -198,8 +219,10 @@ impl Foresight {
             self.ticks = 0;
             calls.extend(self.host.sample(at, 0).map(|what| (None, what)));
         }
-        for Measured { workload, reading, serving } in workloads {
-            let Some(One { watched, scaling, .. }) = self.workloads.get_mut(&workload) else { continue };
+        for Measured { workload, reading, spare_mib, serving } in workloads {
+            let Some(One { watched, scaling, lending, .. }) = self.workloads.get_mut(&workload) else {
+                continue;
+            };
             let arrivals = watched.requests.tick();
             let tick_s = count(self.tick_s);
             let restarts = count(std::mem::take(&mut watched.restarts)) * SECONDS_PER_HOUR / tick_s;
@@ -210,6 +233,12 @@ impl Foresight {
             watched.tick(&reading, sample_s);
             if sampled {
                 calls.extend(watched.sample(at, serving).map(|what| (Some(workload.clone()), what)));
+            }
+            if let (Some(lending), Some(spare)) = (lending, spare_mib)
+                && let Some(left) = lending.spare(at, spare)
+            {
+                let (workload, automatic) = (workload.clone(), lending.wish.automatic);
+                insights.push(Insight::Memory { workload, mib: left.mib, why: left.why, automatic });
             }
             match (scaling, arrivals) {
                 (Some(scaling), Some(arrivals)) => {
@@ -258,8 +287,8 @@ impl Foresight {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::keeping;
     use crate::scaling::tests::WISH;
+    use crate::{keeping, lending};
 
     fn wish(name: &str, rests_on: &[&str]) -> Wish {
         Wish {
@@ -267,6 +296,7 @@ mod tests {
             rests_on: rests_on.iter().map(|name| (*name).to_owned()).collect(),
             scaling: Some(WISH),
             keeping: Some(keeping::tests::WISH),
+            balloon: Some(lending::tests::WISH),
             memory_mib: 256,
         }
     }
@@ -287,6 +317,7 @@ mod tests {
         let workloads = cpu.iter().map(|(name, cpu)| Measured {
             workload: (*name).to_owned(),
             reading: reading(*cpu).with(Metric::Memory, Some(80.0)),
+            spare_mib: None,
             serving,
         });
         let workloads = workloads.collect();
@@ -296,7 +327,7 @@ mod tests {
     fn odd(insights: &[Insight]) -> Vec<(Option<&str>, &str)> {
         let odd = insights.iter().filter_map(|insight| match insight {
             Insight::Odd { workload, what } => Some((workload.as_deref(), what.as_str())),
-            Insight::Replicas { .. } | Insight::Warm { .. } => None,
+            Insight::Replicas { .. } | Insight::Warm { .. } | Insight::Memory { .. } => None,
         });
         odd.collect()
     }
@@ -365,7 +396,7 @@ mod tests {
             let late = if tick > QUIET_TICKS + 18 { 200.0 } else { 80.0 };
             let reading =
                 Reading::NOTHING.with(Metric::Cpu, Some(95.0 + noise(tick))).with(Metric::Memory, Some(late));
-            let web = Measured { workload: "web".to_owned(), reading, serving: 1 };
+            let web = Measured { workload: "web".to_owned(), reading, spare_mib: None, serving: 1 };
             let at = Seconds(tick * 10);
             let host = Reading::NOTHING;
             calls += odd(&foresight.step(Event::Measured { at, host, workloads: vec![web] })).len();
@@ -452,6 +483,31 @@ mod tests {
         assert_eq!((view.most, view.automatic), (2, true));
         let _ = foresight.step(Event::Reset { workload: Some("resize".to_owned()) });
         assert_eq!(foresight.due(), None);
+    }
+
+    #[test]
+    fn what_a_guest_can_do_without_is_told_and_shown() {
+        let mut foresight = configured(vec![wish("web", &[])]);
+        let mut told = Vec::new();
+        for tick in 0..60 {
+            let web = Measured {
+                workload: "web".to_owned(),
+                reading: Reading::NOTHING,
+                spare_mib: (tick > 10).then_some(150.0),
+                serving: 1,
+            };
+            let (at, host) = (Seconds(tick * 60), Reading::NOTHING);
+            told.extend(foresight.step(Event::Measured { at, host, workloads: vec![web] }));
+        }
+        assert!(
+            matches!(&told[..], [Insight::Memory { workload, mib: 132..150, automatic: true, .. }] if workload == "web"),
+            "{told:?}"
+        );
+        let view = foresight.view(Some("web")).and_then(|view| view.balloon).expect("a view");
+        assert!(
+            (132..150).contains(&view.left_mib) && view.why.starts_with("a machine needs 106 MiB now"),
+            "{view:?}"
+        );
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! | `watched.rs` | one workload, or the host |
 //! | `scaling.rs` | how many replicas it should have |
 //! | `keeping.rs` | how many of its machines should wait for the next call |
+//! | `lending.rs` | how much memory they can do without |
 //! | `foresight.rs` | all of them: events in, insights out |
 //! | `memory.rs` | what was learnt, as bytes |
 //! | `outlook.rs` | what is foreseen as bare numbers |
@@ -21,6 +22,7 @@
 
 mod foresight;
 mod keeping;
+mod lending;
 mod memory;
 mod metric;
 mod outlook;
@@ -36,5 +38,5 @@ pub use memory::{Learnt, MemoryFault};
 pub use metric::{Metric, Reading};
 pub use outlook::{Ahead, Outlook, SeriesOutlook};
 pub use scaling::Served;
-pub use view::{AdviceView, ForecastView, KeepView, MemoryView, MetricView, View};
-pub use wish::{KeepWish, ScaleWish, Wish};
+pub use view::{AdviceView, BalloonView, ForecastView, KeepView, MemoryView, MetricView, View};
+pub use wish::{BalloonWish, KeepWish, ScaleWish, Wish};

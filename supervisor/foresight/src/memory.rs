@@ -3,6 +3,7 @@
 //! ```text
 //! magic | frames, each: length of the name: u8 | name, empty for the host | metric: u8 | a series
 //!                                                                     | RESTS: u8  | rests between calls
+//!                                                                     | NEEDS: u8  | memory that was needed
 //! ```
 //!
 //! Duty: a copy of all that was learnt, that copy as one file's bytes, and back. Not here: the file, whose thread.
@@ -11,6 +12,7 @@
 use std::fmt;
 
 use hearth_disk::frame::{self, Magic};
+use hearth_predictor::sizing::Usage;
 use hearth_predictor::state::{self, Memory, StateFault};
 
 use crate::foresight::Foresight;
@@ -22,6 +24,8 @@ use crate::watched::{Model, Seen};
 const MAGIC: &Magic = b"HRTHFOR1";
 /// In place of a metric: a function's rests. Metrics count up from 0.
 const RESTS: u8 = 201;
+/// Likewise what its guests needed of their memory.
+const NEEDS: u8 = 202;
 /// Bytes of one frame: the longest name, and a series.
 const MAX_FRAME: usize = 512 + <Model as Memory>::LARGEST;
 
@@ -54,6 +58,7 @@ pub struct Learnt(Vec<(String, u8, Kind)>);
 enum Kind {
     Series(Box<Model>),
     Rests(Box<Rests>),
+    Needs(Box<Usage>),
 }
 
 impl Learnt {
@@ -64,6 +69,7 @@ impl Learnt {
             let saved = match kind {
                 Kind::Series(model) => state::save(&**model, &mut buffer),
                 Kind::Rests(rests) => state::save(&**rests, &mut buffer),
+                Kind::Needs(needs) => state::save(&**needs, &mut buffer),
             };
             if let (Ok(length), Ok(model)) = (u8::try_from(name.len()), saved) {
                 push(&mut bytes, length, name, *number, model);
@@ -86,6 +92,9 @@ impl Foresight {
             if let Some(keeping) = one.keeping.as_ref().filter(|keeping| keeping.called) {
                 learnt.push((name.clone(), RESTS, Kind::Rests(Box::new(keeping.rests.clone()))));
             }
+            if let Some(lending) = one.lending.as_ref().filter(|lending| lending.is_settled()) {
+                learnt.push((name.clone(), NEEDS, Kind::Needs(Box::new(lending.usage.clone()))));
+            }
         }
         Learnt(learnt)
     }
@@ -96,11 +105,16 @@ impl Foresight {
         if torn > 0 {
             return Err(MemoryFault::Damaged);
         }
-        let (mut read, mut rested) = (Vec::with_capacity(payloads.len()), Vec::new());
+        let mut read = Vec::with_capacity(payloads.len());
+        let (mut rested, mut needed) = (Vec::new(), Vec::new());
         for payload in payloads {
             let (name, number, model) = parts(payload).ok_or(MemoryFault::Damaged)?;
             if number == RESTS {
                 rested.push((name, state::restore::<Rests>(model).map_err(MemoryFault::Model)?));
+                continue;
+            }
+            if number == NEEDS {
+                needed.push((name, state::restore::<Usage>(model).map_err(MemoryFault::Model)?));
                 continue;
             }
             let metric = Metric::of_number(number).ok_or(MemoryFault::Damaged)?;
@@ -118,6 +132,13 @@ impl Foresight {
             };
             if let Some(watched) = watched {
                 watched.series.insert(metric, Seen::new(model));
+                known += 1;
+            }
+        }
+        for (name, usage) in needed {
+            let one = self.workloads.get_mut(name);
+            if let Some(lending) = one.and_then(|one| one.lending.as_mut()) {
+                lending.restore(usage);
                 known += 1;
             }
         }
@@ -153,9 +174,9 @@ fn parts(payload: &[u8]) -> Option<(&str, u8, &[u8])> {
 mod tests {
     use super::*;
     use crate::foresight::{Event, Measured};
-    use crate::keeping;
     use crate::metric::Reading;
     use crate::wish::Wish;
+    use crate::{keeping, lending};
     use hearth_predictor::Seconds;
 
     fn configured(tick_s: u32) -> Foresight {
@@ -164,6 +185,7 @@ mod tests {
             rests_on: Vec::new(),
             scaling: None,
             keeping: Some(keeping::tests::WISH),
+            balloon: Some(lending::tests::WISH),
             memory_mib: 64,
         };
         let mut foresight = Foresight::new(tick_s);
@@ -182,7 +204,7 @@ mod tests {
     fn feed(foresight: &mut Foresight, tick: u16) {
         let cpu = Some(f32::from(tick % 7));
         let host = Reading::NOTHING.with(Metric::Cpu, cpu);
-        let measured = Measured { workload: "web".to_owned(), reading: host, serving: 1 };
+        let measured = Measured { workload: "web".to_owned(), reading: host, spare_mib: None, serving: 1 };
         let at = Seconds(u64::from(tick) * 10);
         let _ = foresight.step(Event::Measured { at, host, workloads: vec![measured] });
     }

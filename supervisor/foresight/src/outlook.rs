@@ -88,6 +88,7 @@ mod tests {
             rests_on: Vec::new(),
             scaling: Some(WISH),
             keeping: Some(keeping::tests::WISH),
+            balloon: None,
             memory_mib: 64,
         };
         let mut foresight = Foresight::new(10);
@@ -102,7 +103,7 @@ mod tests {
             let served = Served { requests: 10, busy_ms: 100, waiting: 0 };
             let _ = foresight.step(Event::Served { workload: "web".to_owned(), served });
             let reading = Reading::NOTHING.with(Metric::Cpu, Some(30.0));
-            let web = Measured { workload: "web".to_owned(), reading, serving: 1 };
+            let web = Measured { workload: "web".to_owned(), reading, spare_mib: None, serving: 1 };
             let (at, host) = (Seconds(tick * 10), Reading::NOTHING.with(Metric::Memory, Some(500.0)));
             let _ = foresight.step(Event::Measured { at, host, workloads: vec![web] });
         }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::foresight::Foresight;
 use crate::keeping::Keeping;
+use crate::lending::Lending;
 use crate::scaling::Scaling;
 use crate::watched::{AHEAD, Seen, Watched};
 
@@ -27,6 +28,8 @@ pub struct View {
     pub memory: Option<MemoryView>,
     /// None: nobody asked, or nobody called.
     pub keep_warm: Option<KeepView>,
+    /// None: nobody asked, or its guests do not tell.
+    pub balloon: Option<BalloonView>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -74,6 +77,15 @@ pub struct KeepView {
     pub automatic: bool,
 }
 
+/// What a balloon should leave to each machine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BalloonView {
+    pub left_mib: u32,
+    pub why: String,
+    /// Whether the box follows it.
+    pub automatic: bool,
+}
+
 /// Of one machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MemoryView {
@@ -89,6 +101,7 @@ pub(crate) fn of(
     watched: &Watched,
     scaling: Option<&Scaling>,
     keeping: Option<&Keeping>,
+    lending: Option<&Lending>,
 ) -> View {
     let sample_s = all.sample_s();
     let metrics = watched.series.iter().map(|(metric, seen)| MetricView {
@@ -114,6 +127,11 @@ pub(crate) fn of(
         used_mib: advice.used,
         enough_mib: advice.amount,
     });
+    let balloon = lending.and_then(|lending| {
+        let told = lending.told.as_ref()?;
+        let (left_mib, why, automatic) = (told.mib, told.why.clone(), lending.wish.automatic);
+        Some(BalloonView { left_mib, why, automatic })
+    });
     let keep_warm = keeping.and_then(|keeping| {
         let told = keeping.told.as_ref()?;
         Some(KeepView {
@@ -132,6 +150,7 @@ pub(crate) fn of(
         advice,
         memory,
         keep_warm,
+        balloon,
     }
 }
 

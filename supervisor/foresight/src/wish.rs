@@ -12,6 +12,8 @@ pub struct Wish {
     pub scaling: Option<ScaleWish>,
     /// None: nobody wants to know how many of its machines should wait for the next call.
     pub keeping: Option<KeepWish>,
+    /// None: its machines have no balloon, or nobody wants to know what it could hold.
+    pub balloon: Option<BalloonWish>,
     /// What one of its machines has.
     pub memory_mib: u32,
 }
@@ -41,6 +43,14 @@ pub struct KeepWish {
     pub most: u16,
     /// Seconds of a machine that waits which one call without a warm machine is worth.
     pub worth_s: f32,
+    /// The box follows it; otherwise it is shown.
+    pub automatic: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BalloonWish {
+    /// So much is left to a machine.
+    pub least_mib: u32,
     /// The box follows it; otherwise it is shown.
     pub automatic: bool,
 }

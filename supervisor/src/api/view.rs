@@ -274,6 +274,10 @@ fn explained(core: &State, telemetry: Telemetry<'_>, now: Moment, name: &str) ->
 /// What is wanted, what is in the way, what comes next.
 fn why(core: &State, now: Moment, story: &Explanation) -> Vec<String> {
     let mut lines = vec![wanted(story)];
+    if let Some(memory) = &story.memory {
+        let (left, of) = (memory.left_mib, memory.of_mib);
+        lines.push(format!("{left} of {of} MiB are left to each machine: {}", memory.why));
+    }
     lines.extend(story.calls.iter().flat_map(|story| calls(now, story)));
     if story.stopped {
         lines.push("somebody stopped it; `start` lifts that".to_owned());

@@ -200,6 +200,7 @@ pub(super) fn about(announcement: &Announcement) -> About {
         Announcement::Odd { workload: None, .. } => About::the_box("odd"),
         Announcement::ColdStart { workload, .. } => About::workload("cold-start", *workload),
         Announcement::KeptWarm { workload, .. } => About::workload("kept-warm", *workload),
+        Announcement::Ballooned { workload, .. } => About::workload("ballooned", *workload),
         Announcement::ConfigApplied { .. } => About::the_box("config-applied"),
         Announcement::ConfigRefused { .. } => About::the_box("config-refused"),
         Announcement::Adopted { .. } => About::the_box("adopted"),

@@ -22,7 +22,7 @@ use crate::{pressure, wall, wording};
 const UPTIME_STEP: f64 = 300.0;
 const MIB: f64 = 1_048_576.0;
 /// Announcements that are told as counts, and what they are called.
-const HEALING: [(&str, &str); 10] = [
+const HEALING: [(&str, &str); 11] = [
     ("restart", "Healing/Restarts"),
     ("process-restart", "Healing/Process restarts"),
     ("healed", "Healing/Healed"),
@@ -33,6 +33,7 @@ const HEALING: [(&str, &str); 10] = [
     ("scaled", "Foresight/Scaled"),
     ("cold-start", "Foresight/Cold starts"),
     ("kept-warm", "Foresight/Kept warm"),
+    ("ballooned", "Foresight/Ballooned"),
 ];
 
 pub(super) fn snapshot(

@@ -19,6 +19,9 @@ use crate::monitor;
 /// For an answer: one that takes longer is told by other means.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// A guest's words about its memory count for so long: it is asked once a minute, and one that hangs says nothing new.
+const FRESH_MS: u64 = 60_000;
+
 /// What a machine's devices have moved so far.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Counters {
@@ -27,11 +30,14 @@ pub(super) struct Counters {
     network: Option<u64>,
     /// Bytes that its balloon holds.
     pub(super) balloon: Option<f32>,
+    /// Bytes that its guest says it could use without harm, and how long ago it said so.
+    available: Option<f32>,
+    age_ms: Option<u64>,
 }
 
 impl Counters {
     fn new(at: Instant) -> Counters {
-        Counters { at, disk: None, network: None, balloon: None }
+        Counters { at, disk: None, network: None, balloon: None, available: None, age_ms: None }
     }
 
     fn take(&mut self, name: &str, value: u64) {
@@ -39,9 +45,17 @@ impl Counters {
         match name {
             "read_bytes" | "written_bytes" => sum(&mut self.disk),
             "received_bytes" | "sent_bytes" => sum(&mut self.network),
+            "available_bytes" => self.available = Some(real(value)),
+            "age_ms" => self.age_ms = Some(value),
             "size_bytes" => self.balloon = Some(real(value)),
             _ => {}
         }
+    }
+
+    /// Bytes that its guest does without: those in its balloon, and those that it calls available.
+    pub(super) fn spare(&self) -> Option<f32> {
+        let is_fresh = self.age_ms.is_some_and(|age| age <= FRESH_MS);
+        Some(self.balloon? + self.available.filter(|_| is_fresh)?)
     }
 
     /// Bytes per second of disks and of networks; none: it has no such device.
@@ -107,5 +121,18 @@ mod tests {
         assert_eq!(after.since(&before), (Some(2000.0), None));
         assert_eq!(after.balloon, Some(7.0));
         assert_eq!(before.since(&after).0, None, "another machine");
+    }
+
+    #[test]
+    fn a_guest_can_do_without_what_it_gave_and_what_it_calls_available_if_it_said_so_just_now() {
+        let mut counters = Counters::new(Instant::now());
+        counters.take("size_bytes", 100);
+        assert_eq!(counters.spare(), None, "it does not tell");
+        counters.take("available_bytes", 50);
+        assert_eq!(counters.spare(), None, "nobody knows when that was");
+        counters.take("age_ms", 1000);
+        assert_eq!(counters.spare(), Some(150.0));
+        counters.take("age_ms", FRESH_MS + 1);
+        assert_eq!(counters.spare(), None);
     }
 }

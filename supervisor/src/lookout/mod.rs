@@ -23,8 +23,8 @@ use std::time::Duration;
 use hearth_config::workload::{KEPT_WARM, WorkloadConfig};
 use hearth_core::{Explanation, Insight, Moment, State, Vm};
 use hearth_foresight::{
-    self as foresight, Event, Foresight, KeepWish, Measured, Metric, Outlook, Reading, ScaleWish, Seconds,
-    Served, TICKS_PER_SAMPLE, View, Wish,
+    self as foresight, BalloonWish, Event, Foresight, KeepWish, Measured, Metric, Outlook, Reading,
+    ScaleWish, Seconds, Served, TICKS_PER_SAMPLE, View, Wish,
 };
 use smol::LocalExecutor;
 
@@ -146,7 +146,8 @@ impl Lookout {
                 sockets.push((vm, control_socket(&folder)));
                 there.insert(vm, seen);
             }
-            workloads.push(Measured { workload: story.name.clone(), reading: sums.reading(), serving });
+            let (workload, reading, spare_mib) = (story.name.clone(), sums.reading(), sums.spare);
+            workloads.push(Measured { workload, reading, spare_mib, serving });
         }
         self.machines = there;
         if self.ticks >= TICKS_PER_SAMPLE {
@@ -279,6 +280,8 @@ struct Sums {
     disk: Option<f32>,
     network: Option<f32>,
     balloon: Option<f32>,
+    /// Of the machine that has least.
+    spare: Option<f32>,
 }
 
 impl Sums {
@@ -289,6 +292,10 @@ impl Sums {
             add(&mut self.network, network.map(|bytes| bytes / KIB));
         }
         add(&mut self.balloon, newest.balloon.map(|bytes| bytes / MIB));
+        if let Some(spare) = newest.spare() {
+            let spare = spare / MIB;
+            self.spare = Some(self.spare.map_or(spare, |least| least.min(spare)));
+        }
     }
 
     fn reading(&self) -> Reading {
@@ -327,6 +334,9 @@ fn wish(workload: &WorkloadConfig) -> Wish {
             worth_s: keep.worth.as_secs_f32(),
             automatic: keep.automatic,
         }),
+        balloon: workload
+            .ballooning
+            .map(|one| BalloonWish { least_mib: one.least.0, automatic: one.automatic }),
         memory_mib: workload.resources.memory.0,
     }
 }
@@ -341,6 +351,10 @@ fn of_core(core: &State, insight: foresight::Insight) -> Option<Insight> {
         foresight::Insight::Replicas { workload, replicas, why, automatic } => {
             let workload = core.id_of(&workload).filter(|_| automatic)?;
             Some(Insight::Replicas { workload, replicas, why })
+        }
+        foresight::Insight::Memory { workload, mib, why, automatic } => {
+            let workload = core.id_of(&workload).filter(|_| automatic)?;
+            Some(Insight::Memory { workload, mib, why })
         }
         foresight::Insight::Warm { workload, idle, lasts_s, why, automatic } => {
             let workload = core.id_of(&workload).filter(|_| automatic)?;

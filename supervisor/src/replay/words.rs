@@ -49,6 +49,9 @@ pub(super) fn event(event: &Event, name: impl Fn(WorkloadId) -> String) -> Strin
         Event::Foresaw(Insight::Warm { workload, idle, lasts, why }) => {
             format!("{}: {idle} idle ones are worth it for {}: {why}", name(*workload), Took(*lasts))
         }
+        Event::Foresaw(Insight::Memory { workload, mib, why }) => {
+            format!("{}: {mib} MiB would do for a machine: {why}", name(*workload))
+        }
         Event::Ask(request) => self::request(request, name),
         Event::Stop => "the box is to stop".to_owned(),
         Event::StopNow => "the box is to stop at once".to_owned(),

@@ -122,6 +122,7 @@ impl State {
         replica.run = found.run;
         replica.build = found.build;
         replica.heard = turn.now;
+        replica.balloon_mib = None;
         // One that runs what is wanted was made for what is wanted; the record may be older than it.
         replica.replace = workload.of_another_kind && found.build != workload.spec.build;
         let deadline = turn.now.after(workload.spec.start_within);

@@ -95,6 +95,12 @@ impl State {
         let (id, advised, why) = match insight {
             Insight::Odd { workload, what } => return turn.tell(Announcement::Odd { workload, what }),
             Insight::Replicas { workload, replicas, why } => (workload, replicas, why),
+            Insight::Memory { workload, mib, why } => {
+                if let Some(workload) = self.workload_mut(workload) {
+                    workload.have_enough(turn, mib, why);
+                }
+                return;
+            }
             Insight::Warm { workload, idle, lasts, why } => {
                 if let Some(workload) = self.workload_mut(workload) {
                     workload.keep_warm(turn, idle, lasts, why);
@@ -138,6 +144,10 @@ fn adapt(workload: &mut Workload, turn: &mut Turn<'_>, spec: Spec) {
     if workload.spec.kind.ends() != spec.kind.ends() {
         // What was meant to run for ever does not end as a job has to, nor the other way round.
         workload.replace_all();
+    }
+    if workload.spec.build.needs != build.needs {
+        // It was said of machines with another memory.
+        workload.enough = None;
     }
     workload.spec = spec;
     if other_probes {

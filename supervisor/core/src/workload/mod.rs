@@ -2,6 +2,7 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | `ballooning.rs` | what balloons leave to its machines |
 //! | `calling.rs` | a function's calls, and what waits for the next |
 //! | `hearing.rs` | what machines say |
 //! | `healing.rs` | ends, failures, the ladder, quarantine |
@@ -14,6 +15,7 @@
 //! Duty: every move of its replicas that no other workload has a say in. Not here: who may start when (`state`).
 //! Invariant: every move goes through [`Workload::go`], so it is in the history, and traffic follows readiness.
 
+mod ballooning;
 mod calling;
 mod healing;
 mod hearing;
@@ -40,6 +42,7 @@ use crate::rollout::{Rollout, Tally};
 use crate::spec::{Build, Spec};
 use crate::turn::Turn;
 
+use self::ballooning::Enough;
 use self::calling::Calling;
 use self::snapping::Snapping;
 
@@ -55,6 +58,7 @@ pub(crate) struct Workload {
     /// What was last foreseen to do, or what ran when this daemon began.
     pub(crate) advised: Option<u16>,
     pub(crate) calling: Calling,
+    pub(crate) enough: Option<Enough>,
     pub(crate) current: Build,
     pub(crate) good: bool,
     pub(crate) previous: Option<Build>,
@@ -89,6 +93,7 @@ impl Workload {
             scale: None,
             advised: None,
             calling: Calling::default(),
+            enough: None,
             current: spec.build,
             good: false,
             previous: None,
@@ -186,7 +191,7 @@ impl Workload {
         replica.running_since = None;
         replica.hold = None;
         replica.replace = false;
-        replica.balloon_mib = 0;
+        replica.balloon_mib = Some(0);
         replica.tally = Tally::default();
         self.go(turn, slot, Lifecycle::Starting { deadline }, Cause::Wanted);
         turn.order(id.run(run), Order::Start { build, how });
@@ -244,21 +249,6 @@ impl Workload {
             }
             if open && self.replicas[slot.index()].lifecycle == Lifecycle::Waiting {
                 self.go(turn, slot, Lifecycle::Ended(End::Quarantined), Cause::Quarantine);
-            }
-        }
-    }
-
-    /// Follows pressure on memory.
-    pub(crate) fn squeeze(&mut self, turn: &mut Turn<'_>, target: impl Fn(u32) -> u32) {
-        if !self.spec.allowed.balloon {
-            return;
-        }
-        let id = self.id;
-        for replica in &mut self.replicas {
-            let mib = target(replica.build.needs.memory_mib);
-            if replica.balloon_mib != mib && matches!(replica.lifecycle, Lifecycle::Running { .. }) {
-                replica.balloon_mib = mib;
-                turn.order(id.replica(replica.slot).run(replica.run), Order::Balloon { mib });
             }
         }
     }

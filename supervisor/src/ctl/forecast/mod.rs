@@ -139,6 +139,13 @@ pub(super) fn lines(view: &View) -> String {
             advice.replicas, advice.why
         ));
     }
+    if let Some(balloon) = &view.balloon {
+        let follows = if balloon.automatic { "which the box follows" } else { "which is only shown" };
+        row(format!(
+            "a balloon may leave {} MiB to each machine, {follows}: {}",
+            balloon.left_mib, balloon.why
+        ));
+    }
     if let Some(keep) = &view.keep_warm {
         let follows = if keep.automatic { "which the box follows" } else { "which is only shown" };
         let (idle, most, lasts) = (keep.idle, keep.most, span(keep.lasts_s));
@@ -178,7 +185,7 @@ fn span(seconds: u32) -> String {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use hearth_foresight::{AdviceView, KeepView, MemoryView};
+    use hearth_foresight::{AdviceView, BalloonView, KeepView, MemoryView};
 
     pub(in crate::ctl) fn view() -> View {
         let forecast = |ahead_s: u32, expected: f32| ForecastView {
@@ -208,6 +215,11 @@ pub(super) mod tests {
                 automatic: true,
             }),
             memory: Some(MemoryView { has_mib: 256, used_mib: 80.2, enough_mib: 92.3 }),
+            balloon: Some(BalloonView {
+                left_mib: 96,
+                why: "a machine needs 61 MiB now".to_owned(),
+                automatic: true,
+            }),
             keep_warm: Some(KeepView {
                 idle: 1,
                 lasts_s: 240,
@@ -224,6 +236,7 @@ pub(super) mod tests {
 Foreseen
   cpu  59.0 %  in 15 min 75.0, at most 85.0  by trend and season  normal
   3 replicas would do, of 1 to 4, which the box follows: 41.0 requests per second foreseen, 60.0 at most
+  a balloon may leave 96 MiB to each machine, which the box follows: a machine needs 61 MiB now
   1 of at most 2 are to be kept warm for 4 min, which is only shown: a call comes within 4 min by 83 %
   92 MiB of memory would do for a machine, of 256; it uses 80
 ";
