@@ -243,6 +243,33 @@ mod tests {
     }
 
     #[test]
+    fn what_guests_needed_is_known_after_a_restart() {
+        let word = |foresight: &mut Foresight, minute: u64| {
+            let web = Measured {
+                workload: "web".to_owned(),
+                reading: Reading::NOTHING,
+                spare_mib: Some(0.0),
+                serving: 1,
+            };
+            let (at, host) = (Seconds(minute * 60), Reading::NOTHING);
+            let _ = foresight.step(Event::Measured { at, host, workloads: vec![web] });
+        };
+        let needs = |foresight: &Foresight| {
+            let lending =
+                foresight.workloads.get("web").and_then(|one| one.lending.clone()).expect("wished for");
+            (lending.usage.quantile(0.5), lending.is_settled())
+        };
+        let mut before = configured(10);
+        word(&mut before, 1);
+        assert_eq!(configured(10).restore(&before.learnt().bytes()), Ok(1), "only how often it restarted");
+        (2..=40).for_each(|minute| word(&mut before, minute));
+        let mut after = configured(10);
+        assert_eq!(after.restore(&before.learnt().bytes()), Ok(2));
+        assert_eq!(needs(&after), needs(&before));
+        assert!(matches!(needs(&after), (Some(63.0..65.0), true)));
+    }
+
+    #[test]
     fn what_is_not_whole_or_of_another_pace_is_refused_and_changes_nothing() {
         let saved = fed().learnt().bytes();
         let mut other = configured(10);
