@@ -7,9 +7,11 @@ mod api;
 mod fleet;
 mod log;
 mod logs;
+mod maintenance;
 mod predict;
 mod pressure;
 mod store;
+mod weights;
 
 use std::io;
 use std::ops::RangeInclusive;
@@ -27,9 +29,11 @@ pub use fleet::{
 };
 pub use log::{LOG_FORMATS, Log, LogFormat, LogLevel};
 pub use logs::{LOG_FILE_KIB, LOG_FILES, LOG_KIB_PER_S, Logs};
+pub use maintenance::{MAX_WINDOWS, Maintenance};
 pub use predict::{PREDICT_S, Predict};
 pub use pressure::{FREE_PERCENT, Limits, Pressure};
 pub use store::{JOURNAL_MIB, Store};
+pub use weights::{WEIGHT, Weights};
 
 /// Seconds of either wait: above an hour nobody is served by waiting on.
 pub const STOP_S: RangeInclusive<u64> = 1..=3600;
@@ -59,6 +63,9 @@ pub struct DeviceConfig {
     pub watchdog: Option<Watchdog>,
     pub pressure: Pressure,
     pub predict: Predict,
+    pub weights: Weights,
+    /// None: nothing waits.
+    pub maintenance: Vec<Maintenance>,
     pub store: Store,
     pub logs: Logs,
     /// None: nobody is spoken to.
@@ -177,6 +184,8 @@ fn shape_beside(base: &Path) -> impl FnOnce(&mut Table<'_>) -> DeviceConfig {
         watchdog: table.optional_section("watchdog", watchdog),
         pressure: table.section("pressure", pressure::pressure),
         predict: table.section("predict", predict::predict),
+        weights: table.section("weights", weights::weights),
+        maintenance: maintenance::list(table),
         store: table.section("store", store::store),
         logs: table.section("logs", logs::logs),
         fleet: table.optional_section("fleet", fleet::fleet),

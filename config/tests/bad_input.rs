@@ -606,7 +606,7 @@ fn guest_and_box_files_are_refused_with_place_key_and_expectation() {
             ("[paths]\nvmm = 1", "hearth.toml:2:1: paths.vmm: expected a string, found the number 1"),
             (
                 "[path]\n",
-                "hearth.toml:1:2: path: unknown key, did you mean paths? (known here: paths, stop, capacity, safe_mode, watchdog, pressure, predict, store, logs, fleet, log, api)",
+                "hearth.toml:1:2: path: unknown key, did you mean paths? (known here: paths, stop, capacity, safe_mode, watchdog, pressure, predict, weights, maintenance, store, logs, fleet, log, api)",
             ),
             (
                 "capacity.memory_mib = 31",

@@ -32,7 +32,7 @@ use crate::logs::Logs;
 use crate::lookout::Lookout;
 use crate::machine::{Birth, Machine, Report, What};
 use crate::pressure;
-use crate::reload::{self, News, Terminal};
+use crate::reload::{self, Terminal};
 use crate::screens::Screens;
 use crate::setup::Setup;
 use crate::state_dir::{StateDir, StateError};
@@ -43,7 +43,9 @@ use crate::warm::Warm;
 use crate::watchdog::Watchdog;
 use crate::wording::{self, Life};
 
+mod calendar;
 mod door;
+mod files;
 mod fleet;
 mod lookout;
 mod orders;
@@ -182,6 +184,7 @@ struct Daemon {
     told_watchdog: bool,
     vitals: Vitals,
     lookout: Lookout,
+    calendar: calendar::Calendar,
     /// None: this box is nobody's member.
     fleet: Option<Fleet>,
     /// What others go through who ask on somebody's behalf.
@@ -236,6 +239,7 @@ impl Daemon {
             told_watchdog: false,
             vitals,
             lookout,
+            calendar: calendar::Calendar::default(),
             fleet: None,
             door: None,
         };
@@ -248,6 +252,7 @@ impl Daemon {
         self.warm.sweep(&records);
         self.warm.prepare(&records, &self.setup.device.paths, &mut self.contents);
         self.apply(Event::Begin { boot, device, records });
+        self.keep_calendar();
         self.apply(Event::Configured(Box::new(self.setup.wanted.clone())));
         for survivor in survivors {
             self.adopt(survivor);
@@ -406,46 +411,6 @@ impl Daemon {
         pressures
     }
 
-    /// Words that the configuration's files may have changed.
-    fn watch_files(&self) -> Receiver<()> {
-        let (sender, changes) = bounded(1);
-        let (file, paths) = (self.setup.file.clone(), &self.setup.device.paths);
-        let (workloads, images) = (paths.workloads.clone(), paths.images.clone());
-        let console = self.console.clone();
-        let watching = async move {
-            if let Err(error) = reload::watch(file, workloads, images, sender).await {
-                console
-                    .say(&format!("configuration: its files cannot be watched, SIGHUP reads them: {error}"));
-            }
-        };
-        self.executor.spawn(watching).detach();
-        changes
-    }
-
-    fn reload(&mut self, asked: bool) {
-        if self.asked_to_stop {
-            return;
-        }
-        let (news, lines) = self.reader.read(&self.setup, &mut self.contents, asked);
-        lines.iter().for_each(|line| self.console.say(line));
-        if let News::New(new) = news {
-            self.follow(*new);
-        }
-    }
-
-    fn follow(&mut self, new: Setup) {
-        let wanted = new.wanted != self.setup.wanted;
-        self.setup = new;
-        self.pressure.set(self.setup.device.pressure);
-        self.builds.learn(&self.setup);
-        self.guests.follow(&self.setup);
-        self.lookout.configure(&self.setup, clock::now());
-        self.console.widen(self.setup.names().iter().map(String::as_str));
-        if wanted {
-            self.apply(Event::Configured(Box::new(self.setup.wanted.clone())));
-        }
-    }
-
     /// Beside everything else: no workload waits for it.
     fn say_what_kvm_is(&self) {
         let (console, monitor) = (self.console.clone(), self.setup.device.paths.vmm.clone());
@@ -459,7 +424,7 @@ impl Daemon {
 
     fn time_to_deadline(&self) -> Option<Duration> {
         // A millisecond more: the core's time is cut, and a timer that fires early would only fire again.
-        [self.core.next_deadline(), self.vitals.due(), self.lookout.due()]
+        [self.core.next_deadline(), self.vitals.due(), self.lookout.due(), self.calendar.due()]
             .into_iter()
             .flatten()
             .min()
@@ -544,12 +509,13 @@ impl Daemon {
         match action {
             Action::Vm { vm, order } => return self.order(vm, &order),
             Action::Announce(announcement) => {
-                self.note_restart(&announcement);
+                let suspected = self.note_trouble(&announcement);
                 let name = |id: WorkloadId| self.core.name(id).unwrap_or_default().to_owned();
                 let life = |id: ReplicaId| self.lives.get(&id).copied();
                 let text = wording::announce(&announcement, name, life);
                 let told = self.events.tell(&announcement, self.now(), &text, name);
                 self.console.event(&told);
+                return suspected;
             }
             Action::Finish => {
                 self.store.leave(None);
@@ -583,6 +549,7 @@ impl Daemon {
                 self.screens.forget(&name);
             }
             Action::BootSettled => self.store.boot_settled(),
+            Action::Learn(outcome) => return self.lookout.tried(&self.core, outcome).map(Event::Foresaw),
             Action::TrimLogs => self.on_logs(Logs::trim),
             Action::LimitLogs { workload, until } => {
                 let (name, span) = (self.core.name(workload).unwrap_or_default(), until.since(self.now()));

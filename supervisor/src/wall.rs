@@ -1,7 +1,7 @@
 //! The wall clock, for labels.
 //!
 //! Duty: its reading, and moments of it as text in UTC. Not here: deadlines, which are monotonic.
-//! Invariant: no decision looks at it.
+//! Invariant: no decision looks at it, but when windows of maintenance begin and end.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -19,6 +19,13 @@ pub(crate) fn unix_ms() -> u64 {
 /// Whether somebody ever set it.
 pub(crate) fn is_plausible() -> bool {
     unix_ms() >= PLAUSIBLE_MS
+}
+
+/// A time of the week: `Sun 02:00`.
+pub(crate) fn of_week(unix_s: u64) -> String {
+    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+    let day = usize::try_from(unix_s / 86_400 % 7).unwrap_or_default();
+    format!("{} {:02}:{:02}", DAYS[day], unix_s / 3600 % 24, unix_s / 60 % 60)
 }
 
 /// As in RFC 3339.
@@ -66,6 +73,7 @@ mod tests {
         assert_eq!(at(4_107_542_399), "2100-02-28T23:59:59.007Z");
         assert_eq!(at(4_107_542_400), "2100-03-01T00:00:00.007Z");
         assert_eq!(at(0).len(), STAMP_BYTES);
+        assert_eq!([0, 1_795_312_800].map(of_week), ["Thu 00:00", "Sun 02:00"]);
         assert_eq!(digits(1_795_289_766_007), "20261121-193606");
     }
 }

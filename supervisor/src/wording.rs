@@ -8,8 +8,8 @@ use std::fmt;
 use std::time::Duration;
 
 use hearth_core::{
-    Announcement, BootReason, Choice, Grounds, Hold, Level, Means, ReplicaId, Resource, Rung, Slot,
-    Subsystem, WorkloadId,
+    Announcement, BootReason, Choice, Grounds, Hold, Level, Means, Reason, ReplicaId, Resource, Rung, Slot,
+    Source, Subsystem, WorkloadId,
 };
 
 /// A duration as people read it: "412 ms", "3.2 s".
@@ -63,10 +63,12 @@ pub fn announce(
         Announcement::Done { replica } => format!("{}: done: exit 0", of(replica)),
         Announcement::Failed { replica, failure } => format!("{}: failed: {failure}", of(replica)),
         Announcement::RestartIn { replica, attempt, delay, choice } => {
-            format!("{}: restart {attempt} in {}{}", of(replica), Took(*delay), unless_plain(*choice))
+            let (by, expected) = (unless_plain(*choice), behind(*choice));
+            format!("{}: restart {attempt} in {}{by}{expected}", of(replica), Took(*delay))
         }
-        Announcement::ProcessRestart { replica, failure, .. } => {
-            format!("{}: {failure}: the workload is started again in its guest", of(replica))
+        Announcement::ProcessRestart { replica, failure, choice } => {
+            let expected = behind(*choice);
+            format!("{}: {failure}: the workload is started again in its guest{expected}", of(replica))
         }
         Announcement::Healed { replica, rung, took } => {
             let by = rung.map_or_else(String::new, |rung| format!(" by {}", means(rung)));
@@ -121,6 +123,20 @@ pub fn announce(
         Announcement::Ballooned { workload, left_mib, of_mib, why } => {
             format!("{}: {left_mib} of {of_mib} MiB are left to each machine: {why}", name(*workload))
         }
+        Announcement::Ranked { workload, source, order } if order.is_empty() => {
+            format!("{}: faults of {}: the cheapest means first again", name(*workload), source_of(*source))
+        }
+        Announcement::Ranked { workload, source, order } => {
+            let order: Vec<&str> = order.iter().map(|rung| means(*rung)).collect();
+            let order = order.join(", then ");
+            format!("{}: faults of {}: {order}, by what cured before", name(*workload), source_of(*source))
+        }
+        Announcement::Suspected { workload, whom } => {
+            format!("{}: likely because of {whom}", name(*workload))
+        }
+        Announcement::RolloutWaits { workload, to } => {
+            format!("{}: version {to} waits for a window of maintenance", name(*workload))
+        }
         Announcement::LogsLimited { workload, .. } => {
             format!("{}: logs too much, the rest of this minute is dropped", name(*workload))
         }
@@ -173,6 +189,18 @@ fn boot_reason(reason: BootReason) -> &'static str {
     }
 }
 
+fn behind(choice: Choice) -> String {
+    expected(choice).map_or_else(String::new, |expected| format!(", {expected}"))
+}
+
+/// What is expected of a choice that was learnt.
+pub(crate) fn expected(choice: Choice) -> Option<String> {
+    let Reason::Expected { ms, chance_milli, takes_ms, then } = choice.reason else { return None };
+    let took = |ms: u32| Took(Duration::from_millis(u64::from(ms)));
+    let (all, one, percent) = (took(ms), took(takes_ms), chance_milli / 10);
+    Some(format!("expected {all}: {} {percent} % x {one}, else {}", means(choice.rung), means(then)))
+}
+
 /// A restart of the plain kind needs no words.
 fn unless_plain(choice: Choice) -> String {
     match choice.rung {
@@ -189,6 +217,18 @@ fn pressure(resource: Resource, level: Level) -> &'static str {
         (Resource::Disk, Level::Calm) => "disk: there is room again",
         (Resource::Disk, Level::Short) => "disk: room is short, logs are cut",
         (Resource::Disk, Level::Full) => "ALARM: disk: next to no room is left, what nobody needs is removed",
+    }
+}
+
+fn source_of(source: Source) -> &'static str {
+    match source {
+        Source::Hardware => "the hardware",
+        Source::GuestKernel => "the guest's kernel",
+        Source::Workload => "the workload",
+        Source::Network => "the network",
+        Source::Storage => "storage",
+        Source::Data => "its data",
+        Source::Supervisor => "the daemon",
     }
 }
 
@@ -276,6 +316,19 @@ mod tests {
         assert_eq!(said(Announcement::NotReady { ready: 1, of: 3 }), "not ready: 1 of 3 workloads");
         assert_eq!(said(Announcement::Stopping), "stopping");
         assert_eq!(said(Announcement::Stopped), "stopped");
+    }
+
+    #[test]
+    fn a_restart_that_was_learnt_says_what_is_expected_of_it() {
+        let reason = Reason::Expected { ms: 3100, chance_milli: 920, takes_ms: 200, then: Rung::ColdRestart };
+        let replica = WorkloadId::from_number(0).replica(Slot::FIRST);
+        let choice = Choice { rung: Rung::Restore, reason };
+        let line = Announcement::RestartIn { replica, attempt: 1, delay: Duration::ZERO, choice };
+        assert_eq!(
+            announce(&line, |_| "web".to_owned(), |_| None),
+            "web: restart 1 in 0 ms by a restore from the snapshot, expected 3.1 s: a restore from the snapshot \
+             92 % x 200 ms, else a cold restart"
+        );
     }
 
     #[test]

@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::boot::BootReason;
 use crate::failure::Failure;
+use crate::fault::Source;
 use crate::id::{ReplicaId, Run, Version, Vm, WorkloadId};
+use crate::incident::Outcome;
 use crate::lifecycle::Means;
 use crate::moment::Moment;
 use crate::order::ConfigFault;
@@ -66,6 +68,8 @@ pub enum Action {
     },
     /// All is down: leave.
     Finish,
+    /// What came of a means of healing, for whoever learns from it.
+    Learn(Outcome),
 }
 
 /// What is to be done with one machine.
@@ -277,6 +281,22 @@ pub enum Announcement {
         left_mib: u32,
         of_mib: u32,
         why: String,
+    },
+    /// What cured before wants another order of means for faults from there; empty: cheapest first again.
+    Ranked {
+        workload: WorkloadId,
+        source: Source,
+        order: Vec<Rung>,
+    },
+    /// Somebody else most likely began what is wrong with it.
+    Suspected {
+        workload: WorkloadId,
+        whom: String,
+    },
+    /// A new version is there, and waits for the next window of maintenance.
+    RolloutWaits {
+        workload: WorkloadId,
+        to: Version,
     },
 }
 

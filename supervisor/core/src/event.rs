@@ -14,6 +14,7 @@ use crate::boot::Boot;
 use crate::failure::{VmEnd, WorkloadEnd};
 use crate::id::{Run, Slot, Vm, WorkloadId};
 use crate::insight::Insight;
+use crate::maintenance::Window;
 use crate::pressure::{Level, Resource};
 use crate::record::{DeviceRecord, Record};
 use crate::spec::{Build, Config};
@@ -64,6 +65,8 @@ pub enum Event {
     StopNow,
     /// What is foreseen, or found odd.
     Foresaw(Insight),
+    /// A window of maintenance begins or ends; before the first such word there are none.
+    Maintenance(Window),
 }
 
 /// What is said of, or by, one machine.
@@ -119,7 +122,7 @@ pub enum Request {
         workload: WorkloadId,
         replicas: Option<u16>,
     },
-    /// Lifts a quarantine, and lets a rejected version try again.
+    /// Lifts a quarantine, lets a rejected version try again, and one go ahead that waits for its window.
     Retry(WorkloadId),
     /// Back to the last good version.
     UndoRollout(WorkloadId),

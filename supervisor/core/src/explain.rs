@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::action::Hold;
 use crate::breaker::Breaker;
+use crate::fault::Source;
 use crate::history::Transition;
 use crate::id::{Run, Slot, Version};
 use crate::incident::Incident;
@@ -17,6 +18,7 @@ use crate::insight::Scaling;
 use crate::lifecycle::{Lifecycle, Place};
 use crate::moment::Moment;
 use crate::probe::{Finding, ProbeSpec};
+use crate::ranking::Expectation;
 use crate::replica::Replica;
 use crate::rollout::Rollout;
 use crate::spec::Kind;
@@ -41,9 +43,13 @@ pub struct Explanation {
     pub memory: Option<MemoryStory>,
     pub replicas_wanted: usize,
     pub current: Version,
+    /// What cured before: for faults of each source, means that are tried before the ladder's, best first.
+    pub learnt: Vec<(Source, Vec<Expectation>)>,
     /// The last good one before.
     pub previous: Option<Version>,
     pub rejected: Option<Version>,
+    /// What waits for a window of maintenance.
+    pub held: Option<Version>,
     pub rollout: Rollout,
     pub breaker: Breaker,
     pub restarts_in_window: u16,
@@ -116,8 +122,10 @@ pub(crate) fn explain(workload: &Workload, now: Moment) -> Explanation {
         memory: workload.memory(),
         replicas_wanted: workload.count,
         current: workload.current.version,
+        learnt: workload.learnt.iter().map(|ranking| (ranking.source(), ranking.order().to_vec())).collect(),
         previous: workload.previous.map(|build| build.version),
         rejected: workload.rejected,
+        held: workload.held.map(|build| build.version),
         rollout: workload.rollout.clone(),
         breaker: workload.breaker,
         restarts_in_window: workload.restarts.count(),

@@ -22,6 +22,18 @@ pub enum Source {
     Supervisor,
 }
 
+impl Source {
+    pub const ALL: [Source; 7] = [
+        Source::Hardware,
+        Source::GuestKernel,
+        Source::Workload,
+        Source::Network,
+        Source::Storage,
+        Source::Data,
+        Source::Supervisor,
+    ];
+}
+
 /// How bad it is for what the replica is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Severity {

@@ -1,4 +1,4 @@
-//! What is foreseen of a workload, and what is odd about it.
+//! What is foreseen of a workload, what is odd about it, and what was learnt of healing it.
 //!
 //! Duty: the words of whoever foresees for the core, and the bounds within which they count. Not here: how it comes to
 //! them (`hearth-foresight`), what follows (`state`).
@@ -6,11 +6,14 @@
 //! person's own number comes before it.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::fault::Source;
 use crate::id::WorkloadId;
+use crate::ranking::Expectation;
 use crate::spec::MAX_REPLICAS;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +26,10 @@ pub enum Insight {
     Warm { workload: WorkloadId, idle: u16, lasts: Duration, why: String },
     /// So much memory would do for each machine.
     Memory { workload: WorkloadId, mib: u32, why: String },
+    /// The means of healing for faults from there, best first; empty: what was learnt says no more than the ladder.
+    Ranked { workload: WorkloadId, source: Source, order: Vec<Expectation> },
+    /// Somebody else most likely began what is wrong with a workload.
+    Suspected { workload: WorkloadId, whom: String },
 }
 
 /// The numbers of replicas that advice may choose among.

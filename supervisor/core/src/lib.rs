@@ -6,9 +6,10 @@
 //! | one workload and its replicas | `workload`, `replica`, `lifecycle` |
 //! | what is wanted | `spec`, `order` |
 //! | what happens, what is done | `event`, `action`, `failure` |
-//! | health and healing | `probe`, `fault`, `policy`, `incident`, `backoff`, `budget`, `breaker` |
+//! | health and healing | `probe`, `fault`, `policy`, `ranking`, `incident`, `backoff`, `budget`, `breaker` |
 //! | new versions | `rollout` |
 //! | what is foreseen | `insight` |
+//! | what waits for its time | `maintenance` |
 //! | the box itself | `boot`, `watchdog`, `pressure` |
 //! | what stays | `record`, `journal`, `history`, `explain` |
 //!
@@ -40,11 +41,13 @@ mod incident;
 mod insight;
 mod journal;
 mod lifecycle;
+mod maintenance;
 mod moment;
 mod order;
 mod policy;
 mod pressure;
 mod probe;
+mod ranking;
 mod record;
 mod replica;
 mod rollout;
@@ -69,15 +72,17 @@ pub use failure::{Failure, VmEnd, WorkloadEnd};
 pub use fault::{FaultClass, Severity, Source};
 pub use history::{Cause, DEPTH, Transition};
 pub use id::{ReplicaId, Run, Slot, Version, Vm, WorkloadId};
-pub use incident::{Incident, Stage};
+pub use incident::{Attempt, Incident, Outcome, Stage};
 pub use insight::{Ballooning, Insight, KeepWarm, Scaling};
 pub use journal::{Entry, replay, replay_from};
 pub use lifecycle::{End, Health, Lifecycle, Means, Place, StopReason};
+pub use maintenance::Window;
 pub use moment::Moment;
 pub use order::ConfigFault;
 pub use policy::{Case, Choice, FixedLadder, Reason, RecoveryPolicy, Rung, Rungs, Tried};
 pub use pressure::{Level, Resource};
 pub use probe::{Check, Finding, ProbeSpec, Role};
+pub use ranking::Expectation;
 pub use record::{DeviceRecord, Durable, Record, Slots, Tripped};
 pub use rollout::{Grounds, Rollout, Tally};
 pub use spec::{

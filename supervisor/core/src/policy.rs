@@ -11,6 +11,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::fault::{FaultClass, Source};
+use crate::ranking::{Expectation, Ranking};
 
 /// A means of healing, cheapest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -69,6 +70,24 @@ impl Rung {
             Rung::ReExec => 300,
             Rung::Reboot => 60_000,
             Rung::StopPetting => 90_000,
+        }
+    }
+
+    /// Whether the workload has all of its data, its version and its start by itself afterwards, and the box is left alone.
+    pub const fn loses_nothing(self) -> bool {
+        matches!(self, Rung::Retry | Rung::RestartProcess | Rung::Restore | Rung::ColdRestart)
+    }
+
+    /// Whether it can help against faults from there.
+    pub const fn reaches(self, source: Source) -> bool {
+        match source {
+            // A process cannot help its kernel, nor the hardware or monitor under it.
+            Source::GuestKernel | Source::Hardware | Source::Supervisor => {
+                !matches!(self, Rung::RestartProcess)
+            }
+            // A snapshot holds the same view of the disk and of the data.
+            Source::Storage | Source::Data => !matches!(self, Rung::RestartProcess | Rung::Restore),
+            Source::Workload | Source::Network => true,
         }
     }
 }
@@ -143,8 +162,9 @@ pub enum Reason {
     BudgetSpent,
     /// The policy wanted what is not possible here.
     Instead(Rung),
-    /// What a policy that learns expects of it, in thousandths of certainty.
-    Expected { confidence_milli: u16 },
+    /// What cured such faults before says so: healed after `ms` is expected, by this in `chance_milli` of a thousand tries
+    /// of `takes_ms`, else by what comes then.
+    Expected { ms: u32, chance_milli: u16, takes_ms: u32, then: Rung },
 }
 
 /// Chooses a means for a case. Deterministic: the same case has the same answer.
@@ -152,8 +172,19 @@ pub trait RecoveryPolicy {
     fn choose(&self, case: &Case) -> Choice;
 }
 
+/// By what was learnt as far as that goes, and then by the policy.
+pub(crate) fn choose(policy: &dyn RecoveryPolicy, learnt: Option<&Ranking>, case: &Case) -> Choice {
+    let Some(step) = learnt.and_then(|ranking| ranking.next(case)) else { return held(policy, case) };
+    let mut after = *case;
+    after.tried.note(step.rung);
+    let then = learnt.and_then(|ranking| ranking.next(&after)).map(|next| next.rung);
+    let then = then.unwrap_or_else(|| held(policy, &after).rung);
+    let Expectation { rung, chance_milli, takes_ms, expected_ms } = step;
+    Choice { rung, reason: Reason::Expected { ms: expected_ms, chance_milli, takes_ms, then } }
+}
+
 /// Asks the policy, and holds it to what is possible.
-pub(crate) fn choose(policy: &dyn RecoveryPolicy, case: &Case) -> Choice {
+fn held(policy: &dyn RecoveryPolicy, case: &Case) -> Choice {
     let choice = policy.choose(case);
     if case.possible.has(choice.rung) {
         return choice;
@@ -175,19 +206,6 @@ impl FixedLadder {
             _ => 1,
         }
     }
-
-    /// Means that cannot reach where such a fault comes from.
-    const fn useless(source: Source, rung: Rung) -> bool {
-        match source {
-            // A process cannot help its kernel, nor the hardware or monitor under it.
-            Source::GuestKernel | Source::Hardware | Source::Supervisor => {
-                matches!(rung, Rung::RestartProcess)
-            }
-            // A snapshot holds the same view of the disk and of the data.
-            Source::Storage | Source::Data => matches!(rung, Rung::RestartProcess | Rung::Restore),
-            Source::Workload | Source::Network => false,
-        }
-    }
 }
 
 impl RecoveryPolicy for FixedLadder {
@@ -195,7 +213,7 @@ impl RecoveryPolicy for FixedLadder {
         let source = case.class.source;
         let mut passed_over = false;
         for rung in case.possible.iter().filter(|rung| *rung != Rung::Quarantine) {
-            if Self::useless(source, rung) {
+            if !rung.reaches(source) {
                 passed_over = true;
             } else if case.tried.times(rung) < Self::tries(rung) {
                 let reason = if passed_over { Reason::FitsTheSource(source) } else { Reason::Cheapest };
@@ -231,7 +249,7 @@ mod tests {
     fn climb(mut case: Case, steps: usize) -> Vec<Rung> {
         let mut climbed = Vec::new();
         for _ in 0..steps {
-            let choice = choose(&FixedLadder, &case);
+            let choice = choose(&FixedLadder, None, &case);
             case.tried.note(choice.rung);
             climbed.push(choice.rung);
         }
@@ -278,10 +296,10 @@ mod tests {
         struct Stubborn;
         impl RecoveryPolicy for Stubborn {
             fn choose(&self, _: &Case) -> Choice {
-                Choice { rung: Rung::Reboot, reason: Reason::Expected { confidence_milli: 999 } }
+                Choice { rung: Rung::Reboot, reason: Reason::Cheapest }
             }
         }
-        let choice = choose(&Stubborn, &case(Source::Workload, &[Rung::ColdRestart, Rung::Quarantine]));
+        let choice = choose(&Stubborn, None, &case(Source::Workload, &[Rung::ColdRestart, Rung::Quarantine]));
         assert_eq!(choice, Choice { rung: Rung::ColdRestart, reason: Reason::Instead(Rung::Reboot) });
     }
 }

@@ -8,6 +8,7 @@ use crate::boot::Phase;
 use crate::deadlines::StopTimes;
 use crate::dice::Dice;
 use crate::id::Vm;
+use crate::maintenance::Window;
 use crate::moment::Moment;
 use crate::policy::RecoveryPolicy;
 use crate::spec::Needs;
@@ -17,6 +18,7 @@ pub(crate) struct Turn<'s> {
     pub(crate) phase: Phase,
     pub(crate) stop: StopTimes,
     pub(crate) disk_has_room: bool,
+    pub(crate) window: Window,
     /// What is left for a machine that a snapshot is made of. None: one is being made, or memory is short.
     pub(crate) room_to_snap: Option<Needs>,
     pub(crate) dice: &'s mut Dice,

@@ -138,7 +138,7 @@ impl World {
                     assert!(self.satisfied(index), "ready without workload {index}");
                 }
             }
-            Action::Announce(_) | Action::Remember(_) | Action::BootSettled => {}
+            Action::Announce(_) | Action::Remember(_) | Action::Learn(_) | Action::BootSettled => {}
             Action::Vm { order: Order::Traffic { .. }, .. } => {}
             Action::Finish => {
                 assert!(self.stopping, "a finish that nobody asked for");

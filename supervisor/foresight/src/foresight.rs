@@ -11,13 +11,16 @@
 
 use std::collections::BTreeMap;
 
+use hearth_core::{Expectation, Rung, Source};
 use hearth_predictor::Seconds;
 use hearth_predictor::cause::{MOST_PARTS, Part, Parts, rank};
 
+use crate::healing::{self, Healing};
 use crate::keeping::Keeping;
 use crate::lending::Lending;
 use crate::metric::{Metric, Reading};
 use crate::scaling::{Scaling, Served, count};
+use crate::suspects::{self, Failed, Layer};
 use crate::view::{self, View};
 use crate::watched::Watched;
 use crate::wish::Wish;
@@ -42,6 +45,10 @@ pub enum Event {
     Called { at: Seconds, workload: String, in_use: u16 },
     /// It is [`Foresight::due`].
     Passed { at: Seconds },
+    /// Something is wrong with it.
+    Failed { workload: String, source: Source, at: Seconds },
+    /// A means of healing was used, and helped or did not.
+    Tried { workload: String, source: Source, rung: Rung, cured: bool, seconds: f32 },
     /// What was learnt of a workload was wrong; none: of the host.
     Reset { workload: Option<String> },
 }
@@ -67,6 +74,10 @@ pub enum Insight {
     Memory { workload: String, mib: u32, why: String, automatic: bool },
     /// It is as it never was; none: the host is.
     Odd { workload: Option<String>, what: String },
+    /// What to try first against faults from there; empty: as the ladder has it.
+    Ranked { workload: String, source: Source, order: Vec<Expectation> },
+    /// Who else most likely began what is wrong with it.
+    Suspected { workload: String, whom: String },
 }
 
 #[derive(Debug)]
@@ -83,7 +94,10 @@ pub(crate) struct One {
     pub(crate) scaling: Option<Scaling>,
     pub(crate) keeping: Option<Keeping>,
     pub(crate) lending: Option<Lending>,
-    rests_on: Vec<String>,
+    pub(crate) healing: Healing,
+    /// The last time, lately.
+    pub(crate) failed: Option<Failed>,
+    pub(crate) rests_on: Vec<String>,
 }
 
 impl Foresight {
@@ -121,6 +135,17 @@ impl Foresight {
                 return self.passed(at);
             }
             Event::Passed { at } => return self.passed(at),
+            Event::Failed { workload, source, at } => {
+                let Some(one) = self.workloads.get_mut(&workload) else { return Vec::new() };
+                one.failed = Some(Failed { at, layer: Layer::of_fault(source) });
+                let whom = suspects::of(&self.host, &self.workloads, &workload, at);
+                return whom.map(|whom| Insight::Suspected { workload, whom }).into_iter().collect();
+            }
+            Event::Tried { workload, source, rung, cured, seconds } => {
+                let Some(one) = self.workloads.get_mut(&workload) else { return Vec::new() };
+                one.healing.tried(source, rung, cured, seconds);
+                return one.ranked(&workload);
+            }
             Event::Reset { workload: None } => self.host = Watched::new(None),
             Event::Reset { workload: Some(name) } => {
                 if let Some(one) = self.workloads.get_mut(&name) {
@@ -129,6 +154,7 @@ impl Foresight {
                     one.keeping = one.keeping.take().map(|old| Keeping::new(old.wish));
                     let has_mib = one.watched.memory_mib.unwrap_or(0);
                     one.lending = one.lending.take().map(|old| Lending::new(old.wish, has_mib));
+                    one.healing.take_up(healing::Model::default());
                 }
             }
         }
@@ -182,13 +208,17 @@ impl Foresight {
         let mut before = std::mem::take(&mut self.workloads);
         for wish in wishes {
             let known = before.remove(&wish.name);
-            let (watched, scaling, keeping, lending) = match known {
-                Some(one) if one.watched.memory_mib == Some(wish.memory_mib) => {
-                    (one.watched, one.scaling, one.keeping, one.lending)
+            let new = || Watched::new(Some(wish.memory_mib));
+            let failed = known.as_ref().and_then(|one| one.failed);
+            let (watched, scaling, keeping, lending, mut healing) = match known {
+                Some(One { watched, scaling, keeping, lending, healing, .. }) => {
+                    let same = watched.memory_mib == Some(wish.memory_mib);
+                    let (watched, lending) = if same { (watched, lending) } else { (new(), None) };
+                    (watched, scaling, keeping, lending, healing)
                 }
-                Some(one) => (Watched::new(Some(wish.memory_mib)), one.scaling, one.keeping, None),
-                None => (Watched::new(Some(wish.memory_mib)), None, None, None),
+                None => (new(), None, None, None, Healing::new(wish.healing)),
             };
+            healing.follow(wish.healing);
             let lending = wish.balloon.map(|wanted| {
                 let mut lending = lending.unwrap_or_else(|| Lending::new(wanted, wish.memory_mib));
                 lending.wish(wanted);
@@ -204,8 +234,9 @@ impl Foresight {
                 (Some(wanted), Some(old)) if old.wish == wanted => Some(old),
                 (Some(wanted), _) => Some(Scaling::new(wanted, tick_s)),
             };
-            self.workloads
-                .insert(wish.name, One { watched, scaling, keeping, lending, rests_on: wish.rests_on });
+            let rests_on = wish.rests_on;
+            let one = One { watched, scaling, keeping, lending, healing, failed, rests_on };
+            self.workloads.insert(wish.name, one);
         }
     }
 
@@ -261,6 +292,9 @@ impl Foresight {
             let what = format!("{what}{}", cause.unwrap_or_default());
             insights.push(Insight::Odd { workload, what });
         }
+        for (name, one) in &mut self.workloads {
+            insights.extend(one.ranked(name));
+        }
         insights
     }
 
@@ -284,6 +318,13 @@ impl Foresight {
     }
 }
 
+impl One {
+    fn ranked(&mut self, name: &str) -> Vec<Insight> {
+        let told = |(source, order)| Insight::Ranked { workload: name.to_owned(), source, order };
+        self.healing.news().into_iter().map(told).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -298,6 +339,7 @@ mod tests {
             keeping: Some(keeping::tests::WISH),
             balloon: Some(lending::tests::WISH),
             memory_mib: 256,
+            healing: crate::healing::tests::wish(),
         }
     }
 
@@ -327,7 +369,7 @@ mod tests {
     fn odd(insights: &[Insight]) -> Vec<(Option<&str>, &str)> {
         let odd = insights.iter().filter_map(|insight| match insight {
             Insight::Odd { workload, what } => Some((workload.as_deref(), what.as_str())),
-            Insight::Replicas { .. } | Insight::Warm { .. } | Insight::Memory { .. } => None,
+            _ => None,
         });
         odd.collect()
     }
@@ -386,6 +428,34 @@ mod tests {
             named.extend(odd(&insights).into_iter().map(|(_, what)| what.contains("began with db (")));
         }
         assert_eq!(named, [false, true], "db does not name itself");
+    }
+
+    fn failed(foresight: &mut Foresight, workload: &str, source: Source, tick: u64) -> Option<String> {
+        let event = Event::Failed { workload: workload.to_owned(), source, at: Seconds(tick * 10) };
+        foresight.step(event).into_iter().find_map(|insight| match insight {
+            Insight::Suspected { whom, .. } => Some(whom),
+            _ => None,
+        })
+    }
+
+    #[test]
+    fn who_fails_behind_one_that_failed_or_was_strange_before_names_it() {
+        let wishes = || vec![wish("db", &[]), wish("web", &["db"]), wish("else", &[])];
+        let names = ["db", "else", "web"];
+        let mut foresight = quiet(wishes(), &names);
+        assert_eq!(failed(&mut foresight, "web", Source::Workload, QUIET_TICKS), None, "all else is well");
+        let tick = QUIET_TICKS + 100;
+        assert_eq!(failed(&mut foresight, "db", Source::GuestKernel, tick), None);
+        let whom = failed(&mut foresight, "web", Source::Workload, tick + 2).expect("a suspect");
+        assert!(whom.starts_with("the guest of db ("), "{whom}");
+        assert_eq!(failed(&mut foresight, "else", Source::Workload, tick + 2), None, "it rests on nobody");
+
+        let mut foresight = quiet(wishes(), &names);
+        for tick in QUIET_TICKS + 1..=QUIET_TICKS + 12 {
+            let _ = measure(&mut foresight, tick, &[("db", 95.0), ("else", 10.0), ("web", 10.0)], 1);
+        }
+        let whom = failed(&mut foresight, "web", Source::Workload, QUIET_TICKS + 14).expect("a suspect");
+        assert!(whom.starts_with("the machine of db ("), "{whom}");
     }
 
     #[test]
@@ -508,6 +578,31 @@ mod tests {
             (132..150).contains(&view.left_mib) && view.why.starts_with("a machine needs 106 MiB now"),
             "{view:?}"
         );
+    }
+
+    #[test]
+    fn what_cured_is_learnt_told_forgotten_and_taken_back() {
+        let mut foresight = quiet(vec![wish("web", &[])], &["web"]);
+        let mut told = Vec::new();
+        for _ in 0..12 {
+            for (rung, cured) in [(Rung::RestartProcess, false), (Rung::Restore, true)] {
+                let (workload, source) = ("web".to_owned(), Source::Workload);
+                told.extend(foresight.step(Event::Tried { workload, source, rung, cured, seconds: 2.0 }));
+            }
+        }
+        let first = |insight: &Insight| match insight {
+            Insight::Ranked { order, .. } => order.first().map(|step| step.rung),
+            _ => None,
+        };
+        assert_eq!(told.last().and_then(first), Some(Rung::Restore), "{told:?}");
+        let mut after = configured(vec![wish("web", &[])]);
+        after.restore(&foresight.learnt().bytes()).expect("whole");
+        let told = measure(&mut after, 1, &[("web", 10.0)], 1);
+        assert_eq!(told.iter().find_map(first), Some(Rung::Restore), "by the next daemon: {told:?}");
+        let _ = after.step(Event::Reset { workload: Some("web".to_owned()) });
+        let told = measure(&mut after, 2, &[("web", 10.0)], 1);
+        let (workload, source) = ("web".to_owned(), Source::Workload);
+        assert_eq!(told, [Insight::Ranked { workload, source, order: Vec::new() }]);
     }
 
     #[test]

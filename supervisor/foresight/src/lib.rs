@@ -8,6 +8,8 @@
 //! | `scaling.rs` | how many replicas it should have |
 //! | `keeping.rs` | how many of its machines should wait for the next call |
 //! | `lending.rs` | how much memory they can do without |
+//! | `healing.rs` | which means cured which faults of it |
+//! | `suspects.rs` | who began what is wrong with it |
 //! | `foresight.rs` | all of them: events in, insights out |
 //! | `memory.rs` | what was learnt, as bytes |
 //! | `outlook.rs` | what is foreseen as bare numbers |
@@ -21,12 +23,14 @@
 #![forbid(unsafe_code)]
 
 mod foresight;
+mod healing;
 mod keeping;
 mod lending;
 mod memory;
 mod metric;
 mod outlook;
 mod scaling;
+mod suspects;
 mod view;
 mod watched;
 mod wish;
@@ -39,4 +43,4 @@ pub use metric::{Metric, Reading};
 pub use outlook::{Ahead, Outlook, SeriesOutlook};
 pub use scaling::Served;
 pub use view::{AdviceView, BalloonView, ForecastView, KeepView, MemoryView, MetricView, View};
-pub use wish::{BalloonWish, KeepWish, ScaleWish, Wish};
+pub use wish::{BalloonWish, HealWish, KeepWish, ScaleWish, Wish};

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! magic | frames, each: length of the name: u8 | name, empty for the host | metric: u8 | a series
+//!                                                                     | CURES: u8  | what cured which faults
 //!                                                                     | RESTS: u8  | rests between calls
 //!                                                                     | NEEDS: u8  | memory that was needed
 //! ```
@@ -16,13 +17,16 @@ use hearth_predictor::sizing::Usage;
 use hearth_predictor::state::{self, Memory, StateFault};
 
 use crate::foresight::Foresight;
+use crate::healing;
 use crate::keeping::Rests;
 use crate::metric::Metric;
 use crate::watched::{Model, Seen};
 
 /// The digit is the version: to be raised when the layout above changes. A series has a version of its own.
 const MAGIC: &Magic = b"HRTHFOR1";
-/// In place of a metric: a function's rests. Metrics count up from 0.
+/// In place of a metric: what cured which faults of a workload. Metrics count up from 0.
+const CURES: u8 = 200;
+/// Likewise: a function's rests.
 const RESTS: u8 = 201;
 /// Likewise what its guests needed of their memory.
 const NEEDS: u8 = 202;
@@ -59,6 +63,7 @@ enum Kind {
     Series(Box<Model>),
     Rests(Box<Rests>),
     Needs(Box<Usage>),
+    Cures(Box<healing::Model>),
 }
 
 impl Learnt {
@@ -70,6 +75,7 @@ impl Learnt {
                 Kind::Series(model) => state::save(&**model, &mut buffer),
                 Kind::Rests(rests) => state::save(&**rests, &mut buffer),
                 Kind::Needs(needs) => state::save(&**needs, &mut buffer),
+                Kind::Cures(cures) => state::save(&**cures, &mut buffer),
             };
             if let (Ok(length), Ok(model)) = (u8::try_from(name.len()), saved) {
                 push(&mut bytes, length, name, *number, model);
@@ -89,6 +95,9 @@ impl Foresight {
             }
         }
         for (name, one) in &self.workloads {
+            if one.healing.knows() {
+                learnt.push((name.clone(), CURES, Kind::Cures(Box::new(one.healing.cures.clone()))));
+            }
             if let Some(keeping) = one.keeping.as_ref().filter(|keeping| keeping.called) {
                 learnt.push((name.clone(), RESTS, Kind::Rests(Box::new(keeping.rests.clone()))));
             }
@@ -106,9 +115,13 @@ impl Foresight {
             return Err(MemoryFault::Damaged);
         }
         let mut read = Vec::with_capacity(payloads.len());
-        let (mut rested, mut needed) = (Vec::new(), Vec::new());
+        let (mut rested, mut needed, mut cures) = (Vec::new(), Vec::new(), Vec::new());
         for payload in payloads {
             let (name, number, model) = parts(payload).ok_or(MemoryFault::Damaged)?;
+            if number == CURES {
+                cures.push((name, state::restore::<healing::Model>(model).map_err(MemoryFault::Model)?));
+                continue;
+            }
             if number == RESTS {
                 rested.push((name, state::restore::<Rests>(model).map_err(MemoryFault::Model)?));
                 continue;
@@ -132,6 +145,12 @@ impl Foresight {
             };
             if let Some(watched) = watched {
                 watched.series.insert(metric, Seen::new(model));
+                known += 1;
+            }
+        }
+        for (name, model) in cures {
+            if let Some(one) = self.workloads.get_mut(name) {
+                one.healing.take_up(model);
                 known += 1;
             }
         }
@@ -187,6 +206,7 @@ mod tests {
             keeping: Some(keeping::tests::WISH),
             balloon: Some(lending::tests::WISH),
             memory_mib: 64,
+            healing: healing::tests::wish(),
         };
         let mut foresight = Foresight::new(tick_s);
         let _ = foresight.step(Event::Configured { tick_s, wishes: vec![wish] });

@@ -90,6 +90,7 @@ mod tests {
             keeping: Some(keeping::tests::WISH),
             balloon: None,
             memory_mib: 64,
+            healing: crate::healing::tests::wish(),
         };
         let mut foresight = Foresight::new(10);
         let _ = foresight.step(Event::Configured { tick_s: 10, wishes: vec![web] });

@@ -53,11 +53,37 @@ pub(crate) struct Seen {
     sum: f32,
     ticks: u32,
     pub(crate) finding: Option<Finding>,
+    /// When it became strange, and how strange it is.
+    pub(crate) onset: Option<Seconds>,
+    pub(crate) distance: f32,
+    since_odd: u32,
 }
 
 impl Seen {
     pub(crate) fn new(model: Model) -> Seen {
-        Seen { model: Box::new(model), sum: 0.0, ticks: 0, finding: None }
+        Seen {
+            model: Box::new(model),
+            sum: 0.0,
+            ticks: 0,
+            finding: None,
+            onset: None,
+            distance: 0.0,
+            since_odd: OVER,
+        }
+    }
+
+    fn note(&mut self, at: Seconds, verdict: Verdict, score: f32) {
+        if verdict == Verdict::Odd || verdict == Verdict::Anomaly {
+            self.since_odd = 0;
+            self.onset = self.onset.or(Some(at));
+            // A score of a half is as far as it ever was.
+            self.distance = 2.0 * score;
+        } else {
+            self.since_odd = self.since_odd.saturating_add(1);
+            if self.since_odd >= OVER {
+                self.onset = None;
+            }
+        }
     }
 
     pub(crate) fn forecast(&self, which: usize) -> Option<Forecast> {
@@ -116,6 +142,7 @@ impl Watched {
             seen.finding = seen.model.observe(at, value).finding;
             let Some(Finding { score, verdict, reason }) = seen.finding else { continue };
             ballots.push(Ballot { verdict, score, weight: 1.0 });
+            seen.note(at, verdict, score);
             if verdict == Verdict::Odd || verdict == Verdict::Anomaly {
                 odd.push(metric.name());
             }

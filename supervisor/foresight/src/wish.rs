@@ -2,6 +2,8 @@
 //!
 //! Duty: the types of it. Not here: the files that say so (`hearth-config`).
 
+use hearth_core::Rungs;
+
 /// One workload.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Wish {
@@ -16,6 +18,16 @@ pub struct Wish {
     pub balloon: Option<BalloonWish>,
     /// What one of its machines has.
     pub memory_mib: u32,
+    pub healing: HealWish,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct HealWish {
+    /// What may be done for it without asking anybody.
+    pub means: Rungs,
+    /// How much a second without service counts, and one of risk, each against the other.
+    pub availability: f32,
+    pub risk: f32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]

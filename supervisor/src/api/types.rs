@@ -80,6 +80,9 @@ pub struct Explained {
     /// `null`: it may tell the fleet nothing.
     #[serde(default)]
     pub telemetry: Option<TelemetryTold>,
+    /// By what cured before: which means of healing come first, for faults of which source.
+    #[serde(default)]
+    pub learnt: Vec<String>,
     pub probes: Vec<ProbeTold>,
     pub incidents: Vec<IncidentTold>,
     /// Oldest first.
@@ -127,6 +130,9 @@ pub struct IncidentTold {
     pub severity: Word,
     /// What was done last, and why that.
     pub means: Option<String>,
+    /// Who else most likely began it.
+    #[serde(default)]
+    pub suspect: Option<String>,
     /// Closed at this moment if it stays ready; absent while it is being healed.
     pub verified_ms: Option<u64>,
 }

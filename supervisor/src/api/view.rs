@@ -244,6 +244,7 @@ fn explained(core: &State, telemetry: Telemetry<'_>, now: Moment, name: &str) ->
             source: words::source(incident.class.source).into(),
             severity: words::severity(incident.class.severity).into(),
             means: incident.last.map(words::choice),
+            suspect: incident.suspect.clone(),
             verified_ms: match incident.stage {
                 Stage::Healing => None,
                 Stage::Verifying { until } => Some(until.as_millis()),
@@ -265,6 +266,7 @@ fn explained(core: &State, telemetry: Telemetry<'_>, now: Moment, name: &str) ->
         previous_version: story.previous.map(|version| version.to_string()),
         rejected_version: story.rejected.map(|version| version.to_string()),
         telemetry: telemetry(name),
+        learnt: story.learnt.iter().map(|(source, order)| words::learnt(*source, order)).collect(),
         probes: probes.collect(),
         incidents: incidents.collect(),
         transitions: transitions.collect(),
@@ -307,6 +309,10 @@ fn why(core: &State, now: Moment, story: &Explanation) -> Vec<String> {
             lines.push(format!("version {} is on {moved} replicas and spreads", candidate.version));
         }
         Rollout::Reverting { bad } => lines.push(format!("version {bad} is being taken back")),
+    }
+    if let Some(version) = story.held {
+        let window = words::window(core.window());
+        lines.push(format!("version {version} waits for its window, {window}; `retry` lets it go ahead"));
     }
     if let Some(version) = story.rejected {
         lines.push(format!("version {version} was rejected; `retry` lets it try again"));

@@ -3,12 +3,15 @@
 //! Duty: one word or half sentence for each of the core's cases. Not here: whole answers (`view`).
 //! Invariant: words that programs read are kebab-case and stay as they are.
 
+use std::time::Duration;
+
 use hearth_core::{
-    Announcement, Cause, Choice, Finding, Hold, Kind, Level, Phase, Place, Reason, ReplicaId, Role, Rollout,
-    Severity, Source, WorkloadId,
+    Announcement, Cause, Choice, Expectation, Finding, Hold, Kind, Level, Phase, Place, Reason, ReplicaId,
+    Role, Rollout, Severity, Source, Window, WorkloadId,
 };
 
-use crate::wording::means;
+use crate::wall;
+use crate::wording::{self, means};
 
 pub(crate) fn phase(phase: Phase) -> &'static str {
     match phase {
@@ -107,7 +110,27 @@ pub(super) fn hold(hold: Hold, name: impl Fn(WorkloadId) -> String) -> String {
 }
 
 pub(super) fn choice(choice: Choice) -> String {
-    format!("{}, {}", means(choice.rung), reason(choice.reason))
+    let expected = wording::expected(choice).map_or_else(String::new, |expected| format!(": {expected}"));
+    format!("{}, {}{expected}", means(choice.rung), reason(choice.reason))
+}
+
+/// When what waits goes ahead.
+pub(crate) fn window(window: Window) -> String {
+    match window {
+        Window::Always | Window::Open => "it is open".to_owned(),
+        Window::Shut { opens_s: Some(at) } => format!("{} UTC", wall::of_week(at)),
+        Window::Shut { opens_s: None } => "which needs a clock that somebody set".to_owned(),
+    }
+}
+
+/// What is tried first, and what is expected of it.
+pub(crate) fn learnt(from: Source, order: &[Expectation]) -> String {
+    let one = |step: &Expectation| {
+        let (percent, takes) = (step.chance_milli / 10, Duration::from_millis(u64::from(step.takes_ms)));
+        format!("{} ({percent} % x {})", means(step.rung), wording::Took(takes))
+    };
+    let order: Vec<String> = order.iter().map(one).collect();
+    format!("faults of {}: {}", source(from).replace('-', " "), order.join(", then "))
 }
 
 fn reason(reason: Reason) -> String {
@@ -119,9 +142,7 @@ fn reason(reason: Reason) -> String {
         Reason::AllTried => "since all else was tried".to_owned(),
         Reason::BudgetSpent => "since its restarts are used up".to_owned(),
         Reason::Instead(rung) => format!("as {} is not possible", means(rung)),
-        Reason::Expected { confidence_milli } => {
-            format!("which is expected to help with {} % certainty", confidence_milli / 10)
-        }
+        Reason::Expected { .. } => "by what cured such faults before".to_owned(),
     }
 }
 
@@ -201,6 +222,9 @@ pub(super) fn about(announcement: &Announcement) -> About {
         Announcement::ColdStart { workload, .. } => About::workload("cold-start", *workload),
         Announcement::KeptWarm { workload, .. } => About::workload("kept-warm", *workload),
         Announcement::Ballooned { workload, .. } => About::workload("ballooned", *workload),
+        Announcement::Ranked { workload, .. } => About::workload("ranked", *workload),
+        Announcement::Suspected { workload, .. } => About::workload("suspected", *workload),
+        Announcement::RolloutWaits { workload, .. } => About::workload("rollout-waits", *workload),
         Announcement::ConfigApplied { .. } => About::the_box("config-applied"),
         Announcement::ConfigRefused { .. } => About::the_box("config-refused"),
         Announcement::Adopted { .. } => About::the_box("adopted"),

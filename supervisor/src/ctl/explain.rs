@@ -16,6 +16,8 @@ pub(super) fn of(explained: &Explained) -> String {
         text.push_str(&format!("  {line}\n"));
     }
     section(&mut text, "Telemetry", &explained.telemetry.iter().flat_map(telemetry).collect::<Vec<_>>());
+    let learnt: Vec<Vec<String>> = explained.learnt.iter().map(|line| vec![line.clone()]).collect();
+    section(&mut text, "Learnt", &learnt);
     section(&mut text, "Probes", &probes(explained));
     section(&mut text, "Faults", &incidents(explained));
     let skipped = explained.transitions.len().saturating_sub(LAST_MOVES);
@@ -101,11 +103,13 @@ fn incidents(explained: &Explained) -> Vec<Vec<String>> {
             }
             None => "being healed".to_owned(),
         };
+        let suspect = incident.suspect.as_ref();
+        let suspect = suspect.map_or_else(String::new, |whom| format!(", likely because of {whom}"));
         let means = incident.means.as_ref().map_or_else(String::new, |means| format!("{means}; "));
         vec![
             incident.replica.clone(),
             format!("{ago} ago"),
-            format!("{} ({}, {})", incident.fault, incident.source, incident.severity),
+            format!("{} ({}, {}){suspect}", incident.fault, incident.source, incident.severity),
             format!("{means}{stage}"),
         ]
     };
@@ -158,6 +162,7 @@ mod tests {
             previous_version: None,
             rejected_version: Some("89abcdef".to_owned()),
             telemetry: None,
+            learnt: vec!["faults of workload: a cold restart (92 % x 3.0 s)".to_owned()],
             probes: vec![ProbeTold {
                 replica: "web".to_owned(),
                 role: "liveness".into(),
@@ -174,6 +179,7 @@ mod tests {
                 source: "guest-kernel".into(),
                 severity: "high".into(),
                 means: Some("a cold restart, the cheapest that is left".to_owned()),
+                suspect: Some("the guest of db (61 %: strange 2.0 s after the first)".to_owned()),
                 verified_ms: Some(80_000),
             }],
             transitions: (1..=moves).map(told).collect(),
@@ -185,10 +191,12 @@ mod tests {
         let expected = "\
 web is ready
   a service
+Learnt
+  faults of workload: a cold restart (92 % x 3.0 s)
 Probes
   web  liveness by heartbeat  unknown  0 of 30 bad in a row  every 1.0 s
 Faults
-  web  10.0 s ago  the guest panicked (guest-kernel, high)  a cold restart, the cheapest that is left; counts as healed if it stays ready for 20.0 s more
+  web  10.0 s ago  the guest panicked (guest-kernel, high), likely because of the guest of db (61 %: strange 2.0 s after the first)  a cold restart, the cheapest that is left; counts as healed if it stays ready for 20.0 s more
 Last moves
   59.0 s ago  web #2  starting -> ready  its agent said so
 ";

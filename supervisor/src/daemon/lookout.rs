@@ -18,6 +18,7 @@ impl Daemon {
         if let Some(words) = self.lookout.keep(now) {
             self.console.say(&words);
         }
+        self.keep_calendar_if_due();
     }
 
     fn follow_foresight(&mut self, insights: Vec<Insight>) {
@@ -45,12 +46,20 @@ impl Daemon {
         }
     }
 
-    pub(super) fn note_restart(&mut self, announcement: &Announcement) {
-        if let Announcement::RestartIn { replica, .. } | Announcement::ProcessRestart { replica, .. } =
-            announcement
-        {
-            self.lookout.restarted(self.core.name(replica.workload).unwrap_or_default());
-        }
+    /// Who may have begun it.
+    pub(super) fn note_trouble(&mut self, announcement: &Announcement) -> Option<Event> {
+        let (replica, failure) = match announcement {
+            Announcement::RestartIn { replica, .. } => (replica, None),
+            Announcement::ProcessRestart { replica, failure, .. } => (replica, Some(failure)),
+            Announcement::Failed { replica, failure } => {
+                let now = self.now();
+                return self.lookout.failed(&self.core, replica.workload, failure, now).map(Event::Foresaw);
+            }
+            _ => return None,
+        };
+        self.lookout.restarted(self.core.name(replica.workload).unwrap_or_default());
+        let now = self.now();
+        self.lookout.failed(&self.core, replica.workload, failure?, now).map(Event::Foresaw)
     }
 
     pub(super) fn answer(&mut self, ask: &Ask) {

@@ -20,10 +20,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use hearth_config::device::Weights;
 use hearth_config::workload::{KEPT_WARM, WorkloadConfig};
-use hearth_core::{Explanation, Insight, Moment, State, Vm};
+use hearth_core::{
+    Explanation, Failure, FaultClass, Insight, Moment, Outcome, Rung, Rungs, State, Vm, WorkloadId,
+};
 use hearth_foresight::{
-    self as foresight, BalloonWish, Event, Foresight, KeepWish, Measured, Metric, Outlook, Reading,
+    self as foresight, BalloonWish, Event, Foresight, HealWish, KeepWish, Measured, Metric, Outlook, Reading,
     ScaleWish, Seconds, Served, TICKS_PER_SAMPLE, View, Wish,
 };
 use smol::LocalExecutor;
@@ -108,7 +111,8 @@ impl Lookout {
             self.ticks = 0;
         }
         let seconds = every.map_or(1, |every| u32::try_from(every.as_secs()).unwrap_or(u32::MAX));
-        let wishes = setup.workloads.iter().map(wish).collect();
+        let weights = setup.device.weights;
+        let wishes = setup.workloads.iter().map(|workload| wish(workload, weights)).collect();
         let _ = self.foresight.step(Event::Configured { tick_s: seconds, wishes });
         self.plan(now);
     }
@@ -201,6 +205,29 @@ impl Lookout {
 
     pub(crate) fn restarted(&mut self, workload: &str) {
         let _ = self.foresight.step(Event::Restarted { workload: workload.to_owned() });
+    }
+
+    /// A means of healing helped, or did not. What is made of it; a box that does not look does not learn either.
+    pub(crate) fn tried(&mut self, core: &State, outcome: Outcome) -> Option<Insight> {
+        let workload = core.name(outcome.workload).filter(|_| self.every.is_some())?.to_owned();
+        let Outcome { class, rung, cured, took, .. } = outcome;
+        let tried = Event::Tried { workload, source: class.source, rung, cured, seconds: took.as_secs_f32() };
+        // An outcome says something about one source of faults of one workload.
+        self.foresight.step(tried).into_iter().find_map(|insight| of_core(core, insight))
+    }
+
+    /// Something is wrong with a workload. Who else may have begun it.
+    pub(crate) fn failed(
+        &mut self,
+        core: &State,
+        workload: WorkloadId,
+        failure: &Failure,
+        now: Moment,
+    ) -> Option<Insight> {
+        let workload = core.name(workload).filter(|_| self.every.is_some())?.to_owned();
+        let (source, at) = (FaultClass::of(failure).source, self.seconds(now));
+        let insights = self.foresight.step(Event::Failed { workload, source, at });
+        insights.into_iter().find_map(|insight| of_core(core, insight))
     }
 
     pub(crate) fn reset(&mut self, workload: Option<&str>) {
@@ -314,12 +341,14 @@ fn add(sum: &mut Option<f32>, more: Option<f32>) {
     }
 }
 
-fn wish(workload: &WorkloadConfig) -> Wish {
+fn wish(workload: &WorkloadConfig, weights: Weights) -> Wish {
+    let Weights { availability, risk, cost, latency } = weights;
+    let latency = f32::from(latency) / f32::from(cost);
     let scaling = workload.scale.map(|scale| ScaleWish {
         least: scale.least,
         most: scale.most,
         wait_s: scale.wait.as_secs_f32(),
-        late_worth_s: f32::from(scale.late_worth_s),
+        late_worth_s: f32::from(scale.late_worth_s) * latency,
         late_share: f32::from(scale.late_percent) / 100.0,
         patience_s: u32::try_from(scale.patience.as_secs()).unwrap_or(u32::MAX),
         service_s: scale.work.as_secs_f32(),
@@ -338,7 +367,24 @@ fn wish(workload: &WorkloadConfig) -> Wish {
             .ballooning
             .map(|one| BalloonWish { least_mib: one.least.0, automatic: one.automatic }),
         memory_mib: workload.resources.memory.0,
+        healing: HealWish {
+            means: means(workload),
+            availability: f32::from(availability),
+            risk: f32::from(risk),
+        },
     }
+}
+
+/// What may be done for it that loses nothing.
+fn means(workload: &WorkloadConfig) -> Rungs {
+    let mut means = Rungs::of(&[Rung::ColdRestart]);
+    if workload.restart.in_guest {
+        means = means.with(Rung::RestartProcess);
+    }
+    if workload.warm {
+        means = means.with(Rung::Restore);
+    }
+    means
 }
 
 /// Advice that is only to be looked at stays where it is looked at.
@@ -347,6 +393,12 @@ fn of_core(core: &State, insight: foresight::Insight) -> Option<Insight> {
         foresight::Insight::Odd { workload: None, what } => Some(Insight::Odd { workload: None, what }),
         foresight::Insight::Odd { workload: Some(name), what } => {
             Some(Insight::Odd { workload: Some(core.id_of(&name)?), what })
+        }
+        foresight::Insight::Suspected { workload, whom } => {
+            Some(Insight::Suspected { workload: core.id_of(&workload)?, whom })
+        }
+        foresight::Insight::Ranked { workload, source, order } => {
+            Some(Insight::Ranked { workload: core.id_of(&workload)?, source, order })
         }
         foresight::Insight::Replicas { workload, replicas, why, automatic } => {
             let workload = core.id_of(&workload).filter(|_| automatic)?;

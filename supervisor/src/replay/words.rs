@@ -5,7 +5,8 @@
 use std::time::Duration;
 
 use hearth_core::{
-    Action, Event, Insight, Order, Request, Resource, Said, StartHow, Transition, Vm, WorkloadId,
+    Action, Event, Insight, Order, Outcome, Request, Resource, Said, StartHow, Transition, Vm, Window,
+    WorkloadId,
 };
 
 use crate::api::words;
@@ -52,6 +53,17 @@ pub(super) fn event(event: &Event, name: impl Fn(WorkloadId) -> String) -> Strin
         Event::Foresaw(Insight::Memory { workload, mib, why }) => {
             format!("{}: {mib} MiB would do for a machine: {why}", name(*workload))
         }
+        Event::Foresaw(Insight::Ranked { workload, source, order }) => {
+            format!("{}: {}", name(*workload), words::learnt(*source, order))
+        }
+        Event::Foresaw(Insight::Suspected { workload, whom }) => {
+            format!("{}: likely because of {whom}", name(*workload))
+        }
+        Event::Maintenance(window) => match window {
+            Window::Always => "there are no windows of maintenance".to_owned(),
+            Window::Open => "a window of maintenance is open".to_owned(),
+            Window::Shut { .. } => format!("windows of maintenance: the next, {}", words::window(*window)),
+        },
         Event::Ask(request) => self::request(request, name),
         Event::Stop => "the box is to stop".to_owned(),
         Event::StopNow => "the box is to stop at once".to_owned(),
@@ -124,6 +136,10 @@ pub(super) fn action(action: &Action, name: impl Fn(WorkloadId) -> String) -> Op
         Action::ReExec => "the daemon begins again in place".to_owned(),
         Action::Reboot { .. } => "the box boots again".to_owned(),
         Action::Finish => "the daemon leaves".to_owned(),
+        Action::Learn(Outcome { workload, rung, cured, took, .. }) => {
+            let helped = if *cured { "helped" } else { "did not help" };
+            format!("{}: {} {helped} within {}", name(*workload), wording::means(*rung), Took(*took))
+        }
     })
 }
 

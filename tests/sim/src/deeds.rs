@@ -47,6 +47,7 @@ impl World {
             }
             Action::BootSettled => (self.boot_settled, self.failed_boots) = (true, 0),
             Action::TrimLogs | Action::LimitLogs { .. } => {}
+            Action::Learn(outcome) => self.check_outcome(&outcome),
             Action::CollectImages { keep } => {
                 // Whoever removes what a record no longer names has that record on the disk.
                 self.last_write = None;

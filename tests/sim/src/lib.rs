@@ -75,11 +75,16 @@ pub struct Stats {
     pub snapshots_gone: u64,
     pub healing_reboots: u64,
     pub broken_parts: u64,
+    pub insights: u64,
+    pub learnt_choices: u64,
+    pub outcomes: u64,
+    pub windows: u64,
+    pub held_back: u64,
 }
 
 impl Stats {
     /// Each figure with its name.
-    pub fn figures(&self) -> [(&'static str, u64); 29] {
+    pub fn figures(&self) -> [(&'static str, u64); 34] {
         let count = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
         [
             ("steps", self.steps),
@@ -111,6 +116,11 @@ impl Stats {
             ("snapshots gone", self.snapshots_gone),
             ("reboots that heal", self.healing_reboots),
             ("parts that stay broken", self.broken_parts),
+            ("insights", self.insights),
+            ("choices that were learnt", self.learnt_choices),
+            ("outcomes to learn from", self.outcomes),
+            ("windows of maintenance", self.windows),
+            ("versions that waited for one", self.held_back),
         ]
     }
 
@@ -144,6 +154,11 @@ impl Stats {
         self.snapshots_gone += other.snapshots_gone;
         self.healing_reboots += other.healing_reboots;
         self.broken_parts += other.broken_parts;
+        self.insights += other.insights;
+        self.learnt_choices += other.learnt_choices;
+        self.outcomes += other.outcomes;
+        self.windows += other.windows;
+        self.held_back += other.held_back;
     }
 }
 

@@ -81,6 +81,7 @@ impl World {
         };
         let records = self.store.values().cloned().collect();
         self.feed(Event::Begin { boot, device: self.device_record, records });
+        self.feed(Event::Maintenance(self.window));
         let config = self.person.wishes.config.clone();
         self.images.extend(config.workloads.iter().map(|spec| spec.build.version));
         self.feed(Event::Configured(Box::new(config)));

@@ -2,7 +2,7 @@
 //!
 //! Duty: the names of broken invariants. Not here: looking for them (`checks`).
 
-use hearth_core::Moment;
+use hearth_core::{Moment, Rung};
 use thiserror::Error;
 
 /// A broken promise of the core.
@@ -44,6 +44,10 @@ pub enum Trouble {
     RebootStorm { reboots: usize },
     #[error("stop: the box does not come down: {left} machines left")]
     DoesNotStop { left: usize },
+    #[error("healing: {name} by {rung:?}, and {why}")]
+    NotAllowed { name: String, rung: Rung, why: &'static str },
+    #[error("window: a new version of {name} takes over outside of every window, and nobody asked")]
+    OutOfWindow { name: String },
     #[error("order: {what}")]
     BadOrder { what: String },
 }

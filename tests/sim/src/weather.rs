@@ -9,7 +9,9 @@
 
 use std::time::Duration;
 
-use hearth_core::{BootReason, Config, Event, Level, Request, Resource, VmEnd};
+use hearth_core::{
+    BootReason, Config, Event, Expectation, Insight, Level, Request, Resource, Rung, Source, VmEnd, Window,
+};
 
 use crate::guest::{Key, Sickness, Stage};
 use crate::queue::{Doing, Thing};
@@ -85,6 +87,7 @@ impl World {
 
     fn put_right(&mut self) {
         self.person.put_right(&mut self.chance);
+        self.window_turns(true);
         self.hear(Event::Ask(Request::LeaveSafeMode));
         self.save();
         for place in 0..NAMES.len() {
@@ -235,6 +238,12 @@ impl World {
                 self.trace(|| format!("the {} is broken", SUBSYSTEMS[place].1));
                 self.stats.broken_parts += 1;
             }
+            82..=85 => self.insight(),
+            86..=87 => {
+                let open = self.chance.percent(60);
+                self.stats.windows += 1;
+                self.window_turns(open);
+            }
             80 if self.chance.percent(40) => {
                 let cuts = u8::try_from(self.chance.between(1, 4)).unwrap_or(1);
                 self.power_fails(cuts);
@@ -253,6 +262,37 @@ impl World {
         self.power_cycle(BootReason::PowerOn);
         let again = self.chance.millis(25_000, 200_000);
         self.plan(again, Thing::PowerFails { cuts: cuts - 1 });
+    }
+
+    /// Somebody foresees something, rightly or not.
+    fn insight(&mut self) {
+        let place = usize::try_from(self.chance.below(7)).unwrap_or_default();
+        let id = self.daemon.as_ref().and_then(|daemon| daemon.core.id_of(NAMES[place]));
+        let Some(workload) = id else { return };
+        self.stats.insights += 1;
+        let insight = match self.chance.below(10) {
+            0 => Insight::Odd { workload: Some(workload), what: "odd".to_owned() },
+            1 => Insight::Suspected { workload, whom: "the host".to_owned() },
+            _ => {
+                let source = *self.chance.pick(&Source::ALL).unwrap_or(&Source::Workload);
+                let steps = self.chance.below(6);
+                // Those too that nobody may choose.
+                let order = (0..steps).filter_map(|_| self.chance.pick(&Rung::ALL).copied());
+                let order = order.map(|rung| Expectation {
+                    rung,
+                    chance_milli: 500,
+                    takes_ms: 1_000,
+                    expected_ms: 2_000,
+                });
+                Insight::Ranked { workload, source, order: order.collect() }
+            }
+        };
+        self.hear(Event::Foresaw(insight));
+    }
+
+    fn window_turns(&mut self, open: bool) {
+        self.window = if open { Window::Open } else { Window::Shut { opens_s: None } };
+        self.hear(Event::Maintenance(self.window));
     }
 
     fn some_guest(&mut self) -> Option<Key> {

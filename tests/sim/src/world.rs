@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use hearth_core::{BootReason, Build, DeviceRecord, Event, Moment, Record, Said, Version};
+use hearth_core::{BootReason, Build, DeviceRecord, Event, Moment, Record, Said, Version, Window};
 
 use crate::Stats;
 use crate::chance::Chance;
@@ -69,6 +69,8 @@ pub(crate) struct World {
     /// Likewise, whoever starts the daemon or the box again.
     pub(crate) broken_until: [Moment; SUBSYSTEMS.len()],
     pub(crate) season: Season,
+    /// As of the clock on the wall.
+    pub(crate) window: Window,
     pub(crate) checks: Checks,
     pub(crate) stats: Stats,
     pub(crate) tamper: Tamper,
@@ -109,6 +111,7 @@ impl World {
             mute_until: [Moment::START; SUBSYSTEMS.len()],
             broken_until: [Moment::START; SUBSYSTEMS.len()],
             season: Season::Storm,
+            window: Window::Always,
             checks: Checks::default(),
             stats: Stats::default(),
             tamper,

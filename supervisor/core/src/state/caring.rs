@@ -87,17 +87,20 @@ impl State {
         if due > turn.now || matches!(self.phase, Phase::Stopping | Phase::Down) {
             return;
         }
+        let serves = self.workloads.iter().any(Workload::has_ready);
         let record = &mut self.device_record;
         if record.healed.is_none_or(|healed| turn.now.since(healed) >= BOX_SETTLED) {
             record.tried = Tried::default();
         }
         let mut possible = Rungs::of(&[Rung::ReExec, Rung::StopPetting]);
-        if self.device.watchdog.reboot && record.reboots < MOST_REBOOTS {
+        // A box that serves nobody has nothing to wait for; and the hardware's watchdog waits for nothing anyway.
+        let may_reboot = !self.window.is_shut() || !serves;
+        if self.device.watchdog.reboot && record.reboots < MOST_REBOOTS && may_reboot {
             possible = possible.with(Rung::Reboot);
         }
         let class = FaultClass { source: Source::Supervisor, severity: Severity::Critical };
         let case = Case { class, possible, tried: record.tried, budget_left: 0 };
-        let choice = choose(turn.policy, &case);
+        let choice = choose(turn.policy, None, &case);
         record.tried.note(choice.rung);
         record.reboots = record.reboots.saturating_add(u8::from(choice.rung == Rung::Reboot));
         record.healed = Some(turn.now);

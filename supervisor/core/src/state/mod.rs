@@ -31,6 +31,7 @@ use crate::event::Event;
 use crate::explain::{Explanation, explain};
 use crate::id::{ReplicaId, Run, WorkloadId};
 use crate::lifecycle::Lifecycle;
+use crate::maintenance::Window;
 use crate::moment::Moment;
 use crate::policy::{FixedLadder, RecoveryPolicy};
 use crate::pressure::Pressure;
@@ -66,6 +67,7 @@ pub struct State {
     adopted: usize,
     watchdog: Watchdog,
     pressure: Pressure,
+    window: Window,
     /// What was last said about all of them.
     standing: Standing,
 }
@@ -98,6 +100,7 @@ impl State {
             adopted: 0,
             watchdog: Watchdog::default(),
             pressure: Pressure::CALM,
+            window: Window::Always,
             standing: Standing::Unsettled,
         }
     }
@@ -128,6 +131,7 @@ impl State {
             phase: self.phase,
             stop: self.device.stop,
             disk_has_room: self.pressure.disk_has_room(),
+            window: self.window,
             room_to_snap: None,
             dice: &mut dice,
             policy,
@@ -152,6 +156,11 @@ impl State {
 
     pub fn phase(&self) -> Phase {
         self.phase
+    }
+
+    /// Whether new versions and reboots wait.
+    pub fn window(&self) -> Window {
+        self.window
     }
 
     /// How the box came up.
@@ -229,6 +238,7 @@ impl State {
             Event::Pressure { resource, level } => self.pressure_is(turn, resource, level),
             Event::Ask(request) => self.request(turn, request),
             Event::Foresaw(insight) => self.foresee(turn, insight),
+            Event::Maintenance(window) => self.maintain(turn, window),
             Event::Stop => self.begin_shutdown(turn, None),
             Event::StopNow => {
                 self.begin_shutdown(turn, None);

@@ -12,6 +12,7 @@ use crate::boot::{BootReason, Phase};
 use crate::event::Request;
 use crate::id::WorkloadId;
 use crate::insight::Insight;
+use crate::maintenance::Window;
 use crate::spec::{Config, MAX_BUDGET, Spec};
 use crate::turn::Turn;
 use crate::workload::Workload;
@@ -94,6 +95,12 @@ impl State {
     pub(super) fn foresee(&mut self, turn: &mut Turn<'_>, insight: Insight) {
         let (id, advised, why) = match insight {
             Insight::Odd { workload, what } => return turn.tell(Announcement::Odd { workload, what }),
+            Insight::Ranked { workload, source, order } => {
+                return self.on(workload, |workload| workload.learn(turn, source, &order));
+            }
+            Insight::Suspected { workload, whom } => {
+                return self.on(workload, |workload| workload.suspect(turn, whom));
+            }
             Insight::Replicas { workload, replicas, why } => (workload, replicas, why),
             Insight::Memory { workload, mib, why } => {
                 if let Some(workload) = self.workload_mut(workload) {
@@ -117,6 +124,18 @@ impl State {
         if from != to {
             turn.tell(Announcement::Scaled { workload: id, from, to, why });
             turn.moved = true;
+        }
+    }
+
+    /// A window of maintenance begins or ends.
+    pub(super) fn maintain(&mut self, turn: &mut Turn<'_>, window: Window) {
+        self.window = window;
+        turn.window = window;
+        turn.moved = true;
+        for workload in self.workloads.iter_mut().filter(|_| !window.is_shut()) {
+            if let Some(build) = workload.held.take() {
+                workload.offer(turn, build);
+            }
         }
     }
 

@@ -11,19 +11,22 @@
 //! healed (`incident`).
 //! Invariant: no start after a failure without a grant from the budget; every opening of the breaker is announced.
 
+use alloc::string::String;
 use core::time::Duration;
 
-use crate::action::{Announcement, Order, StartHow};
+use crate::action::{Action, Announcement, Order, StartHow};
 use crate::backoff;
 use crate::boot::Phase;
 use crate::breaker::Breaker;
 use crate::deadlines;
 use crate::failure::Failure;
+use crate::fault::{FaultClass, Source};
 use crate::history::Cause;
 use crate::id::Slot;
 use crate::incident::Incident;
 use crate::lifecycle::{End, Lifecycle, Means, StopReason};
-use crate::policy::{Case, Choice, Reason, Rung, Rungs, choose};
+use crate::policy::{Case, Choice, Reason, Rung, Rungs, Tried, choose};
+use crate::ranking::{Expectation, Ranking};
 use crate::rollout::{Grounds, Rollout};
 use crate::spec::{Kind, RestartPolicy};
 use crate::turn::Turn;
@@ -48,21 +51,16 @@ impl Workload {
             && self.spec.kind != Kind::Job
             && !self.is_candidate(slot)
             && !self.breaker.is_on_trial(slot);
-        let replica = self.replicas.get_mut(slot.index())?;
+        let replica = self.replicas.get(slot.index())?;
         if !can || !replica.agent || !matches!(replica.lifecycle, Lifecycle::Running { .. }) {
             return None;
         }
         let budget = self.spec.restart;
-        let mut incident = replica.incident.take().unwrap_or_else(|| Incident::open(turn.now, failure));
-        incident.again(failure);
-        let case = Case {
-            class: incident.class,
-            possible: Rungs::of(&[Rung::RestartProcess, Rung::ColdRestart, Rung::Quarantine]),
-            tried: incident.tried,
-            budget_left: self.restarts.left(turn.now, budget.budget, budget.window),
-        };
-        replica.incident = Some(incident);
-        let choice = choose(turn.policy, &case);
+        // Beside what could be done with a new machine, which may be the better choice.
+        let possible = self.possible(turn.disk_has_room, slot, failure).with(Rung::RestartProcess);
+        let budget_left = self.restarts.left(turn.now, budget.budget, budget.window);
+        let (class, tried) = self.blame(turn, slot, failure)?;
+        let choice = self.choose(turn, &Case { class, possible, tried, budget_left });
         let granted = choice.rung == Rung::RestartProcess
             && self.restarts.grant(turn.now, budget.budget, budget.window);
         granted.then_some(choice)
@@ -71,7 +69,7 @@ impl Workload {
     fn restart_process(&mut self, turn: &mut Turn<'_>, slot: Slot, failure: Failure, choice: Choice) {
         let vm = self.vm(slot);
         if let Some(incident) = self.replica_mut(slot).and_then(|replica| replica.incident.as_mut()) {
-            incident.use_rung(choice);
+            incident.use_rung(choice, turn.now);
         }
         turn.tell(Announcement::ProcessRestart { replica: vm.replica, failure: failure.clone(), choice });
         let deadline = turn.now.after(deadlines::PROCESS_RESTART);
@@ -152,19 +150,17 @@ impl Workload {
         // A version that nobody wants any more says nothing about the one that takes its place.
         let is_wanted = self.replica(slot).is_some_and(|replica| replica.build == self.target(slot));
         let on_trial = self.breaker.is_on_trial(slot) && is_wanted;
-        let Some(replica) = self.replicas.get_mut(slot.index()) else { return };
+        let Some(replica) = self.replica(slot) else { return };
         let spent = self.spec.kind == Kind::Job
             && budget.retries.is_some_and(|retries| replica.attempts >= u32::from(retries));
         if spent {
             return self.end(turn, slot, End::Failed(failure.clone()), Cause::Failed(failure.clone()));
         }
-        let incident = replica.incident.get_or_insert_with(|| Incident::open(turn.now, failure));
-        incident.again(failure);
-        let case = Case { class: incident.class, possible, tried: incident.tried, budget_left };
+        let Some((class, tried)) = self.blame(turn, slot, failure) else { return };
         if on_trial {
             return self.quarantine(turn, slot, failure);
         }
-        let choice = choose(turn.policy, &case);
+        let choice = self.choose(turn, &Case { class, possible, tried, budget_left });
         match choice.rung {
             Rung::RollBack => {
                 self.roll_back(turn, Grounds::LastResort);
@@ -177,6 +173,21 @@ impl Workload {
             Rung::Quarantine => self.quarantine(turn, slot, failure),
             _ => self.schedule(turn, slot, choice, Some(failure)),
         }
+    }
+
+    /// Notes the failure, and what it says of the means that was to help.
+    fn blame(&mut self, turn: &mut Turn<'_>, slot: Slot, failure: &Failure) -> Option<(FaultClass, Tried)> {
+        let id = self.id;
+        let incident = &mut self.replicas.get_mut(slot.index())?.incident;
+        let incident = incident.get_or_insert_with(|| Incident::open(turn.now, failure));
+        turn.actions.extend(incident.outcome(id, turn.now).map(Action::Learn));
+        incident.again(failure);
+        Some((incident.class, incident.tried))
+    }
+
+    fn choose(&self, turn: &Turn<'_>, case: &Case) -> Choice {
+        let learnt = self.learnt.iter().find(|ranking| ranking.source() == case.class.source);
+        choose(turn.policy, learnt, case)
     }
 
     /// What could be done for a replica whose machine is gone.
@@ -227,10 +238,10 @@ impl Workload {
             Rung::FreshDisk => StartHow::FreshDisk,
             _ => StartHow::Cold,
         });
-        if let Some(incident) = &mut replica.incident {
-            incident.use_rung(choice);
-        }
         let until = turn.now.after(delay);
+        if let Some(incident) = &mut replica.incident {
+            incident.use_rung(choice, until);
+        }
         self.go(turn, slot, Lifecycle::BackingOff { until }, Cause::Healing(choice));
         turn.tell(Announcement::RestartIn { replica: id, attempt, delay, choice });
     }
@@ -252,11 +263,36 @@ impl Workload {
     pub(crate) fn healed(&mut self, turn: &mut Turn<'_>, slot: Slot) {
         let id = self.id_of(slot);
         let Some(replica) = self.replica_mut(slot) else { return };
-        let Some(incident) = replica.incident.take() else { return };
+        let Some(mut incident) = replica.incident.take() else { return };
         replica.attempts = 0;
         let lifecycle = replica.lifecycle.clone();
+        turn.actions.extend(incident.outcome(self.id, turn.now).map(Action::Learn));
         let took = turn.now.since(incident.opened);
         turn.tell(Announcement::Healed { replica: id, rung: incident.last_rung(), took });
         self.go(turn, slot, lifecycle, Cause::Healed);
+    }
+
+    /// Somebody else most likely began what is wrong now; nothing, if nothing is.
+    pub(crate) fn suspect(&mut self, turn: &mut Turn<'_>, whom: String) {
+        let mut news = false;
+        for incident in self.replicas.iter_mut().filter_map(|replica| replica.incident.as_mut()) {
+            news |= incident.suspect.as_ref() != Some(&whom);
+            incident.suspect = Some(whom.clone());
+        }
+        if news {
+            turn.tell(Announcement::Suspected { workload: self.id, whom });
+        }
+    }
+
+    /// What cured such faults of it before. Told when it changes what would be tried, not when it only counts better.
+    pub(crate) fn learn(&mut self, turn: &mut Turn<'_>, source: Source, said: &[Expectation]) {
+        let ranking = Ranking::new(source, said);
+        let known = self.learnt.iter().position(|known| known.source() == source);
+        let before = known.map(|place| self.learnt.remove(place).rungs()).unwrap_or_default();
+        let order = ranking.as_ref().map(Ranking::rungs).unwrap_or_default();
+        self.learnt.extend(ranking);
+        if before != order {
+            turn.tell(Announcement::Ranked { workload: self.id, source, order });
+        }
     }
 }

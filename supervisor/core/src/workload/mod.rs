@@ -36,6 +36,7 @@ use crate::history::{Cause, History, Transition};
 use crate::id::{ReplicaId, Run, Slot, Version, Vm, WorkloadId};
 use crate::lifecycle::{End, Health, Lifecycle};
 use crate::moment::Moment;
+use crate::ranking::Ranking;
 use crate::record::Durable;
 use crate::replica::Replica;
 use crate::rollout::{Rollout, Tally};
@@ -57,12 +58,16 @@ pub(crate) struct Workload {
     pub(crate) scale: Option<u16>,
     /// What was last foreseen to do, or what ran when this daemon began.
     pub(crate) advised: Option<u16>,
+    /// At most one for each source of faults.
+    pub(crate) learnt: Vec<Ranking>,
     pub(crate) calling: Calling,
     pub(crate) enough: Option<Enough>,
     pub(crate) current: Build,
     pub(crate) good: bool,
     pub(crate) previous: Option<Build>,
     pub(crate) rejected: Option<Version>,
+    /// What waits for a window of maintenance.
+    pub(crate) held: Option<Build>,
     pub(crate) snapshot: Option<Version>,
     pub(crate) snapping: Snapping,
     pub(crate) rollout: Rollout,
@@ -92,12 +97,14 @@ impl Workload {
             stopped: false,
             scale: None,
             advised: None,
+            learnt: Vec::new(),
             calling: Calling::default(),
             enough: None,
             current: spec.build,
             good: false,
             previous: None,
             rejected: None,
+            held: None,
             snapshot: None,
             snapping: Snapping::Idle,
             rollout: Rollout::Steady,
@@ -182,6 +189,9 @@ impl Workload {
         replica.how = None;
         if replica.build != build {
             replica.incident = None;
+        }
+        if let Some(incident) = &mut replica.incident {
+            incident.started(turn.now);
         }
         replica.run = run;
         replica.made = how;
@@ -273,10 +283,14 @@ impl Workload {
                 self.go(turn, slot, Lifecycle::Waiting, Cause::Person);
             }
         }
-        if rejected {
+        let held = self.held.take().is_some();
+        if rejected || held {
+            // A person's word passes.
+            let window = core::mem::take(&mut turn.window);
             self.offer(turn, self.spec.build);
+            turn.window = window;
         }
-        if lifted || rejected || failed {
+        if lifted || rejected || held || failed {
             self.restarts.forget();
             turn.tell(Announcement::Retried { workload: self.id });
         }

@@ -29,6 +29,7 @@ impl Workload {
     /// Somebody wants this version.
     pub(crate) fn offer(&mut self, turn: &mut Turn<'_>, build: Build) {
         let candidate = self.rollout.candidate();
+        let before = self.held.take();
         if candidate == Some(build) || self.rejected == Some(build.version) {
             return;
         }
@@ -40,10 +41,17 @@ impl Workload {
             }
             return;
         }
+        let direct = self.spec.kind == Kind::Job || !self.good || self.count == 0;
+        if turn.window.is_shut() && !direct && !self.breaker.is_open() {
+            if before != Some(build) {
+                turn.tell(Announcement::RolloutWaits { workload: self.id, to: build.version });
+            }
+            self.held = Some(build);
+            return;
+        }
         // What is offered anew has not failed yet; and whoever offers it has seen the alarm.
         self.rejected = None;
         self.breaker.retry();
-        let direct = self.spec.kind == Kind::Job || !self.good || self.count == 0;
         if direct {
             if self.good {
                 self.previous = Some(self.current);

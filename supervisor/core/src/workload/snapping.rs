@@ -148,7 +148,10 @@ impl Workload {
             .is_some_and(|replica| replica.made == StartHow::Restore && !replica.tally.was_ready());
         if to_blame {
             self.snapshot = None;
-            self.snapshot_failed(turn);
+            // Another one that is being made goes on: two at a time are not promised any room.
+            if self.snapping_needs().is_none() {
+                self.snapshot_failed(turn);
+            }
         }
         to_blame
     }

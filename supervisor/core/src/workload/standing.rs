@@ -31,6 +31,10 @@ impl Workload {
         self.spec.scaling.map_or(replicas, |bounds| bounds.hold(self.advised.unwrap_or(replicas)))
     }
 
+    pub(crate) fn has_ready(&self) -> bool {
+        self.replicas.iter().any(|replica| replica.lifecycle.is_ready())
+    }
+
     pub(crate) fn has_machine(&self) -> bool {
         self.replicas.iter().any(|replica| replica.lifecycle.is_alive())
     }

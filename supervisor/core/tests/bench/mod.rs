@@ -160,11 +160,12 @@ impl Bench {
         actions
     }
 
-    /// Without records and traffic, which have tests of their own.
+    /// Without records, traffic and what is to be learnt, which have tests of their own.
     pub(crate) fn step(&mut self, event: Event) -> Vec<Action> {
         let mut actions = self.step_fully(event);
         actions.retain(|action| {
-            !matches!(action, Action::Remember(_) | Action::Vm { order: Order::Traffic { .. }, .. })
+            let traffic = matches!(action, Action::Vm { order: Order::Traffic { .. }, .. });
+            !traffic && !matches!(action, Action::Remember(_) | Action::Learn(_))
         });
         actions
     }

@@ -76,6 +76,20 @@ impl<const C: usize, const R: usize> Cures<C, R> {
         }
     }
 
+    /// How many tries there were against faults of this class; old ones count less.
+    pub fn tries(&self, class: usize) -> f32 {
+        let count = |evidence: &Evidence| evidence.cured + evidence.failed;
+        self.classes.get(class).map_or(0.0, |class| class.0.iter().map(count).sum())
+    }
+
+    /// How long a try of this rung takes, whatever it is against; none: it was never tried.
+    pub fn takes(&self, rung: usize) -> Option<f32> {
+        let known = |class: &Class<R>| class.0.get(rung).map(|evidence| evidence.seconds);
+        let known = || self.classes.iter().filter_map(known).filter(|seconds| *seconds > 0.0);
+        let (count, sum) = known().fold((0.0, 0.0), |(count, sum), seconds| (count + 1.0, sum + seconds));
+        (count > 0.0).then(|| sum / count)
+    }
+
     /// What to try for a fault of this class when the rungs in `tried`, one bit each, did not work.
     pub fn choose(&self, ladder: &Ladder<R>, class: usize, tried: u8) -> Choice {
         let class = self.classes.get(class).copied().unwrap_or_default();
@@ -156,6 +170,16 @@ mod tests {
         }
         let choice = cures.choose(&LADDER, 0, 0);
         assert_eq!(choice.rung, Some(1), "the first rung takes nine seconds here, whatever the ladder says");
+    }
+
+    #[test]
+    fn times_are_known_of_a_rung_whatever_it_was_tried_against() {
+        let mut cures = Cures::<2, 3>::default();
+        assert_eq!((cures.takes(1), cures.tries(0)), (None, 0.0));
+        cures.tried(0, 1, Outcome::Cured, 9.0);
+        cures.tried(1, 1, Outcome::Failed, 1.0);
+        assert_eq!((cures.takes(1), cures.takes(0)), (Some(5.0), None));
+        assert_eq!((cures.tries(0), cures.tries(7)), (1.0, 0.0));
     }
 
     #[test]

@@ -87,20 +87,26 @@ impl World {
                     self.checks.alarms.insert(place);
                 }
             }
+            Announcement::RolloutWaits { .. } => self.stats.held_back += 1,
             // By a person, or with a new version: another budget, and a reason to take machines away.
             Announcement::Retried { workload }
             | Announcement::RolloutBegan { workload, .. }
             | Announcement::RollingBack { workload, .. } => {
                 if let Some(place) = self.place_by_id(*workload) {
+                    self.check_window(place, announcement);
                     self.checks.forget(NAMES[place]);
                     self.checks.asked.insert(place, self.now.after(REQUEST_LASTS));
                 }
+            }
+            Announcement::RestartIn { replica, choice, .. }
+            | Announcement::ProcessRestart { replica, choice, .. } => {
+                self.check_choice(*replica, *choice);
             }
             _ => {}
         }
     }
 
-    fn place_by_id(&self, id: WorkloadId) -> Option<usize> {
+    pub(super) fn place_by_id(&self, id: WorkloadId) -> Option<usize> {
         let name = self.daemon.as_ref()?.core.name(id)?;
         NAMES.iter().position(|known| *known == name)
     }

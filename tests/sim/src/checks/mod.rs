@@ -11,6 +11,7 @@
 //! says so.
 
 mod care;
+mod healing;
 mod machines;
 mod wanted;
 

@@ -31,6 +31,7 @@ impl World {
         let bad = self.person.quality(spec.build.version) != Quality::Good
             || explained.breaker != Breaker::Closed
             || explained.rejected.is_some()
+            || explained.held.is_some()
             || explained.orphaned
             || explained.stopped
             // A workload that was removed and added again may have forgotten a person's wishes, or not yet.
