@@ -40,9 +40,7 @@ impl Guest {
 
     /// Prints through `emerg_wr` of the console at `registers`: one store for each byte, no driver.
     pub(crate) fn print_in_emergency(self, registers: u32, text: &str) -> Self {
-        let place = (registers + 0x108).to_le_bytes();
-        // mov byte ptr [place], byte
-        text.bytes().fold(self, |guest, byte| guest.emit(&[0xc6, 0x05]).emit(&place).emit(&[byte]))
+        text.bytes().fold(self, |guest, byte| guest.store_byte(registers + 0x108, byte))
     }
 
     pub(crate) fn repeat_print(self, byte: u8, times: u32) -> Self {
@@ -65,6 +63,22 @@ impl Guest {
                 0xc1, 0xe8, 0x08, // shr eax, 8
             ])
         })
+    }
+
+    /// Stores a word.
+    pub(crate) fn store(self, address: u32, value: u32) -> Self {
+        self.emit(&[0xc7, 0x05]).emit(&address.to_le_bytes()).emit(&value.to_le_bytes()) // mov dword ptr [..], value
+    }
+
+    /// Stores a byte.
+    pub(crate) fn store_byte(self, address: u32, value: u8) -> Self {
+        self.emit(&[0xc6, 0x05]).emit(&address.to_le_bytes()).emit(&[value]) // mov byte ptr [..], value
+    }
+
+    /// Does all of it again, for ever.
+    pub(crate) fn again_and_again(self) -> Self {
+        let back = i32::try_from(self.code.len() + 5).unwrap();
+        self.emit(&[0xe9]).emit(&(-back).to_le_bytes()) // jmp
     }
 
     /// Writes to a port where nothing is, for ever: every write is an exit that can be counted.

@@ -18,6 +18,7 @@ macro_rules! need_kvm {
 mod client;
 mod ends;
 mod guest;
+mod hostile;
 mod life;
 mod memory;
 mod monitor;

@@ -264,6 +264,22 @@ fn a_reset_takes_the_rings_away_at_once() {
 }
 
 #[test]
+fn a_kick_before_the_driver_is_ready_gives_no_turn_and_what_was_offered_is_served_once_it_is() {
+    let mut driver = Driver::new();
+    let no_turn = |driver: &Driver| {
+        assert_eq!(driver.transport.work(|_| panic!("a device without a driver has no turn")), Backlog::Done);
+    };
+    no_turn(&driver);
+    driver.accept(feature::VERSION_1);
+    driver.set_up_queue();
+    let head = driver.queue.offer(&[testing::Buffer::readable(0x10_0000, 8)]);
+    no_turn(&driver);
+    driver.write(reg::STATUS, RUNNING);
+    assert_eq!(driver.kick(), Backlog::Done);
+    assert_eq!(driver.queue.used(), [testing::Used { head, written: 0 }]);
+}
+
+#[test]
 fn odd_accesses_do_nothing() {
     let driver = Driver::new();
     let mut byte = [0xff];

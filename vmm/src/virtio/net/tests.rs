@@ -315,6 +315,27 @@ fn a_ring_that_breaks_is_reported_and_gone() {
 }
 
 #[test]
+fn a_full_interface_and_a_guest_without_buffers_at_once_stop_neither_way_for_good() {
+    let mut guest = Guest::new();
+    guest.wire.wire().full = true;
+    guest.wire.wire().to_guest.extend([frame(1, 60), frame(2, 60)]);
+    guest.queue(&frame(3, 60), &[HEADER + 60]);
+    for _ in 0..3 {
+        assert_eq!(guest.ring(SEND_QUEUE), Backlog::HostFull);
+        assert_eq!(guest.ring(RECEIVE_QUEUE), Backlog::Done);
+    }
+    guest.offer(&[1526]);
+    assert_eq!(guest.ring(RECEIVE_QUEUE), Backlog::Done);
+    assert_eq!(guest.received(), [Received { bytes: frame(1, 60), chains: 1 }], "while nothing can leave");
+    guest.wire.wire().full = false;
+    assert_eq!(guest.ring(SEND_QUEUE), Backlog::Done);
+    assert_eq!(guest.wire.wire().from_guest, [frame(3, 60)]);
+    guest.offer(&[1526]);
+    assert_eq!(guest.ring(RECEIVE_QUEUE), Backlog::Done);
+    assert_eq!(guest.received(), [Received { bytes: frame(2, 60), chains: 1 }]);
+}
+
+#[test]
 fn a_card_whose_driver_left_a_queue_out_has_no_turns_for_it() {
     let mut guest = Guest::new();
     let interrupt = guest.interrupts.clone();

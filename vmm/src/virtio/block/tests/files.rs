@@ -354,6 +354,23 @@ fn opening_an_image_changes_nothing_about_it() {
 }
 
 #[test]
+fn a_header_of_another_format_is_bytes_of_the_disk_and_names_no_other_file() {
+    // QCOW2, version 3, whose backing file is named at byte 112.
+    let header = [&b"QFI\xfb\0\0\0\x03\0\0\0\0\0\0\0\x70\0\0\0\x0b"[..], &[0; 92], b"/etc/passwd"].concat();
+    let bytes = [&header[..], &vec![1; 512 - header.len()]].concat();
+    let file = image(4);
+    by_every_way(&file, false, |rig| {
+        rig.ram.write_slice(&bytes, GuestAddress(DATA_AT)).unwrap();
+        assert_eq!(rig.request(OUT, 0, 512), OK);
+    });
+    // The next life of the machine.
+    by_every_way(&file, true, |rig| {
+        assert_eq!(rig.device.disk().bytes(), 4 * 512);
+        assert_eq!((rig.request(IN, 0, 512), rig.data(512)), (OK, bytes.clone()));
+    });
+}
+
+#[test]
 fn what_is_no_disk_is_refused_in_one_line() {
     let refusal = FileDisk::open(Path::new("/nonexistent/disk.img"), true).unwrap_err();
     assert_eq!(refusal.to_string(), "/nonexistent/disk.img: cannot be opened");
