@@ -28,17 +28,15 @@ pub(super) fn whole(number: f64) -> u32 {
 }
 
 /// Requests per second when nobody is there, and when everybody is.
-pub(super) const QUIET: f64 = 0.25;
+pub(super) const QUIET: f64 = 0.1;
 pub(super) const BUSY: f64 = 3.0;
 /// The doors open, the shop is full, it empties, it is empty.
 pub(super) const OPENS: Clock = Clock::at(7, 55);
 pub(super) const FULL: Clock = Clock::at(8, 5);
-pub(super) const EMPTIES: Clock = Clock::at(8, 25);
-pub(super) const EMPTY: Clock = Clock::at(8, 35);
+pub(super) const EMPTIES: Clock = Clock::at(8, 20);
+pub(super) const EMPTY: Clock = Clock::at(8, 30);
 /// Nobody comes any more, as far as this program is concerned.
-pub(super) const ENDS: Clock = Clock::at(8, 50);
-/// How much one day's requests differ from the next day's.
-const SPREAD: f64 = 0.1;
+pub(super) const ENDS: Clock = Clock::at(8, 45);
 
 /// Requests per second.
 pub(super) fn rate(at: Clock) -> f64 {
@@ -68,9 +66,16 @@ pub(super) fn diary(midnight: u64, days: u64, dice: &mut Dice) -> String {
     let mut text = "time,requests per second\n".to_owned();
     for day in (1..=days).rev() {
         for minute in 0..1440_u32 {
-            let at = Clock(f64::from(minute * 60 + 30));
-            let told = rate(at) * (1.0 + SPREAD * (2.0 * dice.roll() - 1.0));
-            text.push_str(&format!("{},{told:.3}\n", midnight - day * 86_400 + u64::from(minute) * 60));
+            let rate = rate(Clock(f64::from(minute * 60 + 30)));
+            let (mut passed, mut came) = (dice.next_arrival(rate), 0.0);
+            while passed < 60.0 {
+                (passed, came) = (passed + dice.next_arrival(rate), came + 1.0);
+            }
+            text.push_str(&format!(
+                "{},{:.3}\n",
+                midnight - day * 86_400 + u64::from(minute) * 60,
+                came / 60.0
+            ));
         }
     }
     text
@@ -83,7 +88,7 @@ mod tests {
     #[test]
     fn the_day_rises_holds_and_falls() {
         let rates =
-            [Clock::at(7, 0), OPENS, Clock::at(8, 0), FULL, EMPTIES, Clock::at(8, 30), EMPTY, ENDS].map(rate);
+            [Clock::at(7, 0), OPENS, Clock::at(8, 0), FULL, EMPTIES, Clock::at(8, 25), EMPTY, ENDS].map(rate);
         let half = (QUIET + BUSY) / 2.0;
         assert_eq!(rates, [QUIET, QUIET, half, BUSY, BUSY, half, QUIET, QUIET]);
     }
