@@ -54,7 +54,7 @@ fn machine_files_are_refused_with_place_key_and_expectation() {
             ),
             (
                 "[bloot]\n",
-                "vm.toml:3:2: bloot: unknown key, did you mean boot? (known here: machine, boot, serial, console, block, net, vsock, rng, balloon, watchdog, control, stop, snapshot, identity)",
+                "vm.toml:3:2: bloot: unknown key, did you mean boot? (known here: machine, boot, serial, console, block, net, vsock, rng, balloon, watchdog, control, stop, snapshot, identity, jail)",
             ),
             ("[serial]\noutput = true", "vm.toml:4:1: serial.output: expected a string, found true"),
             (

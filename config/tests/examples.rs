@@ -163,7 +163,7 @@ fn the_machine_example_uses_every_key_and_lies_beside_its_files() {
         list.trim_end_matches(')').split(", ").filter(|key| !key.is_empty()).map(str::to_owned).collect()
     };
     let sections = known(&format!("{text}[zzz]\n"), "");
-    assert_eq!(sections.len(), 14);
+    assert_eq!(sections.len(), 15);
     for section in sections {
         let list = text.contains(&format!("\n[[{section}]]\n"));
         let (header, place) = if list {

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use hearth_config::vm::{
-    Balloon, Block, Boot, Identity, Input, Limit, Mac, Machine, Net, OnReboot, Output, Rate, Rng, Serial,
-    Stop, VmConfig, Vsock,
+    Balloon, Block, Boot, Identity, Input, Jail, Limit, Mac, Machine, Net, OnReboot, Output, Rate, Rng,
+    Serial, Stop, VmConfig, Vsock,
 };
 use hearth_config::{Form, Mebibytes, Source, Strictness};
 
@@ -93,6 +93,7 @@ fn every_field_that_both_have_arrives() {
         stop: Stop::default(),
         snapshot: None,
         identity: Identity::default(),
+        jail: Jail::default(),
     };
     assert_eq!(parse(FULL), Ok(expected));
 }

@@ -6,8 +6,8 @@ use hearth_config::Mebibytes;
 use hearth_config::device::DeviceConfig;
 use hearth_config::guest::GuestConfig;
 use hearth_config::vm::{
-    Balloon, Block, Boot, Console, Control, Identity, Input, Limit, Mac, Machine, MachineId, Net, OnReboot,
-    Output, Rate, Rng, Serial, Snapshot, Stop, VmConfig, Vsock, Watchdog,
+    Balloon, Block, Boot, Console, Control, Identity, Input, Jail, Limit, Mac, Machine, MachineId, Net,
+    OnReboot, Output, Rate, Rng, Serial, Snapshot, Stop, VmConfig, Vsock, Watchdog,
 };
 use hearth_config::workload::{
     Check, MAX_PROBE_ARGUMENTS, MAX_PROBE_COMMAND_BYTES, MAX_PROBE_PATH_BYTES, WorkloadConfig,
@@ -116,14 +116,14 @@ fn machine() -> impl Strategy<Value = VmConfig> {
             option::of(balloon()),
             any::<bool>(),
             option::of(path("control ")),
-            (stop, option::of(snapshot), identity),
+            (stop, option::of(snapshot), identity, any::<bool>()),
         ),
     )
         .prop_map(
             |(
                 (machine, boot, serial, mut console),
                 (block, net, vsock),
-                (rng, balloon, watchdog, control, (stop, snapshot, identity)),
+                (rng, balloon, watchdog, control, (stop, snapshot, identity, jailed)),
             )| {
                 // Standard input is for one of both.
                 if let Some(console) = console.as_mut().filter(|_| serial.input == Input::Stdin) {
@@ -144,6 +144,7 @@ fn machine() -> impl Strategy<Value = VmConfig> {
                     stop,
                     // Huge pages are no file's.
                     identity,
+                    jail: Jail { enabled: jailed },
                     snapshot: snapshot.map(|s| Snapshot { rebase: s.rebase && !machine.huge_pages, ..s }),
                 }
             },

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use hearth_config::device::Paths;
 use hearth_config::vm::{
-    Balloon, Block, Boot, Console, Control, Identity, Limit, Rng, Serial, Snapshot, Stop, VmConfig, Vsock,
-    Watchdog,
+    Balloon, Block, Boot, Console, Control, Identity, Jail, Limit, Rng, Serial, Snapshot, Stop, VmConfig,
+    Vsock, Watchdog,
 };
 use hearth_config::workload::{Check, WorkloadConfig};
 
@@ -53,6 +53,7 @@ pub fn machine_of(workload: &WorkloadConfig, paths: &Paths, folder: &Path, name:
         stop: Stop { agent_s: 0, button_s: 0 },
         snapshot: Some(Snapshot { folder: snapshots_folder(&paths.state, name), rebase: false }),
         identity: Identity { hostname: Some(name.to_owned()), ..Identity::default() },
+        jail: Jail::default(),
     }
 }
 

@@ -48,6 +48,7 @@ pub(super) fn vm(root: &mut Table<'_>) -> VmConfig {
         stop: Stop::default(),
         snapshot: None,
         identity: Identity::default(),
+        jail: Jail::default(),
     };
     for (key, why) in [
         ("cpu-config", "the guest sees the host's processor, there are no templates"),

@@ -68,6 +68,7 @@ pub struct VmConfig {
     pub stop: Stop,
     pub snapshot: Option<Snapshot>,
     pub identity: Identity,
+    pub jail: Jail,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -254,6 +255,19 @@ pub struct Snapshot {
     pub folder: PathBuf,
     /// After a full snapshot the machine's memory is mapped from it, so that differences to it can be taken.
     pub rebase: bool,
+}
+
+/// What its process may still do once the guest runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Jail {
+    /// Off only to look for a fault.
+    pub enabled: bool,
+}
+
+impl Default for Jail {
+    fn default() -> Jail {
+        Jail { enabled: true }
+    }
 }
 
 /// Who a machine is that goes on from a snapshot; its agent is told.

@@ -35,6 +35,7 @@ pub(super) fn vm(table: &mut Table<'_>) -> VmConfig {
         stop: table.section("stop", stop),
         snapshot: table.optional_section("snapshot", snapshot),
         identity: table.section("identity", identity),
+        jail: table.section("jail", |t| Jail { enabled: t.entry("enabled").flag().unwrap_or(true) }),
     };
     contradictions::tell(table, &vm, &str::to_owned);
     vm

@@ -89,6 +89,9 @@ impl VmConfig {
                 .iter()
                 .for_each(|name| say(format!("hostname = {}", writer::string(name))));
         }
+        if !self.jail.enabled {
+            say("\n[jail]\nenabled = false".to_owned());
+        }
         say(String::new());
         Ok(lines.join("\n"))
     }

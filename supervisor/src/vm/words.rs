@@ -68,6 +68,8 @@ pub(super) fn event(event: &Event<'_>) -> String {
         Event::DeviceNeedsReset { device } => format!("{device}: its driver broke it and must reset it"),
         Event::BalloonChanged { mib } => format!("the guest has given back {mib} MiB"),
         Event::Identified => "the guest has an identity of its own".to_owned(),
+        Event::Jailed { lacks: "" } => "jailed".to_owned(),
+        Event::Jailed { lacks } => format!("jailed, but the host lacks: {lacks}"),
         Event::Lost { count } => format!("{count} events were lost, they were read too slowly"),
     }
 }

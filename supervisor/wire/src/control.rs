@@ -288,6 +288,10 @@ pub enum Event<'a> {
     },
     /// A guest that goes on from a snapshot has taken the identity that the monitor brought it.
     Identified,
+    /// Behind `Started`: the machine is jailed, but for these layers, which the host lacks; none is "".
+    Jailed {
+        lacks: &'a str,
+    },
 }
 
 /// A payload that is no request.
