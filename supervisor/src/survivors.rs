@@ -86,15 +86,28 @@ pub(crate) fn find(state: &Path) -> Result<Vec<Survivor>, StateError> {
 /// All monitors of the folder's machines, by the machines' folders.
 fn monitors(folders: &Path) -> BTreeMap<PathBuf, Vec<u32>> {
     let mut monitors: BTreeMap<PathBuf, Vec<u32>> = BTreeMap::new();
+    let mut found = Vec::new();
     for entry in Path::new("/proc").read_dir().into_iter().flatten().flatten() {
         let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
         if let Some(pid) = pid
             && let Some(folder) = machine_of(pid).filter(|folder| folder.parent() == Some(folders))
         {
-            monitors.entry(folder).or_default().push(pid);
+            found.push((pid, folder));
+        }
+    }
+    for (pid, folder) in &found {
+        // A machine's own process, in its jail, looks like the one that started it, and ends with that one.
+        let parent = parent_of(*pid);
+        if found.iter().all(|(other, _)| Some(*other) != parent) {
+            monitors.entry(folder.clone()).or_default().push(*pid);
         }
     }
     monitors
+}
+
+fn parent_of(pid: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok())
 }
 
 /// The folder of the machine that a process of ours runs, as it is really called, if it is a monitor:

@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 mod day;
+mod family;
 mod guest;
 mod hurt;
 mod patient;

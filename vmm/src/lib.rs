@@ -13,6 +13,7 @@
 //! | [`inherited`] | takes over a descriptor that came across exec |
 //! | [`keyboard`] | what is typed to the monitor, for a device of the guest |
 //! | [`output`] | what the guest printed and the host has not taken yet |
+//! | [`jail`] | what the machine's process may still do once its guest runs |
 //! | [`control`] | the control socket: requests in, answers and events out |
 //! | [`listener`] | listening Unix sockets and their paths |
 //! | [`snapshot`] | the machine as files: written down, and restored from them |
@@ -29,6 +30,7 @@ pub mod control;
 pub mod devices;
 pub mod doctor;
 pub mod inherited;
+pub mod jail;
 pub mod keyboard;
 pub mod kvm;
 pub mod listener;

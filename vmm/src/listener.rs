@@ -11,6 +11,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket};
@@ -48,6 +49,7 @@ struct Held {
 }
 
 /// All of them: for an end that cannot wait until their owners are dropped.
+static NOT_OURS: AtomicBool = AtomicBool::new(false);
 static ALL_HELD: Mutex<Vec<Held>> = Mutex::new(Vec::new());
 
 impl Held {
@@ -58,6 +60,9 @@ impl Held {
     }
 
     fn give_back(&self) {
+        if NOT_OURS.load(Ordering::Relaxed) {
+            return;
+        }
         // Whoever put something else there may keep it.
         if identity(&self.path) == Some(self.identity) {
             let _ = std::fs::remove_file(&self.path);
@@ -67,6 +72,11 @@ impl Held {
 
 fn all_held() -> MutexGuard<'static, Vec<Held>> {
     ALL_HELD.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// From now on this process gives no path back: another one, which it came from, has them.
+pub fn disown() {
+    NOT_OURS.store(true, Ordering::Relaxed);
 }
 
 /// Removes every path, as if every [`Listener`] of the process had been dropped.
@@ -102,6 +112,11 @@ impl Listener {
         }
         .map_err(refusal)?;
         Ok(Self { socket, held: Held::take(path) })
+    }
+
+    /// The same socket for another owner, who does not have the path.
+    pub fn share(&self) -> io::Result<Self> {
+        Ok(Self { socket: self.socket.try_clone()?, held: None })
     }
 
     /// Whether [`bind`](Self::bind) would find the path free, as far as that can be told without taking it.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use log::{LevelFilter, Log, Metadata, Record};
 
-use crate::stdio::{IN_ONE_PIECE, Stream};
+use crate::stdio::{IN_ONE_PIECE, Stream, Way};
 
 /// How long the last message of a process waits for a reader: as long as the last words of its guest.
 const LAST_MESSAGE: Duration = Duration::from_secs(1);
@@ -92,6 +92,17 @@ pub fn install(level: LevelFilter) {
     static LOGGER: Stderr = Stderr;
     let _ = log::set_logger(&LOGGER);
     log::set_max_level(level);
+}
+
+/// Opens standard error, if nothing was said yet: later there may be no way to it.
+pub fn be_ready() {
+    let _ = stderr();
+}
+
+/// What a message takes beside a plain write: the system's way to its end of standard error.
+#[must_use]
+pub fn way() -> Option<Way> {
+    stderr().map(|voice| voice.stream.way())
 }
 
 /// Says what a process ends with. It waits a moment for a reader, not for ever: whoever has to stop it may not get

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use hearth_config::vm::{Input, VmConfig};
 use hearth_config::{Fault, Faults, Form, Source, Strictness};
+use hearth_vmm::jail::Containment;
 use hearth_vmm::logger::chain;
 use hearth_vmm::machine::{self, MachineError, Place};
 use hearth_vmm::outcome::Refusal;
@@ -20,31 +21,49 @@ use log::Level;
 use self::cli::{Command, From, Making, Work};
 
 fn main() -> ExitCode {
+    let status = work();
+    hearth_vmm::jail::leave_if_inside(status);
+    ExitCode::from(status)
+}
+
+fn work() -> u8 {
     let arguments = match cli::parse(std::env::args_os().skip(1)) {
         Ok(arguments) => arguments,
         Err(message) => return refuse(Refusal::Usage, &format!("{message} (see hearth-vmm --help)")),
     };
     logger::install(arguments.level);
+    let walls = |config: &VmConfig| {
+        if arguments.no_jail || !config.jail.enabled { Containment::Open } else { Containment::Jailed }
+    };
     match arguments.command {
         Command::Help => print(cli::HELP),
         Command::Version => print(concat!("hearth-vmm ", env!("CARGO_PKG_VERSION"), "\n")),
         Command::Doctor { json: true } => print(&format!("{}\n", doctor::examine().to_json())),
         Command::Doctor { json: false } => print(&doctor::examine().to_string()),
-        Command::Run(from, strictness) => read(&from, strictness, Start::Boot)
-            .map_or_else(|faults| blame(&faults), |(source, config)| run(&source, &config, None)),
-        Command::Restore(folder, from, strictness) => restore(&folder, from, strictness),
-        Command::Template(from, making, strictness) => read(&from, strictness, Start::Boot)
-            .map_or_else(|faults| blame(&faults), |(source, config)| template(&source, &config, &making)),
+        Command::Run(from, strictness) => read(&from, strictness, Start::Boot, preflight::examine_patiently)
+            .map_or_else(
+                |faults| blame(&faults),
+                |(source, config)| run(&source, &config, None, walls(&config)),
+            ),
+        Command::Restore(folder, from, strictness) => restore(&folder, from, strictness, walls),
+        Command::Template(from, making, strictness) => {
+            read(&from, strictness, Start::Boot, preflight::examine_patiently).map_or_else(
+                |faults| blame(&faults),
+                |(source, config)| template(&source, &config, &making, walls(&config)),
+            )
+        }
         Command::Snapshot(work) => with_snapshots(&work),
-        Command::Check(from, strictness) => match read(&from, strictness, Start::Boot) {
+        Command::Check(from, strictness) => match read(&from, strictness, Start::Boot, preflight::examine) {
             Ok((source, _)) => print(&format!("{}: no faults\n", source.name())),
             Err(faults) => blame(&faults),
         },
     }
 }
 
+type Look = fn(&VmConfig, Start) -> Vec<preflight::Finding>;
+
 /// The configuration, with everything in order that shows before KVM is opened.
-fn read(from: &From, strictness: Strictness, start: Start) -> Result<(Source, VmConfig), Faults> {
+fn read(from: &From, strictness: Strictness, start: Start, look: Look) -> Result<(Source, VmConfig), Faults> {
     let source = match from {
         From::File(path) => Source::file(path)?,
         From::Firecracker(path) => Source::file(path)?.taken_for(Form::Json),
@@ -67,25 +86,32 @@ fn read(from: &From, strictness: Strictness, start: Start) -> Result<(Source, Vm
             }
         }
     }
-    let faults = preflight::examine(&config, start)
+    let faults = look(&config, start)
         .iter()
         .map(|found| VmConfig::fault_at(&source, &found.key, &found.message))
         .collect();
     Faults::from_list(faults).map_or(Ok((source, config)), Err)
 }
 
-fn restore(folder: &Path, from: Option<From>, strictness: Strictness) -> ExitCode {
+fn restore(
+    folder: &Path,
+    from: Option<From>,
+    strictness: Strictness,
+    walls: impl Fn(&VmConfig) -> Containment,
+) -> u8 {
     let opened = match snapshot::open(folder, false) {
         Ok(opened) => opened,
         Err(refusal) => return refuse(Refusal::Usage, &refusal.to_string()),
     };
     let from = from.unwrap_or_else(|| From::File(opened.config()));
-    read(&from, strictness, Start::Snapshot)
-        .map_or_else(|faults| blame(&faults), |(source, config)| run(&source, &config, Some(opened)))
+    read(&from, strictness, Start::Snapshot, preflight::examine_patiently).map_or_else(
+        |faults| blame(&faults),
+        |(source, config)| run(&source, &config, Some(opened), walls(&config)),
+    )
 }
 
 /// Makes a template, unless there is one of the same things already.
-fn template(source: &Source, config: &VmConfig, making: &Making) -> ExitCode {
+fn template(source: &Source, config: &VmConfig, making: &Making, containment: Containment) -> u8 {
     let folder = &making.folder;
     let key = match snapshot::key(config) {
         Ok(key) => key,
@@ -107,7 +133,7 @@ fn template(source: &Source, config: &VmConfig, making: &Making) -> ExitCode {
         return refuse(Refusal::Usage, &format!("{}: {expected}", folder.display()));
     };
     let began = Instant::now();
-    match machine::make_template(config, place, making.within) {
+    match machine::make_template(config, place, making.within, containment) {
         Ok(place) => {
             // Whole numbers: what prints others is larger than all of this.
             let tenths = began.elapsed().as_millis() / 100;
@@ -115,12 +141,12 @@ fn template(source: &Source, config: &VmConfig, making: &Making) -> ExitCode {
         }
         Err(error) => {
             logger::say_last(&located(source, &error));
-            error.refusal().into()
+            error.refusal().status()
         }
     }
 }
 
-fn with_snapshots(work: &Work) -> ExitCode {
+fn with_snapshots(work: &Work) -> u8 {
     let done = match work {
         Work::Check(folder) => {
             snapshot::open(folder, true).map(|_| format!("{}: no faults\n", folder.display()))
@@ -128,7 +154,7 @@ fn with_snapshots(work: &Work) -> ExitCode {
         Work::Info(folder) => snapshot::open(folder, false).map(|opened| opened.manifest()),
         Work::Merge { base, difference, out } => {
             return match snapshot::merge(base, difference, out) {
-                Ok(()) => ExitCode::SUCCESS,
+                Ok(()) => 0,
                 Err(error @ snapshot::MergeError::Files { .. }) => refuse(Refusal::Failure, &chain(&error)),
                 Err(error) => refuse(Refusal::Usage, &chain(&error)),
             };
@@ -137,8 +163,8 @@ fn with_snapshots(work: &Work) -> ExitCode {
     done.map_or_else(|refusal| refuse(Refusal::Usage, &refusal.to_string()), |text| print(&text))
 }
 
-fn run(source: &Source, config: &VmConfig, from: Option<snapshot::Opened>) -> ExitCode {
-    match machine::run(config, from) {
+fn run(source: &Source, config: &VmConfig, from: Option<snapshot::Opened>, containment: Containment) -> u8 {
+    match machine::run(config, from, containment) {
         Ok(outcome) => {
             // The others are what somebody asked for, or have been told by whoever noticed.
             let level = match outcome {
@@ -146,12 +172,12 @@ fn run(source: &Source, config: &VmConfig, from: Option<snapshot::Opened>) -> Ex
                 _ => Level::Info,
             };
             log::log!(level, "{outcome}");
-            outcome.into()
+            outcome.status()
         }
         Err(error) => {
             // SIGTERM does not end this process any more: a reader that does not read may not hold it.
             logger::say_last(&located(source, &error));
-            error.refusal().into()
+            error.refusal().status()
         }
     }
 }
@@ -165,16 +191,16 @@ fn located(source: &Source, error: &MachineError) -> String {
     }
 }
 
-fn blame(faults: &Faults) -> ExitCode {
+fn blame(faults: &Faults) -> u8 {
     for fault in faults {
         complain(&fault.to_string());
     }
-    Refusal::Usage.into()
+    Refusal::Usage.status()
 }
 
-fn refuse(refusal: Refusal, message: &str) -> ExitCode {
+fn refuse(refusal: Refusal, message: &str) -> u8 {
     complain(message);
-    refusal.into()
+    refusal.status()
 }
 
 fn complain(message: &str) {
@@ -182,12 +208,12 @@ fn complain(message: &str) {
     let _ = writeln!(std::io::stderr(), "hearth-vmm: {message}");
 }
 
-fn print(text: &str) -> ExitCode {
+fn print(text: &str) -> u8 {
     // `hearth-vmm --help | head` closes the pipe; that is not a failure.
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             refuse(Refusal::Failure, &format!("standard output: {error}"))
         }
-        _ => ExitCode::SUCCESS,
+        _ => 0,
     }
 }

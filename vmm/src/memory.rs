@@ -35,7 +35,8 @@ use vm_memory::{
 };
 
 pub use self::pagemap::{
-    Backed, Content, Run, backed_by, check as check_runs, coarsened, content, data, offset_of, written,
+    Backed, Content, Run, backed_by, check as check_runs, coarsened, content, data, keep_page_map, offset_of,
+    written,
 };
 
 /// Bytes of the huge pages that a guest's RAM may be made of. Both architectures have them, whatever the size of

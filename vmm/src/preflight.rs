@@ -11,18 +11,19 @@ use std::fs::{Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use hearth_config::vm::{Output, VmConfig};
 use nix::libc;
 use nix::sys::stat::{major, minor};
 
 use crate::arch;
-use crate::listener::Listener;
+use crate::listener::{ListenError, Listener};
 use crate::logger::chain;
 use crate::machine::examine_output;
 use crate::memory::{self, Pages};
 use crate::virtio::block::{OpenError, SECTOR};
-use crate::virtio::net::Tap;
+use crate::virtio::net::{Tap, TapError};
 
 /// What is wrong with the value of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +32,8 @@ pub struct Finding {
     pub key: String,
     /// What is wrong, in one line.
     pub message: String,
+    /// Somebody else has it, and may be about to let go.
+    pub in_use: bool,
 }
 
 /// What the machine is to start from.
@@ -42,11 +45,32 @@ pub enum Start {
     Snapshot,
 }
 
+/// How long a machine that was killed may take to let go of its sockets, disks and interfaces: its process ends a moment
+/// after the one that was killed, and first gives back its memory.
+const LETTING_GO: Duration = Duration::from_secs(2);
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// All that is wrong, and still is when a machine that was killed just now has had its time to go.
+#[must_use]
+pub fn examine_patiently(config: &VmConfig, start: Start) -> Vec<Finding> {
+    let until = Instant::now() + LETTING_GO;
+    loop {
+        let findings = examine(config, start);
+        if findings.is_empty() || !findings.iter().all(|found| found.in_use) || Instant::now() >= until {
+            return findings;
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
+}
+
 /// All that is wrong.
 #[must_use]
 pub fn examine(config: &VmConfig, start: Start) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let mut say = |key: &str, message: String| findings.push(Finding { key: key.to_owned(), message });
+    let mut add = |key: &str, message: String, in_use| {
+        findings.push(Finding { key: key.to_owned(), message, in_use });
+    };
+    let mut say = |key: &str, message: String| add(key, message, false);
     let asked = config.virtio_devices();
     if asked > arch::MAX_MMIO_SLOTS as usize {
         let key = if config.net.len() > config.block.len() { "net" } else { "block" };
@@ -84,12 +108,13 @@ pub fn examine(config: &VmConfig, start: Start) -> Vec<Finding> {
     ];
     for (key, socket) in sockets {
         if let Some(Err(error)) = socket.map(|path| Listener::examine(path)) {
-            say(key, chain(&error));
+            add(key, chain(&error), matches!(error, ListenError::InUse { .. }));
         }
     }
     for (index, card) in config.net.iter().enumerate() {
         if let Err(error) = Tap::examine(&card.tap) {
-            say(&format!("net[{index}].tap"), format!("cannot be used as a network card: {}", chain(&error)));
+            let message = format!("cannot be used as a network card: {}", chain(&error));
+            add(&format!("net[{index}].tap"), message, matches!(error, TapError::Busy { .. }));
         }
     }
     let locks = if config.block.is_empty() { String::new() } else { host_locks() };
@@ -99,7 +124,8 @@ pub fn examine(config: &VmConfig, start: Start) -> Vec<Finding> {
         let (device, inode) = match image(&disk.path, disk.read_only, &locks) {
             Ok(identity) => identity,
             Err(error) => {
-                say(&key, format!("cannot be used as a disk: {}", chain(&error)));
+                let message = format!("cannot be used as a disk: {}", chain(&error));
+                add(&key, message, matches!(error, OpenError::InUse { .. }));
                 continue;
             }
         };
@@ -108,7 +134,7 @@ pub fn examine(config: &VmConfig, start: Start) -> Vec<Finding> {
         if let Some(other) = others.rfind(|other| !(other.read_only && disk.read_only)) {
             let message =
                 format!("expected an image of its own, disk `{}` has the same and one is written", other.id);
-            say(&key, message);
+            add(&key, message, false);
         }
         images.push((index, device, inode));
     }
@@ -237,7 +263,7 @@ mod tests {
         assert_eq!(found(&config), []);
         config.rng = Some(hearth_config::vm::Rng::default());
         let message = format!("expected at most {} virtio devices in all, found {too_many}", too_many - 1);
-        assert_eq!(found(&config), [Finding { key: "net".to_owned(), message }]);
+        assert_eq!(found(&config), [Finding { key: "net".to_owned(), message, in_use: false }]);
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub const IN_ONE_PIECE: usize = 4096;
 
 /// How it is kept from waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+pub enum Way {
     /// The description says so.
     Flag,
     /// Each call says so.
@@ -62,6 +62,12 @@ impl Stream {
     /// A file whose description is nobody else's and does not block.
     pub const fn unblocked(file: File) -> Self {
         Self { file, way: Way::Flag }
+    }
+
+    /// How it is kept from waiting.
+    #[must_use]
+    pub const fn way(&self) -> Way {
+        self.way
     }
 
     /// What can be watched for room.

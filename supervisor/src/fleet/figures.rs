@@ -135,7 +135,11 @@ fn disk(store: &Path) -> Vec<Figure> {
 /// Bytes that a machine's monitor has in memory.
 fn resident(folder: &Path) -> Option<u64> {
     let process: u32 = fs::read_to_string(folder.join("vm.pid")).ok()?.trim().parse().ok()?;
-    pages(&fs::read_to_string(format!("/proc/{process}/statm")).ok()?)
+    // And the machine's own process, in its jail.
+    let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children")).unwrap_or_default();
+    let family =
+        std::iter::once(process).chain(children.split_whitespace().filter_map(|pid| pid.parse().ok()));
+    family.map(|pid| pages(&fs::read_to_string(format!("/proc/{pid}/statm")).ok()?)).sum()
 }
 
 /// The second number, in bytes.

@@ -24,8 +24,10 @@ use std::time::{Duration, Instant};
 
 use hearth_wire::control::Order;
 use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 
 use super::wall;
+use crate::family;
 use crate::guest::victim;
 use crate::patient::{Patient, Runs, Trouble, is_well, runs};
 use crate::trials::client;
@@ -57,7 +59,12 @@ pub(super) const ALL: &[Fault] = &[
     }),
     fault("monitor-frozen", |patient| {
         replaced(patient, "monitor-frozen", |patient, name| {
-            patient.signal(patient.monitor(name)?, Signal::SIGSTOP)
+            let monitor = patient.monitor(name)?;
+            let machine = u32::try_from(monitor.as_raw()).map(family::machine).ok();
+            let machine = machine.and_then(|pid| i32::try_from(pid).ok()).map_or(monitor, Pid::from_raw);
+            // Both: the one that the daemon knows, and the machine's own.
+            patient.signal(monitor, Signal::SIGSTOP)?;
+            patient.signal(machine, Signal::SIGSTOP)
         })
     }),
     fault("guest-panicked", |patient| replaced(patient, "guest-panicked", |_, name| tell(name, "panic"))),

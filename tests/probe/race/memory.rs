@@ -2,12 +2,16 @@
 
 use std::io;
 
-/// Private memory of process `pid` in KiB, without what is the guest's RAM.
+use crate::family;
+
+/// Private memory of process `pid` and its own in KiB, without what is the guest's RAM.
 ///
 /// Every monitor maps that in one piece; what else it maps is far smaller. Ours maps the kernel and the initrd over
 /// parts of it, which makes pieces of the one; but all of them are left out of core dumps, and nothing else is.
 pub(crate) fn private_kib(pid: u32, guest_mib: u64) -> io::Result<u64> {
-    Ok(sum(&std::fs::read_to_string(format!("/proc/{pid}/smaps"))?, guest_mib * 1024))
+    family::of(pid).into_iter().try_fold(0, |all, one| {
+        Ok(all + sum(&std::fs::read_to_string(format!("/proc/{one}/smaps"))?, guest_mib * 1024))
+    })
 }
 
 fn sum(smaps: &str, guest_kib: u64) -> u64 {

@@ -11,6 +11,7 @@ use super::client::{Answered, Client};
 use super::life::now;
 use super::vm::{Plan, Vm};
 use super::{Failure, Trial, same};
+use crate::family;
 
 pub(super) const TRIALS: &[Trial] = &[
     ("clones", clones),
@@ -85,8 +86,10 @@ pub(crate) fn clone(plan: &Plan, template: &Path, name: &str, more: &str) -> Res
 /// Memory of a process in KiB, by the kernel's names for its kinds.
 /// What it alone has is "Anonymous": pages of a file in RAM count as dirty, and as private where one process maps them.
 pub(crate) fn memory_kib(vm: &Vm, kinds: &[&str]) -> u64 {
-    let rollup = fs::read_to_string(format!("/proc/{}/smaps_rollup", vm.pid())).unwrap_or_default();
-    let lines = rollup.lines().filter(|line| kinds.iter().any(|kind| line.starts_with(kind)));
+    let pid = u32::try_from(vm.pid().as_raw()).unwrap_or_default();
+    let rollup = |pid| fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    let all: String = family::of(pid).into_iter().map(rollup).collect();
+    let lines = all.lines().filter(|line| kinds.iter().any(|kind| line.starts_with(kind)));
     lines.filter_map(|line| line.split_ascii_whitespace().nth(1)?.parse::<u64>().ok()).sum()
 }
 

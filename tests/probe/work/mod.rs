@@ -11,6 +11,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use crate::family;
 use crate::guest::work::DISK_BYTES;
 use crate::race::entrant::{Entrant, Silence};
 use crate::race::plan::{Contender, Plan};
@@ -83,6 +84,8 @@ fn once(contender: &Contender, guest_mib: u64) -> Result<Done, Silence> {
 /// Threads that a monitor started; those that the kernel lends to an io_uring are listed beside them.
 fn threads(pid: u32) -> std::io::Result<usize> {
     let mut count = 0;
+    // The process that was started has one, and waits.
+    let pid = family::machine(pid);
     for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
         let name = std::fs::read_to_string(task?.path().join("comm"))?;
         count += usize::from(!name.starts_with("iou-"));

@@ -157,6 +157,12 @@ impl Connection {
         }
     }
 
+    /// Its stream, if nothing of it is half said, and whether it has subscribed.
+    pub(super) fn stays(self) -> Option<(UnixStream, bool)> {
+        let still = self.state == State::Open && self.outbox.is_empty() && self.decoder.finish().is_ok();
+        still.then_some((self.stream, self.subscribed))
+    }
+
     pub(super) fn hang_up(&mut self) {
         self.state = State::Closed;
     }

@@ -22,7 +22,7 @@ mod server;
 #[cfg(test)]
 mod tests;
 
-pub use self::server::{ControlError, Server};
+pub use self::server::{ControlError, Server, open};
 
 /// Who asked for what: the address of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

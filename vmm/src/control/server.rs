@@ -67,13 +67,17 @@ pub struct Server {
 impl Server {
     /// Listens on `path`.
     pub fn listen(path: &Path) -> Result<Self, ControlError> {
-        let listener = Listener::bind(path, OURS_ALONE)?;
+        Self::on(open(path)?, Vec::new())
+    }
+
+    /// On a socket that listens already, with clients that were there before, some of which have subscribed.
+    pub fn on(listener: Listener, clients: Vec<(UnixStream, bool)>) -> Result<Self, ControlError> {
         let epoll = Epoll::new().map_err(ControlError::Watch)?;
         let again = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map_err(ControlError::Watch)?;
         for (fd, token) in [(listener.as_raw_fd(), LISTENER), (again.as_raw_fd(), AGAIN)] {
             watch(&epoll, fd, EventSet::IN, token).map_err(ControlError::Watch)?;
         }
-        Ok(Self {
+        let mut server = Self {
             listener,
             epoll,
             connections: Vec::new(),
@@ -82,7 +86,21 @@ impl Server {
             someone_waits: false,
             again,
             complaints: Quota::default(),
-        })
+        };
+        for (stream, subscribed) in clients {
+            server.welcome(stream);
+            if let Some(connection) = server.connections.last_mut().filter(|_| subscribed) {
+                connection.subscribe();
+            }
+        }
+        Ok(server)
+    }
+
+    /// The streams of those who stay for another life of the machine, and whether they have subscribed. Who is in the
+    /// middle of a word, or does not take what it was told, is disconnected.
+    pub fn stays(&mut self) -> Vec<(UnixStream, bool)> {
+        self.flush();
+        self.connections.drain(..).filter_map(Connection::stays).collect()
     }
 
     /// One turn: whatever clients did since the last.
@@ -249,6 +267,11 @@ impl Server {
             log::warn!("control socket: {what}: {error}");
         }
     }
+}
+
+/// Listens on `path` for the user that the monitor runs as.
+pub fn open(path: &Path) -> Result<Listener, ControlError> {
+    Ok(Listener::bind(path, OURS_ALONE)?)
 }
 
 /// Says why, if the socket takes it, and hangs up.

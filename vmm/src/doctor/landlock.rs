@@ -4,7 +4,7 @@
 use nix::libc;
 
 /// The Landlock ABI, or `None` where the kernel has none or has it switched off.
-pub(super) fn abi() -> Option<i64> {
+pub(crate) fn abi() -> Option<i64> {
     const CREATE_RULESET_VERSION: libc::c_ulong = 1;
     // SAFETY: with this flag the call takes no pointer and makes nothing; it returns a number or an error.
     let abi = unsafe {

@@ -10,7 +10,7 @@ mod guest;
 #[cfg(target_arch = "x86_64")]
 #[path = "guest_x86_64.rs"]
 mod guest;
-mod landlock;
+pub(crate) mod landlock;
 mod probe;
 
 use std::fmt::{self, Write};

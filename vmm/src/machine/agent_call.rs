@@ -19,7 +19,7 @@ use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
 use hearth_wire::control::AGENT_CALL_PORT;
 use hearth_wire::{Decoder, FromAgent, MAX_FRAME, ToAgent, encode};
 
-use crate::listener::stream_to;
+use crate::jail::outside;
 
 /// Bytes of one read: an answer is some dozen.
 const READ_LEN: usize = 64;
@@ -53,7 +53,7 @@ impl AgentCall {
     }
 
     fn place(socket: &Path, message: &ToAgent, decoder: Option<Box<Decoder>>) -> io::Result<Self> {
-        let mut stream = stream_to(socket)?;
+        let mut stream = outside::call_guest(socket)?;
         let mut words = format!("CONNECT {AGENT_CALL_PORT}\n").into_bytes();
         let mut frame = [0; MAX_FRAME];
         words.extend_from_slice(encode(message, &mut frame).map_err(io::Error::other)?);

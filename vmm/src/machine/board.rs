@@ -19,7 +19,9 @@ use super::vcpu::Buses;
 use super::{EndWatch, Ending, EventsError, Loop, MachineError, host, refused};
 use crate::arch::{self, MmioSlot};
 use crate::devices::serial::Serial;
+use crate::jail::Printer;
 use crate::keyboard::{Keyboard, Stdin};
+use crate::listener::Listener;
 use crate::memory::{GuestRam, Lender};
 use crate::output::Output;
 use crate::rate::{Bucket, Limit};
@@ -94,6 +96,8 @@ pub(super) struct Board<'a> {
     vm: &'a VmFd,
     pub(super) memory: &'a GuestRam,
     taps: &'a mut Attached,
+    /// What the machine listens on for the host, if somebody has opened it already.
+    door: Option<Listener>,
     pub(super) buses: Buses,
     pub(super) slots: Vec<MmioSlot>,
     pub(super) events: Loop,
@@ -120,6 +124,7 @@ impl<'a> Board<'a> {
         vm: &'a VmFd,
         memory: &'a GuestRam,
         taps: &'a mut Attached,
+        door: Option<Listener>,
         ending: &Arc<Ending>,
     ) -> Result<Self, MachineError> {
         let mut events = Loop::new().map_err(EventsError)?;
@@ -130,6 +135,7 @@ impl<'a> Board<'a> {
             vm,
             memory,
             taps,
+            door,
             buses,
             slots: Vec::new(),
             events,
@@ -158,7 +164,7 @@ impl<'a> Board<'a> {
 
     pub(super) fn add_serial(&mut self, config: &VmConfig) -> Result<(), MachineError> {
         let Some(destination) = &config.serial.output else { return Ok(()) };
-        let output = self.sink("serial", "serial.output", destination, &config.serial.limit)?;
+        let output = self.sink(Printer::Serial, "serial.output", destination, &config.serial.limit)?;
         let interrupt = self.interrupt(arch::layout::SERIAL_GSI)?;
         let (stdin, keyboard) = Self::typed(config.serial.input)?;
         let port = Arc::new(Serial::new(interrupt, output.clone(), stdin));
@@ -174,13 +180,13 @@ impl<'a> Board<'a> {
     /// A buffer for what `name` prints, and who empties it.
     fn sink(
         &mut self,
-        name: &'static str,
+        printer: Printer,
         key: &'static str,
         destination: &Destination,
         limit: &config::Limit,
     ) -> Result<Output, MachineError> {
         let output = Output::new().map_err(host("make an event"))?;
-        let sink = Sink::open(name, destination, limit_of(limit), output.clone()).map_err(|source| {
+        let sink = Sink::open(printer, destination, limit_of(limit), output.clone()).map_err(|source| {
             let path = match destination {
                 Destination::File(path) => path.clone(),
                 _ => std::path::PathBuf::from("standard output"),
@@ -231,7 +237,11 @@ impl<'a> Board<'a> {
             self.serve(doorbells.with_host_end(host_end));
         }
         if let Some(vsock) = &config.vsock {
-            let (host, door) = vsock::listen(&vsock.socket)?;
+            let listener = match self.door.take() {
+                Some(listener) => listener,
+                None => vsock::listen(&vsock.socket)?,
+            };
+            let (host, door) = vsock::behind(listener, &vsock.socket)?;
             let transport = self.plug("vsock", Vsock::new(vsock.cid, host))?;
             let looked_at = transport.clone();
             self.vsock_resets = Some(Box::new(move || looked_at.model(|model| model.resets())));
@@ -261,7 +271,7 @@ impl<'a> Board<'a> {
     }
 
     fn add_console(&mut self, console: &config::Console) -> Result<(), MachineError> {
-        let output = self.sink("console", "console.output", &console.output, &console.limit)?;
+        let output = self.sink(Printer::Console, "console.output", &console.output, &console.limit)?;
         let (stdin, keyboard) = Self::typed(console.input)?;
         let input = stdin.map(|stdin| Box::new(stdin) as Box<dyn Input>);
         let transport = self.plug("console", Console::new(output, input))?;

@@ -34,7 +34,7 @@ use super::{EventsError, Loop};
 use crate::Outcome;
 use crate::control::{Server, Ticket};
 use crate::devices::power_button::PowerButton;
-use crate::doctor;
+use crate::jail::outside;
 use crate::memory::GuestRam;
 
 /// What outlives a reboot.
@@ -43,6 +43,8 @@ pub(super) struct Surroundings {
     pub(super) signals: Arc<Mutex<StopSignals>>,
     pub(super) control: Option<Arc<Mutex<Server>>>,
     pub(super) reboots: u32,
+    /// Walls of the jail that this host lacks; nothing where there is no jail.
+    pub(super) lacks: Option<String>,
 }
 
 impl Surroundings {
@@ -118,6 +120,9 @@ impl Conductor<'_> {
             self.events.add_subscriber(Box::new(control.clone()));
         }
         self.tell(control::Event::Started);
+        if let Some(lacks) = &self.surroundings.lacks {
+            self.tell(control::Event::Jailed { lacks });
+        }
         self.introduce();
         loop {
             if let Some(outcome) = self.ending.outcome() {
@@ -219,7 +224,7 @@ impl Conductor<'_> {
         self.look_for_halt();
         let computed = || self.crew.tallies().next().and_then(Tally::cpu_time);
         if self.suspicion.look(Instant::now(), computed)
-            && let Some(mips) = doctor::emulating_mips()
+            && let Some(mips) = outside::emulating_mips()
         {
             log::warn!(
                 "this KVM interprets: a guest kernel runs at about {mips} million instructions/s, and Linux guests \

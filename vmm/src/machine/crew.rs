@@ -17,6 +17,7 @@ use super::halt::Sleepers;
 use super::kick::{self, Kick};
 use super::tally::Tally;
 use super::vcpu::{Buses, Vcpu};
+use crate::jail::filter;
 
 /// One thread, and what reaches it.
 #[derive(Debug)]
@@ -62,6 +63,7 @@ impl Crew {
                 tally: tally.clone(),
             };
             let thread = std::thread::Builder::new().name(format!("vcpu{index}")).spawn(|| vcpu.run())?;
+            crew.gate.expect_one_more();
             crew.hands.push(Hand { thread, kick, tally, descriptor });
         }
         Ok(crew)
@@ -107,7 +109,7 @@ impl Crew {
 
     fn kick_all(&self) {
         for hand in &self.hands {
-            kick::interrupt(&hand.kick, &hand.thread);
+            kick::interrupt(&hand.kick, hand.tally.thread());
         }
     }
 }
@@ -116,6 +118,11 @@ impl Drop for Crew {
     fn drop(&mut self) {
         self.gate.dismiss();
         self.kick_all();
+        if filter::is_on() {
+            // They keep what they are, and have let go of what they had: the process ends with them.
+            self.gate.wait_until_home();
+            self.hands.clear();
+        }
         for hand in self.hands.drain(..) {
             if hand.thread.join().is_err() {
                 log::error!("a vCPU thread ended by a panic");

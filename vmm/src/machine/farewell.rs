@@ -14,6 +14,7 @@ use hearth_wire::control::Step;
 
 use super::life::End;
 use super::sink::LastWords;
+use crate::jail::outside;
 use crate::keyboard;
 use crate::listener;
 
@@ -42,13 +43,18 @@ impl Patience {
 /// Runs from its making to its drop.
 #[derive(Debug)]
 pub(super) struct Farewell {
-    _still_here: Sender<()>,
+    /// Nobody where the porter watches.
+    _still_here: Option<Sender<()>>,
 }
 
 impl Farewell {
     /// Of a machine that ended by `end`.
     pub(super) fn of(end: End) -> io::Result<Self> {
-        Self::begin(Patience::of(end).in_all, move || {
+        let (limit, status) = (Patience::of(end).in_all, end.outcome.status());
+        if outside::ends_within(status, limit) {
+            return Ok(Self { _still_here: None });
+        }
+        Self::begin(limit, move || {
             log::error!("the host does not let go of the machine in time; the process ends without it");
             listener::give_all_back();
             keyboard::give_terminal_back();
@@ -63,7 +69,7 @@ impl Farewell {
                 give_up();
             }
         })?;
-        Ok(Self { _still_here: still_here })
+        Ok(Self { _still_here: Some(still_here) })
     }
 }
 

@@ -43,6 +43,9 @@ struct State {
     position: Position,
     /// vCPUs that wait, or have been let go and do not run yet.
     held: u8,
+    /// vCPUs that have started, and of them those that are home.
+    started: u8,
+    home: u8,
 }
 
 /// One for all vCPUs of a machine.
@@ -59,7 +62,7 @@ impl Gate {
     pub(super) fn new(vcpus: u8) -> io::Result<Self> {
         Ok(Self {
             vcpus,
-            state: Mutex::new(State { position: Position::Open, held: 0 }),
+            state: Mutex::new(State { position: Position::Open, held: 0, started: 0, home: 0 }),
             moved: Condvar::new(),
             full: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?,
         })
@@ -98,6 +101,28 @@ impl Gate {
     /// Sends all home, those that come later, too. Every vCPU is to be kicked then.
     pub(super) fn dismiss(&self) {
         self.turn_to(Position::Dismissed);
+    }
+
+    /// A vCPU has started.
+    pub(super) fn expect_one_more(&self) {
+        let mut state = self.lock();
+        state.started = state.started.saturating_add(1);
+    }
+
+    /// A vCPU has left for good.
+    pub(super) fn come_home(&self) {
+        let mut state = self.lock();
+        state.home = state.home.saturating_add(1);
+        drop(state);
+        self.moved.notify_all();
+    }
+
+    /// Until every vCPU has.
+    pub(super) fn wait_until_home(&self) {
+        let mut state = self.lock();
+        while state.home < state.started {
+            state = self.moved.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
     }
 
     /// Whether the gate is closed and every vCPU stands before it.

@@ -10,7 +10,8 @@
 //! | `vcpu.rs`, `crew.rs`, `kick.rs`, `gate.rs`, `tally.rs` | vCPU threads: what they do, and how they rest |
 //! | `life.rs` | running, paused, stopping, ended: every decision, pure |
 //! | `conductor.rs`, `orders.rs`, `bell.rs`, `agent_call.rs`, `introduction.rs`, `pump.rs`, `statistics.rs` | the event loop, which carries decisions out |
-//! | `snapshots.rs`, `restored.rs` | written down while it rests, and put together again |
+//! | `jailed.rs` | the same in a jail: what is opened on which side of the split |
+//! | `snapshots.rs`, `writer.rs`, `restored.rs` | written down while it rests, and put together again |
 //! | `template.rs`, `warm_up.rs` | brought up to be written down once and copied often |
 //! | `clock.rs`, `pace.rs` | time without the pauses; how often a guest's doings are told |
 //! | `suspicion.rs` | whether this KVM interprets |
@@ -36,6 +37,7 @@ mod farewell;
 mod gate;
 mod halt;
 mod introduction;
+mod jailed;
 mod kick;
 mod life;
 mod orders;
@@ -53,6 +55,7 @@ mod tally;
 mod template;
 mod vcpu;
 mod warm_up;
+mod writer;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -79,10 +82,10 @@ use self::halt::HaltWatch;
 use self::introduction::Introduction;
 use self::life::{End, Life, Patience};
 use self::pump::Pump;
-use self::reboots::Reboots;
+pub(crate) use self::reboots::Reboots;
 use self::signals::StopSignals;
 use self::sink::Sink;
-pub(crate) use self::sink::examine as examine_output;
+pub(crate) use self::sink::{examine as examine_output, put_aside};
 use self::snapshots::Snapshots;
 use self::suspicion::Suspicion;
 pub use self::template::Place;
@@ -94,10 +97,13 @@ use crate::arch::{self, BootFiles, Chipset, ChipsetError, Fittings};
 use crate::control::Server;
 use crate::devices::generation::Generation;
 use crate::devices::power_button::PowerButton;
+use crate::jail::Containment;
+use crate::jail::filter::{self, Role};
 use crate::kvm;
+use crate::listener::Listener;
 use crate::mapped_file::Mapped;
 use crate::memory::{self, GuestRam, Pages};
-use crate::snapshot::{Base, Opened};
+use crate::snapshot::{Base, Opened, anchored};
 use crate::virtio::net::Attached;
 
 type Loop = EventManager<Box<dyn MutEventSubscriber>>;
@@ -138,10 +144,12 @@ impl Machine {
     /// Builds everything up to, and not including, the first instruction: of the guest's kernel, or the next one of
     /// the guest in a snapshot.
     ///
-    /// Interfaces that an earlier machine of this process had are in `taps`, and come to be there.
+    /// Interfaces that an earlier machine of this process had are in `taps`, and come to be there. The vsock socket is
+    /// `door`, or listened on here.
     pub fn assemble(
         config: &VmConfig,
         taps: &mut Attached,
+        door: Option<Listener>,
         from: Option<Opened>,
     ) -> Result<Self, MachineError> {
         if let Some(opened) = &from {
@@ -168,7 +176,7 @@ impl Machine {
             .collect::<Result<Vec<_>, _>>()?;
         chipset.after_vcpus(&vm, &vcpus)?;
 
-        let mut board = Board::new(&vm, &memory, taps, &ending)?;
+        let mut board = Board::new(&vm, &memory, taps, door, &ending)?;
         board.add_serial(config)?;
         board.add_virtio(config)?;
         let ran = from.as_ref().map_or(Duration::ZERO, |opened| opened.state.ran);
@@ -198,7 +206,7 @@ impl Machine {
             }
         };
         let Board { buses, events, on_duty, inspected, parts, disks, sinks, alarm, pump, .. } = board;
-        let snapshots = Snapshots::new(kvm, vm, chipset, parts, disks, config.clone(), base)
+        let snapshots = Snapshots::new(kvm, vm, chipset, parts, disks, anchored(config), base)
             .map_err(host("make an event"))?
             .with_boot_files(mapped.into_inner());
         Ok(Self {
@@ -236,6 +244,7 @@ impl Machine {
         surroundings: &Surroundings,
         template: Option<&mut Template>,
     ) -> Result<(End, Option<Farewell>), MachineError> {
+        self.snapshots.prepare().map_err(host("start a helper"))?;
         let vcpus = std::mem::take(&mut self.vcpus).into_iter();
         let crew = Crew::start(vcpus, &self.buses, &self.ending).map_err(host("start the vCPU threads"))?;
         let mut conductor = Conductor {
@@ -263,6 +272,7 @@ impl Machine {
             rested: Rested::default(),
             began: Instant::now(),
         };
+        filter::enter(Role::EventLoop);
         let end = conductor.run()?;
         let farewell = Farewell::of(end)
             .inspect_err(|error| log::error!("nobody watches over the end of the machine: {error}"))
@@ -276,22 +286,37 @@ impl Machine {
     }
 }
 
-/// Runs the machine of `config` to its end, through every reboot that the configuration has it make here: from its
-/// kernel, or `from` where a snapshot has it.
-pub fn run(config: &VmConfig, from: Option<Opened>) -> Result<Outcome, MachineError> {
+/// Runs the machine of `config` to its end, through every reboot that the configuration has it make: from its kernel, or
+/// `from` where a snapshot has it.
+///
+/// In a jail this returns in the machine's own process, and the one that called ends as that does.
+pub fn run(
+    config: &VmConfig,
+    from: Option<Opened>,
+    containment: Containment,
+) -> Result<Outcome, MachineError> {
+    if containment == Containment::Jailed {
+        return jailed::run(config, from);
+    }
+    let mut surroundings = surroundings(config)?;
+    live(config, from, &mut surroundings).inspect_err(|error| {
+        let end = control::End { status: error.refusal().status(), how: None };
+        surroundings.tell(&[Event::Ended(end)]);
+    })
+}
+
+/// What there is before a machine, without a jail.
+fn surroundings(config: &VmConfig) -> Result<Surroundings, MachineError> {
     // Before the first thread, so that every thread has them blocked; and before the first socket has a path,
     // so that none is left behind.
     let signals =
         StopSignals::block().map_err(|errno| MachineError::Host("watch for signals", errno.into()))?;
     let control = config.control.as_ref().map(|control| Server::listen(&control.socket)).transpose()?;
-    let mut surroundings = Surroundings {
+    Ok(Surroundings {
         signals: Arc::new(Mutex::new(signals)),
         control: control.map(Mutex::new).map(Arc::new),
         reboots: 0,
-    };
-    live(config, from, &mut surroundings).inspect_err(|error| {
-        let end = control::End { status: error.refusal().status(), how: None };
-        surroundings.tell(&[Event::Ended(end)]);
+        lacks: None,
     })
 }
 
@@ -305,9 +330,11 @@ fn live(
     let mut taps = Attached::default();
     loop {
         let machine =
-            Machine::assemble(config, &mut taps, from.take()).map_err(|error| match reboots.count() {
-                0 => error,
-                _ => MachineError::Again(Box::new(error)),
+            Machine::assemble(config, &mut taps, None, from.take()).map_err(|error| {
+                match reboots.count() {
+                    0 => error,
+                    _ => MachineError::Again(Box::new(error)),
+                }
             })?;
         let (end, farewell) = machine.run(surroundings, None)?;
         drop(farewell);
@@ -320,40 +347,52 @@ fn live(
         if again {
             log::warn!("the guest reboots again and again; it is not started once more");
         }
-        let cause = match end.outcome {
-            Outcome::Panic => Some(Event::GuestPanic),
-            Outcome::WatchdogExpired => Some(Event::WatchdogExpired),
-            _ => None,
-        };
-        surroundings.tell(cause.as_slice());
-        surroundings.tell(&[Event::Ended(conductor::to_wire(end))]);
+        tell_end(surroundings, end);
         return Ok(end.outcome);
     }
 }
 
+/// Tells subscribers how the machine ended, and why.
+fn tell_end(surroundings: &Surroundings, end: End) {
+    let cause = match end.outcome {
+        Outcome::Panic => Some(Event::GuestPanic),
+        Outcome::WatchdogExpired => Some(Event::WatchdogExpired),
+        _ => None,
+    };
+    surroundings.tell(cause.as_slice());
+    surroundings.tell(&[Event::Ended(conductor::to_wire(end))]);
+}
+
 /// Boots the machine of `config`, and writes it down at `place` once its agent says, within a time, that it is warm.
-pub fn make_template(config: &VmConfig, place: Place, within: Duration) -> Result<PathBuf, MachineError> {
-    let signals =
-        StopSignals::block().map_err(|errno| MachineError::Host("watch for signals", errno.into()))?;
-    let Some(vsock) = &config.vsock else {
-        return Err(MachineError::NoTemplate(
-            "expected [vsock]: the guest says on it that it is warm".into(),
-        ));
-    };
-    let warm_up = Arc::new(Mutex::new(WarmUp::listen(&vsock.socket)?));
-    let control = config.control.as_ref().map(|control| Server::listen(&control.socket)).transpose()?;
-    let surroundings = Surroundings {
-        signals: Arc::new(Mutex::new(signals)),
-        control: control.map(Mutex::new).map(Arc::new),
-        reboots: 0,
-    };
-    let mut machine = Machine::assemble(config, &mut Attached::default(), None)?;
+/// In a jail this returns in the machine's own process, as [`run`] does.
+pub fn make_template(
+    config: &VmConfig,
+    place: Place,
+    within: Duration,
+    containment: Containment,
+) -> Result<PathBuf, MachineError> {
+    if containment == Containment::Jailed {
+        return jailed::make_template(config, place, within);
+    }
+    let surroundings = surroundings(config)?;
+    let warm_up = warm_up(config)?;
+    let mut machine = Machine::assemble(config, &mut Attached::default(), None, None)?;
     machine.events.add_subscriber(Box::new(warm_up.clone()));
     let mut template = Template::new(place, warm_up, within);
     let (end, farewell) = machine.run(&surroundings, Some(&mut template))?;
     surroundings.tell(&[Event::Ended(conductor::to_wire(end))]);
     drop(farewell);
     template.outcome().map_err(MachineError::NoTemplate)
+}
+
+/// Where a guest that becomes a template says that it is warm.
+fn warm_up(config: &VmConfig) -> Result<Arc<Mutex<WarmUp>>, MachineError> {
+    let Some(vsock) = &config.vsock else {
+        return Err(MachineError::NoTemplate(
+            "expected [vsock]: the guest says on it that it is warm".into(),
+        ));
+    };
+    Ok(Arc::new(Mutex::new(WarmUp::listen(&vsock.socket)?)))
 }
 
 /// Loads what the guest starts from, and gives the first vCPU its first instruction.

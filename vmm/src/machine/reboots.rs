@@ -12,8 +12,8 @@ const MANY: usize = 5;
 const SPAN: Duration = Duration::from_secs(30);
 
 /// The reboots of one process.
-#[derive(Debug, Default)]
-pub(super) struct Reboots {
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Reboots {
     recent: VecDeque<Instant>,
     count: u32,
 }
@@ -21,7 +21,7 @@ pub(super) struct Reboots {
 impl Reboots {
     /// The guest reboots now. Whether it is to be started again.
     #[must_use]
-    pub(super) fn allow(&mut self, now: Instant) -> bool {
+    pub(crate) fn allow(&mut self, now: Instant) -> bool {
         while self.recent.front().is_some_and(|first| now.saturating_duration_since(*first) >= SPAN) {
             self.recent.pop_front();
         }
@@ -34,7 +34,7 @@ impl Reboots {
     }
 
     /// How many there were.
-    pub(super) const fn count(&self) -> u32 {
+    pub(crate) const fn count(&self) -> u32 {
         self.count
     }
 }

@@ -6,33 +6,52 @@
 //! The signals are blocked before the first thread starts and read from a descriptor in the event loop, so
 //! no handler ever runs and no system call is interrupted. Not its duty: what a signal leads to (see `life`).
 
+use std::sync::Arc;
+
 use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use vmm_sys_util::eventfd::EventFd;
 
 /// Hears the signals.
 #[derive(Debug)]
 pub(super) struct StopSignals {
     descriptor: SignalFd,
+    /// Where somebody else hears them and says so.
+    told: Option<Arc<EventFd>>,
     heard: u32,
+}
+
+/// The signals that mean a stop here.
+pub(super) fn that_stop() -> SigSet {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mut mask = SigSet::empty();
+    mask.add(Signal::SIGTERM);
+    mask.add(Signal::SIGINT);
+    // Once blocked, an ignored signal would come through.
+    for signal in [Signal::SIGHUP, Signal::SIGQUIT] {
+        if !is_ignored(&status, signal) {
+            mask.add(signal);
+        }
+    }
+    mask
 }
 
 impl StopSignals {
     /// Blocks the signals for this thread and every thread that it starts from now on.
     pub(super) fn block() -> nix::Result<Self> {
-        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let mut mask = SigSet::empty();
-        mask.add(Signal::SIGTERM);
-        mask.add(Signal::SIGINT);
-        // Once blocked, an ignored signal would come through.
-        for signal in [Signal::SIGHUP, Signal::SIGQUIT] {
-            if !is_ignored(&status, signal) {
-                mask.add(signal);
-            }
-        }
+        Self::of(&that_stop(), None)
+    }
+
+    /// The same, where the porter hears most of them: each count of `told` is one.
+    pub(super) fn told_by(told: Arc<EventFd>) -> nix::Result<Self> {
+        Self::of(&that_stop(), Some(told))
+    }
+
+    fn of(mask: &SigSet, told: Option<Arc<EventFd>>) -> nix::Result<Self> {
         mask.thread_block()?;
-        let descriptor = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
-        Ok(Self { descriptor, heard: 0 })
+        let descriptor = SignalFd::with_flags(mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+        Ok(Self { descriptor, told, heard: 0 })
     }
 
     /// How many came since the last call.
@@ -54,11 +73,19 @@ impl MutEventSubscriber for StopSignals {
         while let Ok(Some(_)) = self.descriptor.read_signal() {
             self.heard = self.heard.saturating_add(1);
         }
+        if let Some(count) = self.told.as_ref().and_then(|told| told.read().ok()) {
+            self.heard = self.heard.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
+        }
     }
 
     fn init(&mut self, ops: &mut EventOps<'_>) {
         if let Err(error) = ops.add(Events::new(&self.descriptor, EventSet::IN)) {
             log::error!("cannot watch for SIGTERM: {error}");
+        }
+        if let Some(told) = &self.told
+            && let Err(error) = ops.add(Events::new(&**told, EventSet::IN))
+        {
+            log::error!("cannot watch for stops: {error}");
         }
     }
 }

@@ -16,7 +16,6 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hearth_config::vm::VmConfig;
@@ -26,11 +25,13 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::crew::Crew;
 use super::template::Place;
+use super::writer::{self, Copied, Task, Writer};
 use crate::arch::{self, Chipset, SavedError};
 use crate::control::Ticket;
+use crate::jail::outside;
 use crate::memory::{self, Backed, GuestRam};
 use crate::snapshot::state::{ARCHITECTURE, About, DiskState, Id, MachineState};
-use crate::snapshot::{Base, Existing, Part, TakeError, Wish, copy_in_pause};
+use crate::snapshot::{Base, Part, TakeError};
 use crate::virtio::block::Block;
 use crate::virtio::mmio::Transport;
 
@@ -42,21 +43,20 @@ pub(super) struct Order {
 }
 
 /// What is to be written, and where to.
-struct Wished {
-    folder: PathBuf,
-    name: String,
-    kind: SnapshotKind,
+pub(super) struct Wished {
+    pub(super) folder: PathBuf,
+    pub(super) name: String,
+    pub(super) kind: SnapshotKind,
     /// A template's, which replaces the one before.
-    key: Option<String>,
+    pub(super) key: Option<String>,
     /// Memory is mapped from it afterwards.
-    rebase: bool,
+    pub(super) rebase: bool,
 }
 
 /// A snapshot that is being finished.
 struct Finishing {
     ticket: Ticket,
     id: Id,
-    thread: JoinHandle<Result<PathBuf, TakeError>>,
 }
 
 /// A machine as far as it can be written down.
@@ -71,9 +71,13 @@ pub(super) struct Snapshots {
     pub(super) base: Option<Base>,
     /// Kernel and initial RAM disk, where memory is mapped from those.
     boot_files: Vec<Backed>,
+    /// Whether it is to become one.
+    pub(super) becomes_template: bool,
     /// Asked for, and the machine does not rest yet.
     wished: Option<(Ticket, Wished)>,
     finishing: Option<Finishing>,
+    /// There from the first snapshot on, in a jail from the start.
+    writer: Option<Writer>,
     done: Arc<EventFd>,
 }
 
@@ -100,10 +104,23 @@ impl Snapshots {
             config,
             base,
             boot_files: Vec::new(),
+            becomes_template: false,
             wished: None,
             finishing: None,
+            writer: None,
             done,
         })
+    }
+
+    /// Starts what cannot be started later, behind the filters of a jail.
+    pub(super) fn prepare(&mut self) -> io::Result<()> {
+        if !outside::is_jailed() {
+            return Ok(());
+        }
+        if self.config.snapshot.is_some() || self.becomes_template {
+            self.writer = Some(Writer::start(self.done.clone())?);
+        }
+        self.disks.iter().try_for_each(|disk| disk.model(|model| model.disk_mut().start_helper()))
     }
 
     /// With what of memory was mapped from boot files.
@@ -168,38 +185,34 @@ impl Snapshots {
             return Err(TakeError::State(SavedError::Unlike("nobody asked for it".into())));
         };
         let state = self.state(crew, ran)?;
-        let files = |source| TakeError::Files { path: wished.folder.clone(), source };
-        let of_base =
-            self.base.as_ref().map(|base| memory::backed_by(&base.file)).transpose().map_err(files)?;
-        let wish = Wish {
-            folder: &wished.folder,
-            name: &wished.name,
-            kind: wished.kind,
-            config: &self.config,
-            base: self.base.as_ref(),
-            backed: of_base.as_ref().map_or(&self.boot_files, std::slice::from_ref),
-            existing: if wished.key.is_some() { Existing::Replaced } else { Existing::Kept },
-            key: wished.key.as_deref(),
+        let failed = |source| TakeError::Files { path: wished.folder.clone(), source };
+        let base = match &self.base {
+            Some(Base { file, id }) => Some(Base { file: file.try_clone().map_err(failed)?, id: *id }),
+            None => None,
         };
-        let mut draft = copy_in_pause(&wish, ram, state)?;
-        let id = draft.id();
-        if wished.rebase {
-            // Memory is about to be mapped from it.
-            draft.complete()?;
-            let file = draft.memory().try_clone().map_err(files)?;
-            memory::map_over(ram, &file).map_err(files)?;
-            // It has a name when the folder has.
+        let task = Task {
+            config: self.config.clone(),
+            base,
+            boot_files: self.boot_files.clone(),
+            ram: ram.clone(),
+            state,
+            wished,
+        };
+        let writer = match self.writer.take() {
+            Some(writer) => writer,
+            None => Writer::start(self.done.clone())
+                .map_err(|source| TakeError::Files { path: task.wished.folder.clone(), source })?,
+        };
+        let folder = task.wished.folder.clone();
+        let copied = writer.copy(task);
+        self.writer = Some(writer);
+        let Copied { id, rebase } = copied?;
+        self.finishing = Some(Finishing { ticket, id });
+        if let Some(file) = rebase {
+            // Memory is mapped from it now. It has a name when the folder has.
+            memory::map_over(ram, &file).map_err(|source| TakeError::Files { path: folder, source })?;
             self.base = Some(Base { file, id: None });
         }
-        let done = self.done.clone();
-        let thread = std::thread::Builder::new().name("snapshot".to_owned()).spawn(move || {
-            let finished = draft.finish();
-            // Fails only when the counter is full, and then it is readable already.
-            let _ = done.write(1);
-            finished
-        });
-        let thread = thread.map_err(files)?;
-        self.finishing = Some(Finishing { ticket, id, thread });
         Ok(())
     }
 
@@ -216,7 +229,8 @@ impl Snapshots {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let about = About {
             architecture: ARCHITECTURE.to_owned(),
-            id: Id::draw().map_err(TakeError::Random)?,
+            // Drawn by who writes it.
+            id: Id::default(),
             base: None,
             program: concat!("hearth-vmm ", env!("CARGO_PKG_VERSION")).to_owned(),
             taken_at: now.as_secs(),
@@ -239,11 +253,8 @@ impl Snapshots {
 
     /// The snapshot that is being finished, when it is.
     pub(super) fn wait(&mut self) -> Option<Finished> {
-        let Finishing { ticket, id, thread } = self.finishing.take()?;
-        let result = thread.join().unwrap_or_else(|_| {
-            let why = SavedError::Unlike("the thread that wrote it ended by a panic".into());
-            Err(TakeError::State(why))
-        });
+        let Finishing { ticket, id } = self.finishing.take()?;
+        let result = self.writer.as_ref().map_or_else(writer::gone, Writer::finished);
         if let (Ok(_), Some(base)) = (&result, &mut self.base)
             && base.id.is_none()
         {

@@ -41,7 +41,7 @@ pub(super) struct Tally {
 impl Tally {
     /// This thread is the vCPU's, and enters the guest now.
     pub(super) fn adopt_thread(&self) {
-        self.thread.store(nix::unistd::gettid().as_raw(), Ordering::Relaxed);
+        self.thread.store(nix::unistd::gettid().as_raw(), Ordering::SeqCst);
         self.first_entry.store(monotonic_ns(), Ordering::Relaxed);
     }
 
@@ -55,6 +55,11 @@ impl Tally {
     /// When the guest was entered first, in nanoseconds of the host's monotonic clock; zero before.
     pub(super) fn first_entry_ns(&self) -> u64 {
         self.first_entry.load(Ordering::Relaxed)
+    }
+
+    /// The number of the thread, once it runs.
+    pub(super) fn thread(&self) -> Option<i32> {
+        Some(self.thread.load(Ordering::SeqCst)).filter(|thread| *thread != 0)
     }
 
     /// Names and numbers.

@@ -14,6 +14,7 @@ use super::gate::{Gate, Way};
 use super::halt::Sleepers;
 use super::kick::Kick;
 use super::tally::{Reason, Tally};
+use crate::jail::filter::{self, Role};
 use crate::{Outcome, arch};
 
 /// The address spaces a vCPU sees.
@@ -60,6 +61,18 @@ impl Vcpu {
     /// Runs until the machine ends.
     pub(super) fn run(mut self) {
         self.tally.adopt_thread();
+        filter::enter(Role::Vcpu);
+        self.work();
+        let gate = self.gate.clone();
+        drop(self);
+        gate.come_home();
+        // Behind a filter a thread cannot end: it would take as many system calls as it lives by.
+        while filter::is_on() {
+            std::thread::park();
+        }
+    }
+
+    fn work(&mut self) {
         while self.ending.outcome().is_none() {
             match self.run_once() {
                 Next::Guest => {}

@@ -12,7 +12,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use nix::errno::Errno;
 use nix::unistd::{Whence, lseek};
@@ -119,8 +119,27 @@ pub fn offset_of(ram: &GuestRam, address: usize) -> Option<u64> {
     None
 }
 
+/// What is read by a process that has no `/proc` any more.
+static PAGE_MAP: OnceLock<File> = OnceLock::new();
+
+fn page_map() -> io::Result<File> {
+    File::open("/proc/self/pagemap")
+}
+
+/// Opens the page map of this process for good: it is about to lose sight of it.
+pub fn keep_page_map() {
+    match page_map() {
+        Ok(map) => drop(PAGE_MAP.set(map)),
+        Err(error) => log::warn!("memory cannot be looked at from the jail: {error}"),
+    }
+}
+
 fn pages(ram: &GuestRam, wanted: impl Fn(u64) -> bool) -> io::Result<Vec<Run>> {
-    let map = File::open("/proc/self/pagemap")?;
+    let mut opened = None;
+    let map = match PAGE_MAP.get() {
+        Some(map) => map,
+        None => opened.insert(page_map()?),
+    };
     let page = host_page();
     let mut runs = Vec::new();
     let mut entries = vec![0; ENTRIES * ENTRY];

@@ -10,6 +10,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use super::seal;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
 /// All but memory.
@@ -24,6 +25,9 @@ pub(super) const CONFIG: &str = "vm.toml";
 pub(super) const KEY: &str = "key";
 /// What was checked on this host.
 pub(super) const SEAL: &str = "seal";
+
+/// What a monitor writes into a folder; their places are the numbers by which a jailed one asks for them.
+pub(super) const FILES: [&str; 5] = [STATE, MEMORY, MANIFEST, CONFIG, KEY];
 
 /// A guest's memory is nobody else's business.
 const OURS_ALONE: u32 = 0o700;
@@ -40,7 +44,7 @@ pub enum Existing {
 
 /// A folder that is being filled.
 #[derive(Debug)]
-pub(super) struct Unfinished {
+pub struct Unfinished {
     parent: PathBuf,
     name: PathBuf,
     temporary: PathBuf,
@@ -50,7 +54,7 @@ pub(super) struct Unfinished {
 
 impl Unfinished {
     /// Begins the folder `name` in `parent`, which is made if it is not there.
-    pub(super) fn begin(parent: &Path, name: &str, existing: Existing) -> io::Result<Self> {
+    pub fn begin(parent: &Path, name: &str, existing: Existing) -> io::Result<Self> {
         let named = parent.join(name);
         if existing == Existing::Kept && named.symlink_metadata().is_ok() {
             return Err(ErrorKind::AlreadyExists.into());
@@ -75,6 +79,26 @@ impl Unfinished {
         let file = options.open(self.temporary.join(name))?;
         self.files.push(file.try_clone()?);
         Ok(file)
+    }
+
+    /// A new file, by its number.
+    pub fn numbered(&mut self, number: u8) -> io::Result<File> {
+        self.file(FILES.get(usize::from(number)).ok_or(ErrorKind::InvalidInput)?)
+    }
+
+    /// Whether this is the number of the file for RAM.
+    #[must_use]
+    pub fn is_memory(&self, number: u8) -> bool {
+        FILES.get(usize::from(number)) == Some(&MEMORY)
+    }
+
+    /// [`finish`](Self::finish), and notes that `memory` was found to have this sum.
+    pub fn finish_sealed(self, memory: Option<&File>, sum: u64) -> io::Result<PathBuf> {
+        let place = self.finish()?;
+        if let Some(memory) = memory {
+            seal::write(&place, memory, sum);
+        }
+        Ok(place)
     }
 
     /// A new file with this content.

@@ -5,6 +5,7 @@
 //! | `part.rs` | what a part with a state of its own owes a snapshot |
 //! | `bytes.rs` | bytes within a state |
 //! | `state.rs` | the file `state`: all but memory, versioned and checked |
+//! | `filling.rs` | who fills it: this process, or in a jail the one outside |
 //! | `folder.rs` | the folder: written beside its place, made durable, renamed into it |
 //! | `manifest.rs` | the file `manifest.toml`: the same facts for people and fleets |
 //! | `copy.rs`, `sum.rs` | RAM into a sparse file, and a sum of it |
@@ -30,6 +31,7 @@
 
 mod bytes;
 mod copy;
+mod filling;
 mod folder;
 mod key;
 mod manifest;
@@ -42,9 +44,9 @@ pub mod sum;
 mod take;
 
 pub use self::bytes::Bytes;
-pub use self::folder::Existing;
+pub use self::folder::{Existing, Unfinished as Folder};
 pub use self::key::{KeyError, has_key, key};
 pub use self::merge::{MergeError, merge};
 pub use self::open::{Opened, Refusal, open};
 pub use self::part::{Part, PartState, Unfit};
-pub use self::take::{Base, Draft, TakeError, Wish, copy_in_pause};
+pub use self::take::{Base, Draft, TakeError, Wish, anchored, copy_in_pause};

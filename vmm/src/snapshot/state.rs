@@ -34,7 +34,7 @@ pub const ARCHITECTURE: &str = std::env::consts::ARCH;
 const CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISO_HDLC);
 
 /// A snapshot's name among all snapshots of all boxes.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Id(pub [u8; 16]);
 
 impl Id {

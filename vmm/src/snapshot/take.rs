@@ -19,9 +19,10 @@ use hearth_wire::control::SnapshotKind;
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
 
 use super::copy::{Zeroes, copy, copy_backed, sum_of};
-use super::folder::{self, Existing, Unfinished};
+use super::filling::Filling;
+use super::folder::{self, Existing};
 use super::state::{Id, MAX_RUNS, MachineState};
-use super::{manifest, seal, state};
+use super::{manifest, state};
 use crate::arch::SavedError;
 use crate::memory::{self, Backed, Content, GuestRam, Run};
 
@@ -94,7 +95,7 @@ pub struct Base {
 /// A snapshot that needs the machine no more, and has no name yet.
 #[derive(Debug)]
 pub struct Draft {
-    folder: Unfinished,
+    folder: Filling,
     parent: PathBuf,
     memory: File,
     runs: Vec<Run>,
@@ -117,7 +118,7 @@ pub fn copy_in_pause(wish: &Wish<'_>, ram: &GuestRam, mut state: MachineState) -
         (SnapshotKind::Difference, None) => return Err(TakeError::NoBase),
         (SnapshotKind::Difference, id) => id,
     };
-    let mut folder = Unfinished::begin(wish.folder, wish.name, wish.existing).map_err(failed)?;
+    let mut folder = Filling::begin(wish.folder, wish.name, wish.existing).map_err(failed)?;
     let memory = folder.file(folder::MEMORY).map_err(failed)?;
     let bytes = ram.iter().map(GuestMemoryRegion::len).sum();
     memory.set_len(bytes).map_err(failed)?;
@@ -173,14 +174,12 @@ impl Draft {
         if let Some(key) = key {
             folder.write(folder::KEY, key.as_bytes()).map_err(failed)?;
         }
-        let place = folder.finish().map_err(failed)?;
-        seal::write(&place, &memory, state.about.memory_sum);
-        Ok(place)
+        folder.finish(&memory, state.about.memory_sum).map_err(failed)
     }
 }
 
 /// The same machine with paths that mean the same wherever they are read. Those that cannot be made so stay.
-pub(super) fn anchored(config: &VmConfig) -> VmConfig {
+pub fn anchored(config: &VmConfig) -> VmConfig {
     let mut config = config.clone();
     let anchor = |path: &mut PathBuf| {
         if let Ok(absolute) = std::path::absolute(&*path) {

@@ -46,19 +46,22 @@ impl Patience {
     }
 }
 
+/// The offset that makes the calls with an offset those without: one pair of system calls for all that there is.
+const WHERE_IT_IS: libc::off_t = -1;
+
 /// Fills `pieces`, one after the other, with one read.
 pub fn read(from: BorrowedFd<'_>, pieces: &Pieces<'_>) -> io::Result<usize> {
     let vectors: Vectors = pieces.iter().map(vector).collect();
     // SAFETY: each vector is a live piece of guest memory, or of a buffer borrowed for writing: `pieces` are
     // borrowed by the caller, and with them the memory that they name, until after the call.
-    result(unsafe { libc::readv(from.as_raw_fd(), vectors.as_ptr(), count(&vectors)) })
+    result(unsafe { libc::preadv2(from.as_raw_fd(), vectors.as_ptr(), count(&vectors), WHERE_IT_IS, 0) })
 }
 
 /// Writes what is in `pieces`, one after the other, with one write.
 pub fn write(to: BorrowedFd<'_>, pieces: &Pieces<'_>) -> io::Result<usize> {
     let vectors: Vectors = pieces.iter().map(vector).collect();
     // SAFETY: as in `read`, and the kernel only reads them.
-    result(unsafe { libc::writev(to.as_raw_fd(), vectors.as_ptr(), count(&vectors)) })
+    result(unsafe { libc::pwritev2(to.as_raw_fd(), vectors.as_ptr(), count(&vectors), WHERE_IT_IS, 0) })
 }
 
 /// Fills the first [`MAX_PIECES`] of `pieces`, one after the other, with one read from `offset` on.

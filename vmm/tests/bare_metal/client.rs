@@ -64,6 +64,7 @@ impl Client {
         loop {
             let Some(payload) = self.payload() else { return Told::HungUp };
             match decode_reply(&payload).expect("a reply") {
+                Reply::Event(Event::Jailed { .. }) => {}
                 Reply::Event(event) => self.events.push(in_words(&event)),
                 Reply::Answer { id, answer } => {
                     assert_eq!(id, wanted, "{answer:?}");
@@ -103,6 +104,8 @@ impl Client {
     pub(crate) fn hear_to_the_end(mut self) -> Vec<String> {
         while let Some(payload) = self.payload() {
             match decode_reply(&payload).expect("a reply") {
+                // Which layers there are is the host's; `jailed` looks at them.
+                Reply::Event(Event::Jailed { .. }) => {}
                 Reply::Event(event) => self.events.push(in_words(&event)),
                 other => panic!("{other:?}"),
             }

@@ -18,6 +18,7 @@ use hearth_config::vm::Output as Destination;
 use vmm_sys_util::timerfd::TimerFd;
 
 use self::target::Target;
+use crate::jail::Printer;
 use crate::output::{OUTPUT_BUFFER, Output};
 use crate::rate::{Limit, Verdict};
 use crate::stdio::IN_ONE_PIECE;
@@ -80,12 +81,12 @@ pub(super) struct Sink {
 impl Sink {
     /// Opens the destination.
     pub(super) fn open(
-        name: &'static str,
+        printer: Printer,
         destination: &Destination,
         limit: Limit,
         output: Output,
     ) -> io::Result<Self> {
-        Ok(Self::new(name, Target::open(destination)?, limit, output))
+        Ok(Self::new(printer.name(), Target::open(printer, destination)?, limit, output))
     }
 
     fn new(name: &'static str, target: Target, limit: Limit, output: Output) -> Self {
@@ -232,6 +233,8 @@ impl MutEventSubscriber for Sink {
         }
     }
 }
+
+pub(crate) use self::target::put_aside;
 
 /// Whether what a guest prints could go there.
 pub(crate) fn examine(destination: &Destination) -> io::Result<()> {

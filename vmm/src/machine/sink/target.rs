@@ -12,6 +12,7 @@ use std::time::Duration;
 use hearth_config::vm::Output as Destination;
 use nix::libc::{O_NOCTTY, O_NONBLOCK};
 
+use crate::jail::{Printer, outside};
 use crate::listener::folder_takes;
 use crate::stdio::Stream;
 
@@ -30,7 +31,7 @@ pub(super) enum Target {
 }
 
 impl Target {
-    pub(super) fn open(destination: &Destination) -> io::Result<Self> {
+    pub(super) fn open(printer: Printer, destination: &Destination) -> io::Result<Self> {
         match destination {
             Destination::Null => Ok(Self::Nowhere),
             Destination::Stdout => Stream::of(io::stdout()).map(Self::Stream),
@@ -38,7 +39,7 @@ impl Target {
                 let file = open(path)?;
                 let found = file.metadata()?;
                 Ok(if found.is_file() {
-                    Self::File(BoundedFile::new(file, path, found.len(), FILE_BYTES))
+                    Self::File(BoundedFile::new(file, path, printer, found.len(), FILE_BYTES))
                 } else {
                     Self::Stream(Stream::unblocked(file))
                 })
@@ -92,13 +93,14 @@ pub(super) struct BoundedFile {
     file: File,
     /// Where the file really is, past symbolic links; `None` where that cannot be told.
     path: Option<PathBuf>,
+    printer: Printer,
     bytes: u64,
     max: u64,
 }
 
 impl BoundedFile {
-    pub(super) fn new(file: File, path: &Path, bytes: u64, max: u64) -> Self {
-        Self { file, path: fs::canonicalize(path).ok(), bytes, max }
+    pub(super) fn new(file: File, path: &Path, printer: Printer, bytes: u64, max: u64) -> Self {
+        Self { file, path: fs::canonicalize(path).ok(), printer, bytes, max }
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -113,7 +115,7 @@ impl BoundedFile {
     /// Keeps the full file beside the new one. Where the folder does not take a second file, or no longer has
     /// the first, the bound is worth more than what was printed.
     fn start_anew(&mut self) -> io::Result<()> {
-        match self.path.as_deref().map(put_aside) {
+        match self.path.as_deref().map(|path| outside::put_aside(self.printer, || put_aside(path))) {
             Some(Ok(file)) => self.file = file,
             _ => self.file.set_len(0)?,
         }
@@ -124,7 +126,7 @@ impl BoundedFile {
 
 /// Renames the file to `<path>.1` and opens a new one in its place. What is there already goes only if it can be an
 /// older one of these: a file, and no longer than they get.
-fn put_aside(path: &Path) -> io::Result<File> {
+pub(crate) fn put_aside(path: &Path) -> io::Result<File> {
     let mut old = path.as_os_str().to_owned();
     old.push(".1");
     match fs::symlink_metadata(&old) {

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::target::BoundedFile;
 use super::*;
+use crate::jail::Printer;
 use crate::rate::Bucket;
 use crate::stdio::Stream;
 
@@ -155,7 +156,7 @@ fn bounded(max: u64) -> (tempfile::TempDir, std::path::PathBuf, BoundedFile) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("guest.log");
     let file = fs::OpenOptions::new().create(true).append(true).open(&path).unwrap();
-    let file = BoundedFile::new(file, &path, 0, max);
+    let file = BoundedFile::new(file, &path, Printer::Serial, 0, max);
     (folder, path, file)
 }
 
@@ -188,7 +189,7 @@ fn a_file_from_an_earlier_life_counts_and_a_link_is_followed_to_it() {
     fs::write(&real, "old").unwrap();
     fs::File::options().write(true).open(&real).unwrap().set_len(target::FILE_BYTES - 1).unwrap();
     std::os::unix::fs::symlink(&real, &link).unwrap();
-    let mut target = Target::open(&Destination::File(link.clone())).unwrap();
+    let mut target = Target::open(Printer::Serial, &Destination::File(link.clone())).unwrap();
     target.write(b"new").unwrap();
     assert_eq!(fs::read(&link).unwrap(), b"new");
     assert!(link.is_symlink(), "what a link stands for is put aside, not the link");
@@ -197,7 +198,7 @@ fn a_file_from_an_earlier_life_counts_and_a_link_is_followed_to_it() {
 
 #[test]
 fn a_device_or_pipe_is_never_cut() {
-    let target = Target::open(&Destination::File("/dev/null".into())).unwrap();
+    let target = Target::open(Printer::Serial, &Destination::File("/dev/null".into())).unwrap();
     assert!(matches!(target, Target::Stream(_)));
 }
 
@@ -231,7 +232,7 @@ fn what_is_no_older_output_is_not_replaced_by_a_full_file() {
     let long = fs::File::create(&old).unwrap();
     long.set_len(target::FILE_BYTES + 1).unwrap();
     let open = || fs::OpenOptions::new().create(true).append(true).open(&path).unwrap();
-    let mut target = Target::File(BoundedFile::new(open(), &path, 0, 10));
+    let mut target = Target::File(BoundedFile::new(open(), &path, Printer::Serial, 0, 10));
     for _ in 0..3 {
         assert_eq!(target.write(b"12345678").unwrap(), 8);
     }

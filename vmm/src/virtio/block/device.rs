@@ -104,14 +104,14 @@ impl<D: Disk> BlockDevice<D> {
         }
     }
 
+    /// What holds the sectors, to be changed before the driver comes.
+    pub const fn disk_mut(&mut self) -> &mut D {
+        &mut self.disk
+    }
+
     /// What holds the sectors.
     pub const fn disk(&self) -> &D {
         &self.disk
-    }
-
-    #[cfg(test)]
-    pub(super) const fn disk_mut(&mut self) -> &mut D {
-        &mut self.disk
     }
 
     /// Requests that are neither answered nor in the queue any more.

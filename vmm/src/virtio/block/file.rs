@@ -197,6 +197,16 @@ impl FileDisk {
         Started::Pending
     }
 
+    /// Starts the thread that discards need on a device of the host, for where none can be started later.
+    pub fn start_helper(&mut self) -> io::Result<()> {
+        let needs_one = self.image.discards().is_some() && self.image.discarding().is_none();
+        if let Some(ring) = self.ring.as_ref().filter(|_| needs_one && self.trimmer.is_none()) {
+            let device = self.image.descriptor().try_clone_to_owned()?;
+            self.trimmer = Some(Trimmer::start(device, ring.event().try_clone()?, trim::discard)?);
+        }
+        Ok(())
+    }
+
     fn discard(&mut self, tag: Tag, offset: u64, bytes: u64) -> Started {
         let Some(ring) = &mut self.ring else { return Started::Done(self.image.discard(offset, bytes)) };
         if let Some(mode) = self.image.discarding() {

@@ -13,6 +13,7 @@ use std::thread::JoinHandle;
 use vmm_sys_util::eventfd::EventFd;
 
 use super::disk::Tag;
+use crate::jail::filter::{self, Role};
 
 /// The call that discards so many bytes from an offset on.
 pub(super) type Call = fn(BorrowedFd<'_>, u64, u64) -> io::Result<()>;
@@ -42,6 +43,7 @@ impl Trimmer {
         let (errands, todo) = channel::<Errand>();
         let (tell, results) = channel();
         let work = move || {
+            filter::enter(Role::Discarder);
             for Errand { tag, offset, bytes } in todo {
                 let told = tell.send((tag, call(device.as_fd(), offset, bytes)));
                 // Fails only when the counter is full, and then it is readable already.

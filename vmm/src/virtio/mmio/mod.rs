@@ -302,7 +302,8 @@ impl<D: VirtioDevice + ?Sized> Transport<D> {
         while matches!(state.phase, Phase::Draining) {
             drop(state);
             // The event loop drains, too, but it may have ended with the machine.
-            std::thread::sleep(LOOK_AGAIN);
+            // Waits as locks do: vCPUs are let make no other call that waits.
+            std::thread::park_timeout(LOOK_AGAIN);
             state = self.lock();
             self.drain(&mut state);
         }

@@ -10,7 +10,6 @@
 //! stopping the monitor; a host program that never finishes its CONNECT line holds one of
 //! [`MAX_HANDSHAKES`] places until a newer one needs it.
 
-use std::ffi::OsString;
 use std::io::{self, ErrorKind};
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd, RawFd};
@@ -27,7 +26,8 @@ use super::device::Vsock;
 use super::handshake::{Handshake, Progress};
 use super::table::ConnectionId;
 use super::{HostSide, HostStream, Readiness};
-use crate::listener::{ListenError, Listener, stream_to};
+use crate::jail::outside;
+use crate::listener::{ListenError, Listener};
 use crate::logger::Quota;
 use crate::virtio::device::Backlog;
 use crate::virtio::mmio::Transport;
@@ -84,16 +84,20 @@ pub struct Door {
 }
 
 /// Listens on `socket`. A socket that nobody listens on any more, from a monitor that crashed, is replaced.
-pub fn listen(socket: &Path) -> Result<(UnixHost, Door), HostError> {
+pub fn listen(socket: &Path) -> Result<Listener, HostError> {
     let path = socket.to_path_buf();
     if path.as_os_str().len() > LONGEST_PATH - LONGEST_SUFFIX {
         return Err(HostError::PathTooLong { path });
     }
-    let listener = Listener::bind(&path, ANYBODY)?;
+    Ok(Listener::bind(&path, ANYBODY)?)
+}
+
+/// Both ends of the device behind `listener`, whose path is `socket`.
+pub fn behind(listener: Listener, socket: &Path) -> Result<(UnixHost, Door), HostError> {
     let epoll = Arc::new(Epoll::new().map_err(HostError::Watch)?);
     watch(&epoll, ControlOperation::Add, listener.as_raw_fd(), EventSet::IN, LISTENER)
         .map_err(HostError::Watch)?;
-    Ok((UnixHost { socket: path, epoll: epoll.clone() }, Door { listener, epoll }))
+    Ok((UnixHost { socket: socket.to_path_buf(), epoll: epoll.clone() }, Door { listener, epoll }))
 }
 
 fn watch(epoll: &Epoll, how: ControlOperation, fd: RawFd, what: EventSet, token: u64) -> io::Result<()> {
@@ -104,9 +108,7 @@ impl HostSide for UnixHost {
     type Stream = UnixStream;
 
     fn connect(&mut self, port: u32) -> io::Result<UnixStream> {
-        let mut path = OsString::from(&self.socket);
-        path.push(format!("_{port}"));
-        stream_to(Path::new(&path))
+        outside::call_host(&self.socket, port)
     }
 
     fn watch(&mut self, stream: &UnixStream, id: ConnectionId) -> io::Result<()> {

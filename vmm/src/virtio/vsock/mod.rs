@@ -46,7 +46,7 @@ use std::io;
 use vm_memory::{ReadVolatile, WriteVolatile};
 
 pub use self::device::Vsock;
-pub use self::host::{Door, HostError, Reception, Turn, UnixHost, listen};
+pub use self::host::{Door, HostError, Reception, Turn, UnixHost, behind, listen};
 pub use self::incidents::{Incident, Incidents};
 pub use self::muxer::OfferError;
 pub use self::table::{ConnectionId, MAX_CONNECTIONS, MAX_GUEST_CONNECTIONS};

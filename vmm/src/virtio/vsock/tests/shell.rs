@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
-use super::super::host::{Door, HostError, Reception, Turn, UnixHost, listen};
+use super::super::host::{Door, HostError, Reception, Turn, UnixHost, behind, listen};
 use super::*;
 use crate::listener::ListenError;
 use crate::virtio::rings::RingFault;
@@ -42,7 +42,7 @@ struct House {
 impl House {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let (host, door) = listen(&folder.path().join("v.sock")).unwrap();
+        let (host, door) = open(&folder.path().join("v.sock")).unwrap();
         let guest = Arc::new(Mutex::new(Guest::new(host)));
         let reception = door.open(guest.clone()).unwrap();
         let event_loop = Epoll::new().unwrap();
@@ -291,7 +291,7 @@ fn many_clients_at_once_are_all_let_in_and_push_no_slower_one_out() {
 fn a_device_that_is_not_ready_lets_nobody_in() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("v.sock");
-    let (_host, door) = listen(&path).unwrap();
+    let (_host, door) = open(&path).unwrap();
     let mut reception = door.open(Arc::new(Inactive)).unwrap();
     let mut client = UnixStream::connect(&path).unwrap();
     client.set_nonblocking(true).unwrap();
@@ -318,7 +318,7 @@ fn a_device_reset_hangs_up_on_every_host_program() {
 }
 
 fn open(path: &Path) -> Result<(UnixHost, Door), HostError> {
-    listen(path)
+    behind(listen(path)?, path)
 }
 
 #[test]

@@ -1,0 +1,415 @@
+//! The process at the door: the one that whoever started this program knows.
+//!
+//! Duty: start the machine's process, in namespaces of its own, and again after a reboot; hand on the signals that mean
+//! a stop; run its errands; end as it ended. Not its duty: anything of the guest's; a porter sees no guest memory and
+//! has no thread beside this one.
+//!
+//! ```text
+//!   enter ──▶ Watching ──its process ended──▶ Gone: this process ends the same way
+//!                │  ▲                └─ and wanted another life ──▶ Watching, the next process
+//!                └──┘ a signal, an errand
+//!      Ending announced, and its time over ──▶ killed, Gone
+//! ```
+//!
+//! Invariants: the machine's process does not outlive this one (it is killed with it), and this one does not outlive
+//! the machine's. Nothing that comes on the errands' channel makes this process wait for a guest or grow.
+
+use std::fs::File;
+use std::io::{self, IsTerminal};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hearth_config::vm::{Output, VmConfig};
+use nix::errno::Errno;
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal, kill, raise};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::termios::{SetArg, Termios, tcgetattr, tcsetattr};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{Pid, geteuid, setsid};
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+use vmm_sys_util::signal::register_signal_handler;
+use vmm_sys_util::sock_ctrl_msg::ScmSocket;
+
+use super::cgroup;
+use super::clone::{self, Side};
+use super::errand::{Errand, LONGEST, Told};
+use super::outside::{self, Printer};
+use super::{Lacks, Layer};
+use crate::machine::Reboots;
+use crate::snapshot::{Existing, Folder};
+use crate::{doctor, listener, logger, machine};
+
+/// Clients of the control socket that one life leaves to the next: more are not served either.
+const MAX_CLIENTS: usize = 16;
+/// When the machine's process is killed because it does not end, nobody waits longer than this for the kernel.
+const AFTER_KILL: Duration = Duration::from_secs(1);
+/// The kernel writes its log a moment later.
+const KERNEL_LOG_WAIT: Duration = Duration::from_millis(200);
+/// Bytes of its longest record.
+const KERNEL_LOG_RECORD: usize = 8192;
+/// What is missing where a machine's process ended by a signal that nobody sent it.
+const BEYOND_THE_FILTER: &str =
+    "the machine's process made a system call that no machine makes, and was ended for it (SIGSYS)";
+
+/// What the porter keeps from life to life.
+#[derive(Debug)]
+pub(crate) struct Household<'a> {
+    pub(crate) config: &'a VmConfig,
+    /// The folder of a template's folder, if it becomes one.
+    pub(crate) template: Option<&'a Path>,
+    /// Signals that mean a stop; they are blocked.
+    pub(crate) stops: SigSet,
+}
+
+/// What a machine's process begins with.
+#[derive(Debug)]
+pub(crate) struct Life {
+    /// Counts from 0.
+    pub(crate) number: u32,
+    /// Each count of it is a signal to stop.
+    pub(crate) stop: Arc<EventFd>,
+    /// Clients that stayed, and whether they have subscribed.
+    pub(crate) clients: Vec<(UnixStream, bool)>,
+    pub(crate) lacks: Lacks,
+    /// Those that there were.
+    pub(crate) reboots: Reboots,
+}
+
+/// How a life ended.
+enum Gone {
+    Exit(i32),
+    Killed(Signal),
+    /// It was given up.
+    Late(u8),
+    Again(Vec<(UnixStream, bool)>),
+}
+
+/// Becomes the porter. What returns is the machine's process, once for each of its lives.
+pub(crate) fn enter(household: &Household<'_>) -> io::Result<Life> {
+    // Somebody may have started us with the end of children ignored.
+    register_signal_handler(libc::SIGCHLD, heard).map_err(io::Error::from)?;
+    let mut mask = household.stops;
+    mask.add(Signal::SIGCHLD);
+    mask.add(Signal::SIGTSTP);
+    mask.thread_block()?;
+    let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+    let terminal = io::stdin().is_terminal().then(|| tcgetattr(io::stdin()).ok()).flatten();
+    let mut clients = Vec::new();
+    let mut reboots = Reboots::default();
+    for number in 0u32.. {
+        let (ours, theirs) = UnixDatagram::pair()?;
+        let stop = Arc::new(EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?);
+        let porter = std::process::id();
+        let mut lacks = Lacks::default();
+        let child = match split(&mut lacks)? {
+            Side::Child => {
+                drop((ours, signals));
+                listener::disown();
+                // Signals of a terminal, or to a whole group, are the porter's to hand on.
+                setsid()?;
+                nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+                clone::wipe_environment();
+                outside::by(theirs, porter);
+                return Ok(Life { number, stop, clients, lacks, reboots });
+            }
+            Side::Parent(child) => child,
+        };
+        drop((theirs, clients));
+        let (groups, lacking) = cgroup::confine(child, household.config);
+        let mut porter = Porter {
+            household,
+            signals: &signals,
+            stop,
+            channel: ours,
+            child,
+            lacking,
+            draft: None,
+            ending: None,
+            clients: Vec::new(),
+            again: false,
+        };
+        let gone = porter.watch()?;
+        drop((porter, groups));
+        match gone {
+            // The machine has counted this one, too, and would not ask.
+            Gone::Again(stay) if reboots.allow(Instant::now()) => clients = stay,
+            end => leave(&end, terminal.as_ref()),
+        }
+    }
+    Err(io::ErrorKind::QuotaExceeded.into())
+}
+
+extern "C" fn heard(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
+
+/// With as many namespaces as the host gives: an ordinary user has to have a user namespace for any other.
+fn split(lacks: &mut Lacks) -> io::Result<Side> {
+    let user = if geteuid().is_root() { 0 } else { libc::CLONE_NEWUSER };
+    clone::split(libc::CLONE_NEWPID | user).or_else(|error| {
+        lacks.note(Layer::PidNamespace, &error);
+        if user != 0 {
+            lacks.note(Layer::UserNamespace, &error);
+        }
+        clone::split(0)
+    })
+}
+
+/// Ends this process as the machine's ended.
+fn leave(end: &Gone, terminal: Option<&Termios>) -> ! {
+    listener::give_all_back();
+    if let (Some(found), Gone::Killed(_) | Gone::Late(_)) = (terminal, end) {
+        let _ = tcsetattr(io::stdin(), SetArg::TCSANOW, found);
+    }
+    match *end {
+        Gone::Exit(status) => std::process::exit(status),
+        Gone::Late(status) => {
+            log::error!("the host does not let go of the machine in time; the process ends without it");
+            std::process::exit(status.into())
+        }
+        Gone::Killed(signal) => {
+            if signal == Signal::SIGSYS {
+                logger::say_last(&format!("error: {BEYOND_THE_FILTER}{}", what_it_was()));
+            }
+            let _ = SigSet::all().thread_unblock();
+            let _ = raise(signal);
+            // Of those signals that this process would outlive.
+            std::process::exit(crate::outcome::Refusal::Failure.status().into())
+        }
+        Gone::Again(_) => std::process::exit(crate::Outcome::Reboot.status().into()),
+    }
+}
+
+/// Which call it was and whose, as the kernel's log tells those who may read it.
+fn what_it_was() -> String {
+    let mut options = File::options();
+    options.read(true).custom_flags(libc::O_NONBLOCK);
+    let Ok(mut log) = options.open("/dev/kmsg") else { return String::new() };
+    let mut found = String::new();
+    let until = Instant::now() + KERNEL_LOG_WAIT;
+    let mut record = [0; KERNEL_LOG_RECORD];
+    loop {
+        match io::Read::read(&mut log, &mut record) {
+            Ok(length) => {
+                let text = String::from_utf8_lossy(record.get(..length).unwrap_or_default()).into_owned();
+                if text.contains("type=1326") {
+                    let word = |key: &str| text.split_whitespace().find_map(|word| word.strip_prefix(key));
+                    let thread = word("comm=").unwrap_or("?").trim_matches('"').to_owned();
+                    found = format!(
+                        "; the last one that the kernel tells of: {} of {thread}",
+                        word("syscall=").unwrap_or("?")
+                    );
+                }
+            }
+            Err(error) if error.raw_os_error() == Some(libc::EPIPE) => {}
+            Err(_) if found.is_empty() && Instant::now() < until => {
+                std::thread::sleep(KERNEL_LOG_WAIT / 10);
+            }
+            Err(_) => return found,
+        }
+    }
+}
+
+struct Porter<'a> {
+    household: &'a Household<'a>,
+    signals: &'a SignalFd,
+    stop: Arc<EventFd>,
+    channel: UnixDatagram,
+    child: Pid,
+    /// Of control groups.
+    lacking: Vec<String>,
+    /// A snapshot that is being written, and the file for its memory.
+    draft: Option<(Folder, Option<File>)>,
+    ending: Option<(u8, Instant)>,
+    clients: Vec<(UnixStream, bool)>,
+    again: bool,
+}
+
+impl Porter<'_> {
+    fn watch(&mut self) -> io::Result<Gone> {
+        loop {
+            let left = self.ending.map(|(_, until)| until.saturating_duration_since(Instant::now()));
+            let patience = left
+                .map_or(PollTimeout::NONE, |left| PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX));
+            let mut looked_at = [
+                PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.channel.as_fd(), PollFlags::POLLIN),
+            ];
+            match poll(&mut looked_at, patience) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+            let errands = looked_at.get(1).and_then(PollFd::any) == Some(true);
+            if errands {
+                self.run_errand();
+            }
+            while let Ok(Some(signal)) = self.signals.read_signal() {
+                self.hand_on(i32::try_from(signal.ssi_signo).unwrap_or_default());
+            }
+            if let Some(gone) = self.look()? {
+                return Ok(gone);
+            }
+            if let Some((status, until)) = self.ending
+                && until <= Instant::now()
+            {
+                let _ = kill(self.child, Signal::SIGKILL);
+                self.wait_a_moment();
+                return Ok(Gone::Late(status));
+            }
+        }
+    }
+
+    /// Whether the machine's process has ended.
+    fn look(&mut self) -> io::Result<Option<Gone>> {
+        Ok(match waitpid(self.child, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(_, status)) => {
+                // What it asked for last may still wait here.
+                while self.run_errand() {}
+                let stays = std::mem::take(&mut self.clients);
+                Some(if self.again { Gone::Again(stays) } else { Gone::Exit(status) })
+            }
+            Ok(WaitStatus::Signaled(_, signal, _)) => Some(Gone::Killed(signal)),
+            Ok(_) | Err(Errno::EINTR) => None,
+            Err(errno) => return Err(errno.into()),
+        })
+    }
+
+    fn wait_a_moment(&self) {
+        let until = Instant::now() + AFTER_KILL;
+        while Instant::now() < until
+            && matches!(waitpid(self.child, Some(WaitPidFlag::WNOHANG)), Ok(WaitStatus::StillAlive))
+        {
+            let mut ended = [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+            let _ = poll(&mut ended, PollTimeout::from(100u8));
+            while let Ok(Some(_)) = self.signals.read_signal() {}
+        }
+    }
+
+    fn hand_on(&self, signal: i32) {
+        match Signal::try_from(signal) {
+            Ok(Signal::SIGCHLD) => {}
+            // The machine's process is in no group of a terminal's.
+            Ok(Signal::SIGTSTP) => {
+                let _ = kill(self.child, Signal::SIGSTOP);
+                let _ = raise(Signal::SIGSTOP);
+                let _ = kill(self.child, Signal::SIGCONT);
+            }
+            _ => {
+                let _ = self.stop.write(1);
+            }
+        }
+    }
+
+    /// Runs the next errand. Whether there was one.
+    fn run_errand(&mut self) -> bool {
+        let mut buffer = [0; LONGEST];
+        if self.channel.set_nonblocking(true).is_err() {
+            return false;
+        }
+        let Ok((length, along)) = self.channel.recv_with_fd(&mut buffer) else { return false };
+        let words = buffer.get(..length).unwrap_or_default();
+        let done =
+            postcard::from_bytes(words).map_err(io::Error::other).and_then(|errand| self.run(errand, along));
+        let (told, file) = done.unwrap_or_else(|error| (Told::refused(&error), None));
+        let mut buffer = [0; LONGEST];
+        let words: &[u8] = match postcard::to_slice(&told, &mut buffer) {
+            Ok(words) => words,
+            Err(_) => return true,
+        };
+        // It waits for this one, and nothing else is on the way.
+        let _ = match file {
+            Some(file) => {
+                self.channel.send_with_fd(words, file.as_raw_fd()).map(drop).map_err(io::Error::from)
+            }
+            None => self.channel.send(words).map(drop),
+        };
+        true
+    }
+
+    fn run(&mut self, errand: Errand, along: Option<File>) -> io::Result<(Told, Option<OwnedFd>)> {
+        let config = self.household.config;
+        let socket =
+            || config.vsock.as_ref().map(|vsock| vsock.socket.as_path()).ok_or(io::ErrorKind::NotConnected);
+        let file = match errand {
+            Errand::Closed => return Ok((Told::Lacks(std::mem::take(&mut self.lacking)), None)),
+            Errand::Measure => return Ok((Told::Number(doctor::emulating_mips()), None)),
+            Errand::CallGuest => Some(listener::stream_to(socket()?)?.into()),
+            Errand::CallHost { port } => {
+                let mut path = socket()?.as_os_str().to_owned();
+                path.push(format!("_{port}"));
+                Some(listener::stream_to(Path::new(&path))?.into())
+            }
+            Errand::PutAside(printer) => {
+                let path = printed_to(config, printer).ok_or(io::ErrorKind::NotFound)?;
+                Some(machine::put_aside(&std::fs::canonicalize(path)?)?.into())
+            }
+            Errand::Begin { name, replaced } => {
+                self.draft = None;
+                self.draft = Some((self.begin(&name, replaced)?, None));
+                None
+            }
+            Errand::File { name } => {
+                let (folder, memory) = self.draft.as_mut().ok_or(io::ErrorKind::NotFound)?;
+                let file = folder.numbered(name)?;
+                if folder.is_memory(name) {
+                    *memory = Some(file.try_clone()?);
+                }
+                Some(file.into())
+            }
+            Errand::Finish { sum } => {
+                let (folder, memory) = self.draft.take().ok_or(io::ErrorKind::NotFound)?;
+                folder.finish_sealed(memory.as_ref(), sum)?;
+                None
+            }
+            Errand::Abandon => {
+                self.draft = None;
+                None
+            }
+            Errand::Ending { status, within_ms } => {
+                self.ending = Some((status, Instant::now() + Duration::from_millis(within_ms.into())));
+                None
+            }
+            Errand::Client { subscribed } => {
+                if let Some(stream) = along.filter(|_| self.clients.len() < MAX_CLIENTS) {
+                    self.clients.push((UnixStream::from(OwnedFd::from(stream)), subscribed));
+                }
+                None
+            }
+            Errand::Again => {
+                self.again = true;
+                None
+            }
+        };
+        Ok((Told::Done, file))
+    }
+
+    /// A snapshot goes where the configuration has snapshots; a template, which may replace one, to its own place.
+    fn begin(&self, name: &str, replaced: bool) -> io::Result<Folder> {
+        let Household { config, template, .. } = self.household;
+        let name = hearth_wire::control::SnapshotName::new(name).ok_or(io::ErrorKind::InvalidInput)?;
+        match (replaced, template, &config.snapshot) {
+            (true, Some(place), _) if place.file_name().is_some_and(|own| own == name.as_str()) => {
+                let parent = place.parent().filter(|parent| !parent.as_os_str().is_empty());
+                Folder::begin(parent.unwrap_or(Path::new(".")), name.as_str(), Existing::Replaced)
+            }
+            (false, _, Some(settings)) => Folder::begin(&settings.folder, name.as_str(), Existing::Kept),
+            _ => Err(io::ErrorKind::PermissionDenied.into()),
+        }
+    }
+}
+
+/// The file that the configuration names for what `printer` prints.
+fn printed_to(config: &VmConfig, printer: Printer) -> Option<&PathBuf> {
+    let output = match printer {
+        Printer::Serial => config.serial.output.as_ref(),
+        Printer::Console => config.console.as_ref().map(|console| &console.output),
+    };
+    match output? {
+        Output::File(path) => Some(path),
+        Output::Stdout | Output::Null => None,
+    }
+}

@@ -1,0 +1,60 @@
+//! Namespaces, and a root folder with nothing in it.
+//!
+//! Duty: leave the host's mounts, interfaces, queues, names and control groups, and what was the root. Not here: users
+//! and processes (`privileges.rs`, `clone.rs`).
+//!
+//! The old root goes by `pivot_root`; where it is the kernel's first one, which cannot be left so, the empty folder is
+//! moved over it. No descriptor of a folder is open by then, and none can be opened after.
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+use nix::unistd::{chdir, chroot, pivot_root};
+
+use super::{Lacks, Layer};
+
+/// A folder that every system has; in the new mount namespace the empty file system is mounted on it first.
+const PLACES: [&str; 3] = ["/proc", "/tmp", "/dev"];
+const EMPTY: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlags::MS_NOEXEC);
+/// One inode, which is the folder itself, and no byte.
+const NOTHING: &str = "size=4096,nr_inodes=1,mode=0555";
+
+/// Leaves all of it, as far as the host lets us.
+pub(super) fn leave(lacks: &mut Lacks) {
+    let spaces = [
+        (Layer::MountNamespace, CloneFlags::CLONE_NEWNS),
+        (Layer::NetworkNamespace, CloneFlags::CLONE_NEWNET),
+        (Layer::IpcNamespace, CloneFlags::CLONE_NEWIPC),
+        (Layer::UtsNamespace, CloneFlags::CLONE_NEWUTS),
+        (Layer::CgroupNamespace, CloneFlags::CLONE_NEWCGROUP),
+    ];
+    let all = spaces.iter().fold(CloneFlags::empty(), |all, (_, one)| all | *one);
+    if unshare(all).is_err() {
+        // One by one, to have those that there are.
+        for (layer, one) in spaces {
+            lacks.unless(layer, unshare(one));
+        }
+    }
+    if lacks.has(Layer::MountNamespace) {
+        lacks.note(Layer::EmptyRoot, "needs a mount namespace");
+    } else {
+        lacks.unless(Layer::EmptyRoot, empty_root());
+    }
+}
+
+fn empty_root() -> nix::Result<()> {
+    const NONE: Option<&str> = None;
+    mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)?;
+    let place = PLACES.into_iter().find(|place| std::path::Path::new(place).is_dir()).unwrap_or("/");
+    mount(Some("none"), place, Some("tmpfs"), EMPTY, Some(NOTHING))?;
+    chdir(place)?;
+    match pivot_root(".", ".") {
+        Ok(()) => umount2(".", MntFlags::MNT_DETACH)?,
+        // The root is the kernel's first.
+        Err(_) => {
+            mount(Some("."), "/", NONE, MsFlags::MS_MOVE, NONE)?;
+            chroot(".")?;
+        }
+    }
+    chdir("/")?;
+    mount(NONE, "/", NONE, MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | EMPTY, NONE)
+}
