@@ -241,7 +241,7 @@ pub(crate) struct Test {
     #[arg(long)]
     pub(crate) quick: bool,
     /// Run only tests with this in their name; leaves formatting and linter out. `sim` alone is the supervisor's
-    /// simulation, with its figures.
+    /// simulation, with its figures; `isolation` alone are the attempts to get out of a machine's jail, made and held.
     #[arg(value_name = "FILTER")]
     pub(crate) filter: Option<String>,
     /// With `sim`: how many seeds.

@@ -38,6 +38,9 @@ const BOX_MODULE: &str = "on_a_board";
 /// The filter that means the simulation, and its package.
 const SIMULATION: (&str, &str) = ("sim", "hearth-sim");
 
+/// The filter that means the attempts to get out of a jail, which is their target, too, and their package.
+const ISOLATION: (&str, &str) = ("isolation", "hearth-vmm");
+
 #[derive(Debug, Error)]
 pub(crate) enum TestError {
     #[error(transparent)]
@@ -46,6 +49,8 @@ pub(crate) enum TestError {
     NotSimulated(String),
     #[error("the simulation cannot be started")]
     Simulation(#[source] io::Error),
+    #[error("the attempts to get out of a jail cannot be started")]
+    Isolation(#[source] io::Error),
     #[error("cannot read {}", path.display())]
     Read { path: PathBuf, source: io::Error },
 }
@@ -93,6 +98,7 @@ pub(crate) fn run(shop: &Workshop, options: &cli::Test) -> Result<ExitCode, Test
     let filter = options.filter.as_deref();
     match filter {
         Some(filter) if filter == SIMULATION.0 => return simulate(shop, options),
+        Some(filter) if filter == ISOLATION.0 => return contain(shop),
         Some(other) if [options.seeds, options.seed, options.hours].iter().any(Option::is_some) => {
             return Err(TestError::NotSimulated(other.to_owned()));
         }
@@ -153,6 +159,14 @@ fn simulate(shop: &Workshop, options: &cli::Test) -> Result<ExitCode, TestError>
     };
     command.args(options.hours.iter().flat_map(|hours| ["--hours".to_owned(), hours.to_string()]));
     let status = command.status().map_err(TestError::Simulation)?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The attempts to get out of a machine's jail, class by class.
+fn contain(shop: &Workshop) -> Result<ExitCode, TestError> {
+    let mut command = shop.cargo();
+    command.args(["test", "--quiet", "--package", ISOLATION.1, "--test", ISOLATION.0]);
+    let status = command.status().map_err(TestError::Isolation)?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
