@@ -74,6 +74,21 @@ pub(crate) struct Arguments {
     pub(crate) no_jail: bool,
 }
 
+impl Arguments {
+    /// The descriptor that the process was told of.
+    pub(crate) fn given(&self) -> Option<RawFd> {
+        let from = match &self.command {
+            Command::Run(from, _) | Command::Template(from, ..) | Command::Check(from, _) => Some(from),
+            Command::Restore(_, from, _) => from.as_ref(),
+            Command::Help | Command::Version | Command::Snapshot(_) | Command::Doctor { .. } => None,
+        };
+        match from? {
+            From::Descriptor(number) => Some(*number),
+            From::File(_) | From::Firecracker(_) | From::Stdin => None,
+        }
+    }
+}
+
 pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Arguments, String> {
     use lexopt::prelude::{Long, Short, Value, ValueExt};
     let mut parser = lexopt::Parser::from_args(arguments);

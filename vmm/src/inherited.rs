@@ -1,6 +1,7 @@
-//! A descriptor that whoever started this process left open for it.
+//! Descriptors that whoever started this process left open for it.
 //!
-//! Duty: take it over by its number. Not here: what is read from it.
+//! Duty: close those that it was not told of, and take over the one that it was, by its number. Not here: what is read
+//! from it.
 //! Invariant: no descriptor is owned twice. What this process opened by itself closes on exec, and what it was given
 //! does not, or it would not be here: that tells the two apart, and what was taken closes on exec from then on.
 #![allow(
@@ -17,6 +18,22 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
 /// The standard streams, which the standard library owns.
 const FIRST_OF_ITS_OWN: RawFd = 3;
+
+/// Closes all of them but `kept`: what somebody left open by mistake is a way out of every jail. How many there were.
+pub fn close_others(kept: Option<RawFd>) -> io::Result<u32> {
+    let mut numbers = Vec::new();
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        numbers.extend(entry?.file_name().to_str().and_then(|name| name.parse::<RawFd>().ok()));
+    }
+    let mut closed = 0;
+    for number in numbers.into_iter().filter(|number| Some(*number) != kept) {
+        if let Ok(file) = take(number) {
+            drop(file);
+            closed += 1;
+        }
+    }
+    Ok(closed)
+}
 
 /// Takes descriptor `number`, from 3 on.
 pub fn take(number: RawFd) -> io::Result<File> {

@@ -32,6 +32,9 @@ fn work() -> u8 {
         Err(message) => return refuse(Refusal::Usage, &format!("{message} (see hearth-vmm --help)")),
     };
     logger::install(arguments.level);
+    if let Err(error) = inherited::close_others(arguments.given()) {
+        log::warn!("descriptors that this process was started with stay open: {error}");
+    }
     let walls = |config: &VmConfig| {
         if arguments.no_jail || !config.jail.enabled { Containment::Open } else { Containment::Jailed }
     };

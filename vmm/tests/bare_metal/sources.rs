@@ -2,11 +2,12 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tempfile::TempDir;
 
 use super::{SLEEP_CONTROL, SOFT_OFF};
@@ -21,6 +22,9 @@ const JSON: &str = r#"{
   ],
   "machine-config": {"vcpu_count": 1, "mem_size_mib": 32}
 }"#;
+
+/// A program starts and closes a few files in less, on any machine that is not stuck.
+const LONG_ENOUGH_MS: u16 = 20_000;
 
 /// A folder with a guest that says "up" and powers off, and two disks.
 fn folder() -> TempDir {
@@ -157,4 +161,22 @@ fn a_descriptor_that_was_not_given_is_told_plainly() {
         (status, stderr),
         (Some(2), format!("hearth-vmm: fd:{number}: cannot be read: Is a directory (os error 21)\n"))
     );
+}
+
+#[test]
+fn a_descriptor_that_nobody_named_is_closed_before_anything_is_read() {
+    let folder = folder();
+    let (ours, theirs) = std::io::pipe().unwrap();
+    fcntl(&theirs, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+    let mut command = monitor(folder.path(), &["check", "-"]);
+    let piped = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = piped.spawn().unwrap();
+    drop(theirs);
+    // It waits for its configuration now, and the pipe ends: nobody has its other end any more.
+    let mut looked_at = [PollFd::new(ours.as_fd(), PollFlags::POLLIN)];
+    let ended = poll(&mut looked_at, PollTimeout::from(LONG_ENOUGH_MS)).unwrap();
+    let waits = child.try_wait().unwrap().is_none();
+    drop(child.stdin.take());
+    child.wait().unwrap();
+    assert!(ended == 1 && waits);
 }
