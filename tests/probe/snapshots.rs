@@ -106,7 +106,7 @@ fn starts() -> Result<(), Failure> {
             let began = monotonic_ns();
             let mut vm = clone(&plan, &template, &format!("clone-{round}"), "")?;
             let start = timed(&mut vm, began)?;
-            let private = memory_kib(&vm, &["Anonymous:"]);
+            let private = memory_kib(&vm, &["Pss_Anon:"]);
             end(vm)?;
             Ok((start, private))
         });
@@ -145,7 +145,7 @@ fn many() -> Result<(), Failure> {
         figure(of, start.identified);
         vms.push(vm);
     }
-    figure("many_private_kib", vms.iter().map(|vm| memory_kib(vm, &["Anonymous:"])).sum());
+    figure("many_private_kib", vms.iter().map(|vm| memory_kib(vm, &["Pss_Anon:"])).sum());
     figure("many_pss_kib", vms.iter().map(|vm| memory_kib(vm, &["Pss:"])).sum());
     vms.into_iter().try_for_each(end)
 }

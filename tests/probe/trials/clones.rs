@@ -83,8 +83,9 @@ pub(crate) fn clone(plan: &Plan, template: &Path, name: &str, more: &str) -> Res
     Vm::spawn(folder, &words)
 }
 
-/// Memory of a process in KiB, by the kernel's names for its kinds.
-/// What it alone has is "Anonymous": pages of a file in RAM count as dirty, and as private where one process maps them.
+/// Memory of a monitor's processes in KiB, by the kernel's names for its kinds.
+/// What they alone have is "Pss_Anon", where a page that both have is one: pages of a file in RAM count as dirty, and as
+/// private where one process maps them.
 pub(crate) fn memory_kib(vm: &Vm, kinds: &[&str]) -> u64 {
     let pid = u32::try_from(vm.pid().as_raw()).unwrap_or_default();
     let rollup = |pid| fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
@@ -124,7 +125,7 @@ fn clones() -> Result<(), Failure> {
     same("random numbers that differ", &randoms.len(), &(2 * CLONES))?;
     same("names that differ", &hostnames.len(), &CLONES)?;
     same("machine IDs that differ", &machine_ids.len(), &CLONES)?;
-    let private: Vec<u64> = vms.iter().map(|vm| memory_kib(vm, &["Anonymous:"])).collect();
+    let private: Vec<u64> = vms.iter().map(|vm| memory_kib(vm, &["Pss_Anon:"])).collect();
     let shares: u64 = vms.iter().map(|vm| memory_kib(vm, &["Pss:"])).sum();
     let (least, most) = (private.iter().min().unwrap_or(&0), private.iter().max().unwrap_or(&0));
     println!(

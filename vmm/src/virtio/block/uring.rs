@@ -11,6 +11,9 @@
 //!
 //! Invariant: a [`Slot`] that is taken holds what the kernel may touch, the guest's memory and the list of its
 //! pieces, and is freed by nothing but the completion of its request. A ring is dropped when all of them are.
+//!
+//! What a ring is asked to do passes no filter of system calls. So the kernel is told, before it takes the first
+//! request, which kinds there are; it refuses every other, whoever puts it there.
 #![allow(
     unsafe_code,
     reason = "the kernel works on memory after the call that asks it to; the slots keep that memory"
@@ -19,6 +22,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
+use io_uring::register::Restriction;
 use io_uring::types::{Fd, FsyncFlags};
 use io_uring::{EnterFlags, IoUring, Probe, opcode, squeue};
 use nix::errno::Errno;
@@ -52,10 +56,12 @@ const LOOK_AGAIN: u16 = 10;
 pub(super) enum Unavailable {
     #[error("the kernel has none, or does not let this process use it: {0}")]
     Refused(io::Error),
-    #[error("the kernel's is too old, expected Linux 5.6 or later")]
+    #[error("the kernel's is too old, expected Linux 5.10 or later")]
     TooOld,
     #[error("no event for it: {0}")]
     Event(io::Error),
+    #[error("the kernel does not bound what it may be asked to do: {0}")]
+    Unbounded(io::Error),
 }
 
 /// What a slot asks of the kernel.
@@ -74,6 +80,16 @@ enum Errand {
         mode: i32,
     },
 }
+
+/// What a ring may be asked to do.
+const KINDS: [u8; 6] = [
+    opcode::Read::CODE,
+    opcode::Readv::CODE,
+    opcode::Write::CODE,
+    opcode::Writev::CODE,
+    opcode::Fsync::CODE,
+    opcode::Fallocate::CODE,
+];
 
 /// What is written where nothing else makes zeroes.
 static ZEROES: [u8; 4096] = [0; 4096];
@@ -124,11 +140,15 @@ impl std::fmt::Debug for Uring {
 impl Uring {
     /// A ring for `file`, which the caller keeps open for as long as the ring lives.
     pub(super) fn new(file: RawFd) -> Result<Self, Unavailable> {
-        let ring = IoUring::new(ENTRIES).map_err(Unavailable::Refused)?;
+        let built = IoUring::builder().setup_r_disabled().build(ENTRIES);
+        // Unknown flags are invalid, and so is nothing else here.
+        let ring = built.map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidInput => Unavailable::TooOld,
+            _ => Unavailable::Refused(error),
+        })?;
         let mut probe = Probe::new();
         ring.submitter().register_probe(&mut probe).map_err(|_| Unavailable::TooOld)?;
-        let codes = [opcode::Readv::CODE, opcode::Read::CODE, opcode::Fsync::CODE, opcode::Fallocate::CODE];
-        let complete = codes.into_iter().all(|code| probe.is_supported(code));
+        let complete = KINDS.into_iter().all(|code| probe.is_supported(code));
         if !(complete && ring.params().is_feature_nodrop() && ring.params().is_feature_submit_stable()) {
             return Err(Unavailable::TooOld);
         }
@@ -136,6 +156,11 @@ impl Uring {
         ring.submitter().register_eventfd(event.as_raw_fd()).map_err(Unavailable::Event)?;
         // Kernels before 5.15 have no such bound, but one of their own.
         let _ = ring.submitter().register_iowq_max_workers(&mut [WORKERS, 1]);
+        // From here on nothing else can be registered either.
+        ring.submitter()
+            .register_restrictions(&mut KINDS.map(Restriction::sqe_op))
+            .and_then(|()| ring.submitter().register_enable_rings())
+            .map_err(Unavailable::Unbounded)?;
         Ok(Self {
             ring,
             event,
@@ -278,6 +303,16 @@ impl Uring {
             return Err((*kind).into());
         }
         self.ring.submit()
+    }
+
+    /// What the kernel answers to a request of another kind, and to a change of the ring.
+    #[cfg(test)]
+    pub(super) fn overreach(&mut self) -> (i32, io::Result<()>) {
+        // SAFETY: it passes no memory.
+        unsafe { self.ring.submission().push(&opcode::Nop::new().build()) }.unwrap();
+        self.ring.submit_and_wait(1).unwrap();
+        let answer = self.ring.completion().next().unwrap().result();
+        (answer, self.ring.submitter().unregister_eventfd())
     }
 
     /// Has the next calls fail, so many times.

@@ -56,6 +56,14 @@ fn a_request_that_ends_in_parts_is_one_request() {
 }
 
 #[test]
+fn a_ring_does_nothing_but_what_a_disk_needs_whoever_asks() {
+    let Some((mut ring, _reader, _writer)) = pipe() else { return };
+    let (answer, change) = ring.overreach();
+    assert_eq!(answer, -nix::libc::EACCES);
+    assert_eq!(change.unwrap_err().raw_os_error(), Some(nix::libc::EACCES));
+}
+
+#[test]
 fn the_event_tells_of_an_end() {
     let Some((mut ring, _reader, mut writer)) = pipe() else { return };
     let ram = testing::ram();
