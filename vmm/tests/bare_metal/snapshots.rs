@@ -73,6 +73,26 @@ fn a_machine_that_runs_goes_on_and_one_that_is_paused_stays_so() {
 }
 
 #[test]
+fn a_copy_that_takes_no_snapshots_tells_how_much_memory_is_its_own() {
+    need_kvm!();
+    let mut running = Monitor::controlled(&Guest::new().print("up\n").knock(), SNAPSHOTS);
+    running.wait_for_line("up");
+    freeze(&mut running, "a");
+    let config = running.folder().join("snapshots/a/vm.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    let (before, section) = text.split_once("[snapshot]").unwrap();
+    let behind = section.find("\n[").map_or("", |at| &section[at..]);
+    fs::write(&config, format!("{before}{behind}")).unwrap();
+    let copy = running.restore("a");
+    let mut client = Client::connect(copy.folder());
+    assert_eq!(client.ask(full("b")), Told::Refused(Refusal::Unsupported));
+    let own = client.statistics()["machine"]["memory_in_use_bytes"];
+    assert!(own < 1 << 20, "{own} bytes: a guest of a few instructions");
+    assert!(matches!(client.ask(Order::Stop { now: true }), Told::Ended(_)));
+    assert_eq!(copy.end().status, Some(16));
+}
+
+#[test]
 fn a_snapshot_that_nobody_waits_for_is_finished_all_the_same() {
     need_kvm!();
     let mut running = Monitor::controlled(&Guest::new().print("up\n").knock(), SNAPSHOTS);

@@ -249,11 +249,13 @@ fn event_loop(needs: &Needs) -> Vec<Call> {
     }
     if needs.snapshot {
         requests.extend(KVM_SAVED.map(kvm));
-        // Which pages were written to, and which disks there are.
-        calls.push(Call::always(libc::SYS_pread64));
         // vCPUs by descriptors of their own.
         let commands = [Rule::Is(1, bits(libc::F_DUPFD_CLOEXEC)), Rule::Is(1, bits(libc::F_GETFD))];
         calls.push(Call::if_any(libc::SYS_fcntl, commands));
+    }
+    if needs.snapshot || needs.restored {
+        // Which pages were written to, which of a snapshot's are the machine's own, and which disks there are.
+        calls.push(Call::always(libc::SYS_pread64));
     }
     if needs.restored {
         // Seeds for a guest that is to be another one.
