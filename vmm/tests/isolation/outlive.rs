@@ -1,12 +1,14 @@
 //! Whether anything of a machine goes on when it is killed.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use hearth_vmm::jail;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -68,6 +70,34 @@ impl Stands {
         }
         false
     }
+}
+
+/// At how many moments of a start its first process is killed, and how far apart they are: from the first instruction
+/// to behind the point where the jail is closed, on this machine or a slower one.
+const MOMENTS: u32 = 60;
+const APART: Duration = Duration::from_micros(150);
+
+/// Whether nobody is left of a machine whose porter is killed so long after it was started.
+fn nobody_is_left_after(moment: Duration) -> bool {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    let mut porter = command.arg("--stay").stdout(Stdio::piped()).spawn().unwrap();
+    let began = Instant::now();
+    while began.elapsed() < moment {
+        std::hint::spin_loop();
+    }
+    porter.kill().unwrap();
+    porter.wait().unwrap();
+    // Both have it, and it ends with the last who does.
+    let mut output = porter.stdout.take().unwrap();
+    let until = Instant::now() + PATIENCE;
+    while let Some(left) = until.checked_duration_since(Instant::now()) {
+        let mut looked_at = [PollFd::new(output.as_fd(), PollFlags::POLLIN)];
+        let left = PollTimeout::try_from(left).unwrap();
+        if poll(&mut looked_at, left).unwrap() == 1 && output.read(&mut [0; 64]).unwrap() == 0 {
+            return true;
+        }
+    }
+    false
 }
 
 /// A control group of the test's own, gone with it.
@@ -132,6 +162,12 @@ pub(crate) fn run() -> bool {
         stands.porter.wait().unwrap();
     } else {
         rest = ", not to be tried here: a control group that is killed";
+    }
+    // Killed while it starts: before there is another process, before that one has asked to be told of it, between the
+    // steps by which it becomes somebody else, and after.
+    for number in 0..MOMENTS {
+        made += 1;
+        held += u32::from(nobody_is_left_after(number * APART));
     }
     println!("isolation: {CLASS}: {made} attempts, {held} held{rest}");
     held == made
