@@ -42,6 +42,8 @@ use crate::{
 
 /// For anything that a box should do or say, on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(300);
+/// For an hour of the box's time, which a busy machine may take as long for.
+const HOUR_PATIENCE: Duration = Duration::from_secs(900);
 /// The names in its topics.
 const GROUP: &str = "boards";
 const NODE: &str = "box";
@@ -212,9 +214,18 @@ impl Campaign {
     fn until(
         &mut self,
         what: &str,
+        good: impl FnMut(&mut Campaign, Option<&str>) -> Result<bool, FleetError>,
+    ) -> Result<(), FleetError> {
+        self.until_within(PATIENCE, what, good)
+    }
+
+    fn until_within(
+        &mut self,
+        patience: Duration,
+        what: &str,
         mut good: impl FnMut(&mut Campaign, Option<&str>) -> Result<bool, FleetError>,
     ) -> Result<(), FleetError> {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + patience;
         let mut line = None;
         while !good(self, line.as_deref())? {
             // What the broker passes on comes by another way than the console, which is never silent for long.
@@ -300,7 +311,8 @@ impl Campaign {
     fn pull_the_cable_for(&mut self, seconds: u64) -> Result<(), FleetError> {
         self.cable.plug_in(false).map_err(FleetError::Cable)?;
         let end = self.up_s + seconds;
-        let passed = self.until("time that passes", |campaign, _| Ok(campaign.up_s > end));
+        let passed =
+            self.until_within(HOUR_PATIENCE, "time that passes", |campaign, _| Ok(campaign.up_s > end));
         self.cable.plug_in(true).map_err(FleetError::Cable)?;
         passed
     }
