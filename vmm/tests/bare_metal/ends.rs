@@ -70,6 +70,15 @@ fn who_asked_for_a_stop_is_answered_before_the_last_words_have_found_a_reader() 
 }
 
 #[test]
+fn what_a_rate_limit_holds_back_still_comes_out_at_the_end() {
+    need_kvm!();
+    let guest = Guest::new().repeat_print(b'x', 4000).out(SLEEP_CONTROL, SOFT_OFF).halt();
+    let limit = "[serial]\nlimit = { bytes_per_second = 20000, bytes_burst = 1000 }\n";
+    let ended = Monitor::with_more(&guest, limit);
+    assert_eq!((ended.status, ended.stdout.len()), (Some(0), 4000), "{}", ended.stderr);
+}
+
+#[test]
 fn a_reboot_that_fails_is_a_failure_of_the_host_and_told() {
     need_kvm!();
     let guest = Guest::new().print("up\n").knock_times(30_000).out(RESET, 1).halt();
