@@ -131,9 +131,8 @@ impl Task {
 
     /// A line that stays, above the one that changes.
     pub(crate) fn say(&mut self, line: &str) {
-        let clear = if self.open_line { "\r\x1b[K" } else { "" };
-        eprintln!("{clear}  {}: {line}", self.title);
-        self.open_line = false;
+        let line = format!("{}: {line}", self.title);
+        self.leave(&line);
     }
 
     /// The work succeeded.
@@ -151,8 +150,14 @@ impl Task {
     }
 
     fn close(&mut self, end: &str) {
+        let line = self.line(end);
+        self.leave(&line);
+    }
+
+    /// In place of the line that changes, if one is drawn.
+    fn leave(&mut self, line: &str) {
         let clear = if self.open_line { "\r\x1b[K" } else { "" };
-        eprintln!("{clear}  {}", self.line(end));
+        eprintln!("{clear}  {line}");
         self.open_line = false;
     }
 

@@ -63,10 +63,9 @@ pub(super) fn run(door: &Door, client: &mut Client, asked: &Forecast) -> Result<
         Some(workload) => path(workload, deed),
         None => format!("/v1{deed}"),
     };
-    let body =
+    let mut body =
         if asked.reset { client.post(&to("/forecast/reset"), b"")? } else { client.get(&to("/forecast"))? };
     let mut view: View = read(&body)?;
-    let mut body = body;
     if let Some(file) = &asked.teach {
         let metric = asked.metric.unwrap_or(Metric::Requests);
         let lessons = match lessons(file, metric, view.sample_s) {
