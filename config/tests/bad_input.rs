@@ -464,6 +464,10 @@ fn what_a_workload_wants_of_its_care_is_refused_with_place_key_and_expectation()
                 "workloads/a.toml:3:11: keep_warm.most: expected only for a function, which alone waits for calls",
             ),
             (
+                "heal.order = \"cheapest\"",
+                "workloads/a.toml:3:6: heal.order: expected \"learnt\", \"cost\" or \"strength\", found \"cheapest\"",
+            ),
+            (
                 "rollout.canary_percent = 0",
                 "workloads/a.toml:3:9: rollout.canary_percent: expected at least 1 %, found 0",
             ),

@@ -10,8 +10,8 @@ use std::time::Duration;
 use hearth_config::device::{Capacity, DeviceConfig, Watchdog};
 use hearth_config::workload::{self, Check, Probe, Role, WorkloadConfig};
 use hearth_core::{
-    Allowed, Ballooning, Build, Config, DeviceSpec, KeepWarm, Kind, Needs, ProbeSpec, RestartPolicy,
-    RestartSpec, RolloutSpec, Scaling, Spec, StopTimes, Subsystem, Version, WatchdogSpec,
+    Allowed, Ballooning, Build, Config, DeviceSpec, HealingOrder, KeepWarm, Kind, Needs, ProbeSpec,
+    RestartPolicy, RestartSpec, RolloutSpec, Scaling, Spec, StopTimes, Subsystem, Version, WatchdogSpec,
 };
 
 /// Petting three times as often as needed forgives two pets that come too late.
@@ -95,6 +95,11 @@ fn spec(workload: &WorkloadConfig) -> Spec {
             restore: workload.warm,
             // No machine has a disk that it may write.
             fresh_disk: false,
+        },
+        healing: match workload.heal.order {
+            workload::HealOrder::Learnt => HealingOrder::Learnt,
+            workload::HealOrder::Cost => HealingOrder::Cost,
+            workload::HealOrder::Strength => HealingOrder::Strength,
         },
         ceiling: (ceiling.memory.is_some() || ceiling.vcpus.is_some()).then(|| Needs {
             memory_mib: ceiling.memory.map_or(u32::MAX, |memory| memory.0),
@@ -222,7 +227,7 @@ mod tests {
     fn every_wish_of_a_workload_reaches_the_core() {
         let text = "replicas = 3\nafter = [\"a\"]\nrequires = [\"r\"]\nstart_within_s = 7\nlog_kib_per_minute = 2\nsnapshot.warm = true\n\
             scale = { least = 2, most = 5 }\nceiling.memory_mib = 300\nresources = { vcpus = 2, memory_mib = 64, balloon = true }\nballoon = { least_mib = 48, automatic = true }\n\
-            restart = { policy = \"on-failure\", budget = 4, window_s = 50, in_guest = true }\n\
+            restart = { policy = \"on-failure\", budget = 4, window_s = 50, in_guest = true }\nheal.order = \"strength\"\n\
             rollout = { canary_percent = 50, window_s = 9, failures = 1, error_margin_milli = 2, readiness_margin_milli = 3, requests = 5 }\n\
             [[probe]]\ncheck = \"pvpanic\"\n\
             [[probe]]\ncheck = \"http\"\nrole = \"readiness\"\nport = 80\nperiod_ms = 500\ntimeout_ms = 20\nfailures = 4\nsuccesses = 2";
@@ -263,6 +268,7 @@ mod tests {
                 requests: 5,
             },
             allowed: Allowed { process_restart: true, balloon: true, restore: true, ..Allowed::default() },
+            healing: HealingOrder::Strength,
             ceiling: Some(Needs { memory_mib: 300, cpu_milli: u32::MAX }),
             log_bytes_per_minute: Some(2048),
             scaling: Some(Scaling { least: 2, most: 5 }),

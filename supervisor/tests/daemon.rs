@@ -645,7 +645,7 @@ fn faults_are_lines_on_standard_error_and_status_2() {
     assert_eq!(
         String::from_utf8_lossy(&refused.stderr),
         format!(
-            "{file}:4:1: afer: unknown key, did you mean after? (known here: kind, replicas, idle_s, image, command, after, requires, start_within_s, log_kib_per_minute, resources, ceiling, restart, snapshot, probe, rollout, scale, keep_warm, balloon, remote, telemetry)\n\
+            "{file}:4:1: afer: unknown key, did you mean after? (known here: kind, replicas, idle_s, image, command, after, requires, start_within_s, log_kib_per_minute, resources, ceiling, restart, heal, snapshot, probe, rollout, scale, keep_warm, balloon, remote, telemetry)\n\
              {file}:5:11: resources.memory_mib: expected at least 32 MiB, found 4\n"
         )
     );

@@ -6,6 +6,7 @@
 //! Invariant: a `command` survives the trip over the kernel command line word by word.
 
 mod foreseen;
+mod heal;
 mod probe;
 mod remote;
 mod shape;
@@ -24,6 +25,7 @@ use crate::vm::Machine;
 use crate::writer;
 
 pub use foreseen::{Ballooning, KEPT_WARM, KeepWarm};
+pub use heal::{Heal, HealOrder};
 pub use probe::{
     Check, MAX_PROBE_ARGUMENTS, MAX_PROBE_COMMAND_BYTES, MAX_PROBE_PATH_BYTES, MAX_PROBES, Probe, Role,
 };
@@ -107,6 +109,7 @@ pub struct WorkloadConfig {
     /// KiB that it may log in a minute; none is: no limit.
     pub log_kib_per_minute: Option<u32>,
     pub restart: Restart,
+    pub heal: Heal,
     /// Whether a snapshot is kept of a machine that has just become warm, from which others start in no time.
     pub warm: bool,
     /// How its health is asked for; the agent's heartbeat is always one of them.

@@ -12,7 +12,7 @@ use crate::vm::{self, Machine};
 use super::{
     After, BUDGET, Ceiling, FORGIVEN, Kind, LATE_WORTH_S, LOG_KIB, MAX_ARGUMENTS, MAX_COMMAND_BYTES,
     MAX_WORKLOADS, REPLICAS, Restart, RestartPolicy, Rollout, SECONDS, START_S, Scale, WAIT_MS,
-    WorkloadConfig, WorkloadName, foreseen, probe, remote, telemetry,
+    WorkloadConfig, WorkloadName, foreseen, heal, probe, remote, telemetry,
 };
 
 /// Processors of all replicas together; the workload has 64 at most, of 16 each.
@@ -51,6 +51,7 @@ pub(super) fn workload(table: &mut Table<'_>, name: WorkloadName, file: String) 
         balloon,
         ceiling: table.section("ceiling", ceiling),
         restart: table.section("restart", |t| restart(t, kind)),
+        heal: table.section("heal", heal::heal),
         warm: table.section("snapshot", |t| warm(t, kind)),
         probes: probe::list(table),
         rollout: table.section("rollout", rollout),

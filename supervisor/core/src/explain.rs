@@ -21,7 +21,7 @@ use crate::probe::{Finding, ProbeSpec};
 use crate::ranking::Expectation;
 use crate::replica::Replica;
 use crate::rollout::Rollout;
-use crate::spec::Kind;
+use crate::spec::{HealingOrder, Kind};
 use crate::workload::Workload;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,7 +122,7 @@ pub(crate) fn explain(workload: &Workload, now: Moment) -> Explanation {
         memory: workload.memory(),
         replicas_wanted: workload.count,
         current: workload.current.version,
-        learnt: workload.learnt.iter().map(|ranking| (ranking.source(), ranking.order().to_vec())).collect(),
+        learnt: learnt(workload),
         previous: workload.previous.map(|build| build.version),
         rejected: workload.rejected,
         held: workload.held.map(|build| build.version),
@@ -133,6 +133,12 @@ pub(crate) fn explain(workload: &Workload, now: Moment) -> Explanation {
         replicas: workload.replicas.iter().map(|replica| story(workload, replica, now)).collect(),
         transitions: workload.history.iter().cloned().collect(),
     }
+}
+
+/// What nobody follows is not told.
+fn learnt(workload: &Workload) -> Vec<(Source, Vec<Expectation>)> {
+    let followed = workload.learnt.iter().filter(|_| workload.spec.healing == HealingOrder::Learnt);
+    followed.map(|ranking| (ranking.source(), ranking.order().to_vec())).collect()
 }
 
 fn story(workload: &Workload, replica: &Replica, now: Moment) -> ReplicaStory {

@@ -79,15 +79,15 @@ pub use lifecycle::{End, Health, Lifecycle, Means, Place, StopReason};
 pub use maintenance::Window;
 pub use moment::Moment;
 pub use order::ConfigFault;
-pub use policy::{Case, Choice, FixedLadder, Reason, RecoveryPolicy, Rung, Rungs, Tried};
+pub use policy::{Case, Choice, FixedLadder, Reason, RecoveryPolicy, Rung, Rungs, StrengthLadder, Tried};
 pub use pressure::{Level, Resource};
 pub use probe::{Check, Finding, ProbeSpec, Role};
 pub use ranking::Expectation;
 pub use record::{DeviceRecord, Durable, Record, Slots, Tripped};
 pub use rollout::{Grounds, Rollout, Tally};
 pub use spec::{
-    Allowed, Build, Capacity, Config, DeviceSpec, Kind, MAX_BUDGET, MAX_REPLICAS, Needs, RestartPolicy,
-    RestartSpec, RolloutSpec, Spec,
+    Allowed, Build, Capacity, Config, DeviceSpec, HealingOrder, Kind, MAX_BUDGET, MAX_REPLICAS, Needs,
+    RestartPolicy, RestartSpec, RolloutSpec, Spec,
 };
 pub use state::State;
 pub use watchdog::{Subsystem, WatchdogSpec};

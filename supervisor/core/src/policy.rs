@@ -162,6 +162,8 @@ pub enum Reason {
     BudgetSpent,
     /// The policy wanted what is not possible here.
     Instead(Rung),
+    /// Nothing that undoes less is left to try.
+    UndoesLeast,
     /// What cured such faults before says so: healed after `ms` is expected, by this in `chance_milli` of a thousand tries
     /// of `takes_ms`, else by what comes then.
     Expected { ms: u32, chance_milli: u16, takes_ms: u32, then: Rung },
@@ -232,6 +234,21 @@ impl RecoveryPolicy for FixedLadder {
     }
 }
 
+/// What undoes least first, and then as the ladder by cost: a machine from nothing is what its file says, one from a
+/// snapshot is what somebody else's memory says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StrengthLadder;
+
+impl RecoveryPolicy for StrengthLadder {
+    fn choose(&self, case: &Case) -> Choice {
+        let weakest_first = [Rung::Retry, Rung::RestartProcess, Rung::ColdRestart, Rung::Restore];
+        let left = weakest_first.into_iter().find(|rung| {
+            case.possible.has(*rung) && case.tried.times(*rung) == 0 && rung.reaches(case.class.source)
+        });
+        left.map_or_else(|| FixedLadder.choose(case), |rung| Choice { rung, reason: Reason::UndoesLeast })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -279,6 +296,19 @@ mod tests {
         let reason = Reason::FitsTheSource(Source::GuestKernel);
         assert_eq!(choice, Choice { rung: Rung::Restore, reason });
         assert_eq!(FixedLadder.choose(&case(Source::Storage, &ALL)).rung, Rung::ColdRestart);
+    }
+
+    #[test]
+    fn by_strength_a_snapshot_comes_after_a_machine_from_nothing_and_then_the_ladder_goes_on() {
+        let mut case = case(Source::Workload, &ALL);
+        let mut climbed = Vec::new();
+        for _ in 0..6 {
+            let choice = choose(&StrengthLadder, None, &case);
+            case.tried.note(choice.rung);
+            climbed.push(choice.rung);
+        }
+        assert_eq!(climbed[..3], [Rung::RestartProcess, Rung::ColdRestart, Rung::Restore]);
+        assert_eq!(climbed[3..], [Rung::ColdRestart, Rung::ColdRestart, Rung::FreshDisk]);
     }
 
     #[test]

@@ -191,6 +191,18 @@ pub struct Allowed {
     pub balloon: bool,
 }
 
+/// Which means of healing come first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HealingOrder {
+    /// What cured such faults before, once enough is known; until then as [`HealingOrder::Cost`].
+    #[default]
+    Learnt,
+    /// The cheapest.
+    Cost,
+    /// What undoes least.
+    Strength,
+}
+
 /// One workload as somebody wants it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spec {
@@ -207,6 +219,7 @@ pub struct Spec {
     pub restart: RestartSpec,
     pub rollout: RolloutSpec,
     pub allowed: Allowed,
+    pub healing: HealingOrder,
     /// What all its replicas may take together; none is: what the box has.
     pub ceiling: Option<Needs>,
     /// What it may log in a minute; none is: no limit.
@@ -238,6 +251,7 @@ impl Spec {
             restart: RestartSpec::new(policy),
             rollout: RolloutSpec::default(),
             allowed: Allowed::default(),
+            healing: HealingOrder::default(),
             ceiling: None,
             log_bytes_per_minute: None,
             scaling: None,

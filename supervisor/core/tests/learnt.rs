@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bench::*;
 use hearth_core::{
-    Action, Announcement, Check, Event, Expectation, Insight, Order, Outcome, Place, ProbeSpec, Reason, Role,
-    Rung, STEADY, Said, Source, Spec, StartHow, Vm, VmEnd,
+    Action, Announcement, Check, Event, Expectation, HealingOrder, Insight, Order, Outcome, Place, ProbeSpec,
+    Reason, Role, Rung, STEADY, Said, Source, Spec, StartHow, Vm, VmEnd,
 };
 
 /// What came of means, of all that happens.
@@ -61,7 +61,11 @@ fn rich() -> Spec {
 
 /// Up for a minute, with a snapshot of it.
 fn kept() -> Bench {
-    let mut bench = Bench::new(&[rich()]);
+    kept_of(rich())
+}
+
+fn kept_of(spec: Spec) -> Bench {
+    let mut bench = Bench::new(&[spec]);
     let _ = bench.up();
     let _ = bench.runs(0, 1);
     for _ in 0..65 {
@@ -138,6 +142,24 @@ fn a_better_order_is_followed_and_told_when_it_changes() {
     assert_eq!(choice.reason, Reason::Expected { ms: 3100, chance_milli: 920, takes_ms: 200, then });
     assert_eq!(bench.next(), [start_of(vm(0, 2), 1, StartHow::Cold)]);
     assert_eq!(bench.step(ranked(Source::Workload, &[])), [told(Source::Workload, &[])]);
+}
+
+#[test]
+fn a_file_that_wants_another_order_has_it_whatever_was_learnt() {
+    for (healing, made) in [(HealingOrder::Cost, StartHow::Restore), (HealingOrder::Strength, StartHow::Cold)]
+    {
+        let mut bench = kept_of(Spec { healing, ..rich() });
+        let order = match healing {
+            HealingOrder::Cost => [Rung::ColdRestart, Rung::Restore],
+            _ => [Rung::Restore, Rung::ColdRestart],
+        };
+        assert_eq!(bench.step(ranked(Source::GuestKernel, &order)), [], "nobody follows it");
+        assert_eq!(bench.state.explain(id(0)).expect("it is known").learnt, []);
+        // A first restore is at once.
+        let mut done = bench.vm_ended(0, 1, VmEnd::Panicked);
+        done.extend(bench.next());
+        assert!(done.contains(&start_of(vm(0, 2), 1, made)), "{healing:?}: {done:?}");
+    }
 }
 
 #[test]

@@ -142,6 +142,7 @@ fn reason(reason: Reason) -> String {
         Reason::AllTried => "since all else was tried".to_owned(),
         Reason::BudgetSpent => "since its restarts are used up".to_owned(),
         Reason::Instead(rung) => format!("as {} is not possible", means(rung)),
+        Reason::UndoesLeast => "which undoes least of what is left".to_owned(),
         Reason::Expected { .. } => "by what cured such faults before".to_owned(),
     }
 }

@@ -5,9 +5,9 @@
 use std::time::Duration;
 
 use hearth_core::{
-    Action, Announcement, Boot, Build, Case, Check, Choice, Config, DeviceRecord, Event, FixedLadder,
-    Insight, Kind, Moment, Needs, Order, ProbeSpec, Reason, RecoveryPolicy, Request, Role, Rung, Rungs, Said,
-    Spec, StartHow, State, Version, Vm, VmEnd,
+    Action, Announcement, Boot, Build, Check, Config, DeviceRecord, Event, HealingOrder, Insight, Kind,
+    Moment, Needs, Order, ProbeSpec, Request, Role, Rung, Rungs, Said, Spec, StartHow, State, Version, Vm,
+    VmEnd,
 };
 use hearth_foresight::{Event as Foreseen, Foresight, HealWish, Insight as Told, Wish};
 
@@ -33,27 +33,6 @@ const FAULTS: [Fault; 5] = [
     Fault { name: "kernel stuck, the snapshot's too", kernel: true, cures: [0, 4, 95] },
 ];
 
-#[derive(Clone, Copy, PartialEq)]
-enum Way {
-    Strength,
-    Cost,
-    Learnt,
-}
-
-/// What undoes more comes later.
-struct ByStrength;
-
-impl RecoveryPolicy for ByStrength {
-    fn choose(&self, case: &Case) -> Choice {
-        let order = [Rung::RestartProcess, Rung::ColdRestart, Rung::Restore];
-        let left = order.into_iter().find(|rung| {
-            case.possible.has(*rung) && case.tried.times(*rung) == 0 && rung.reaches(case.class.source)
-        });
-        let next = left.map(|rung| Choice { rung, reason: Reason::Cheapest });
-        next.unwrap_or_else(|| FixedLadder.choose(case))
-    }
-}
-
 #[derive(Clone, Copy, Default)]
 struct Sum {
     ms: u64,
@@ -62,7 +41,6 @@ struct Sum {
 }
 
 struct World<'f> {
-    way: Way,
     fault: &'f Fault,
     core: State,
     foresight: Foresight,
@@ -93,11 +71,7 @@ impl World<'_> {
     }
 
     fn step(&mut self, event: Event) {
-        let actions = match self.way {
-            Way::Strength => self.core.step_by(&ByStrength, self.now, event),
-            Way::Cost | Way::Learnt => self.core.step(self.now, event),
-        };
-        for action in actions {
+        for action in self.core.step(self.now, event) {
             self.carry_out(&action);
         }
     }
@@ -147,7 +121,7 @@ impl World<'_> {
                 self.works = None;
                 self.plan(60_000, Event::Ask(Request::Retry(workload)));
             }
-            Action::Learn(outcome) if self.way == Way::Learnt => {
+            Action::Learn(outcome) => {
                 let (source, seconds) = (outcome.class.source, outcome.took.as_secs_f32());
                 let (rung, cured) = (outcome.rung, outcome.cured);
                 let tried = Foreseen::Tried { workload: "web".to_owned(), source, rung, cured, seconds };
@@ -188,7 +162,7 @@ impl World<'_> {
     }
 }
 
-fn spec() -> Spec {
+fn spec(healing: HealingOrder) -> Spec {
     let build = Build { version: Version(1), needs: Needs { memory_mib: 64, cpu_milli: 500 } };
     let mut spec = Spec::new("web", Kind::Service { replicas: 1 }, build);
     let second = Duration::from_secs(1);
@@ -197,10 +171,11 @@ fn spec() -> Spec {
     spec.probes = vec![ProbeSpec { role, check, period, timeout, failures: 1, successes: 1 }];
     spec.allowed.process_restart = true;
     spec.allowed.restore = true;
+    spec.healing = healing;
     spec
 }
 
-fn lives(way: Way, fault: &Fault, seed: u64) -> Sum {
+fn lives(way: HealingOrder, fault: &Fault, seed: u64) -> Sum {
     let mut foresight = Foresight::new(10);
     let healing = HealWish { means: Rungs::of(&MEANS), availability: 1.0, risk: 1.0 };
     let wish = Wish {
@@ -216,10 +191,10 @@ fn lives(way: Way, fault: &Fault, seed: u64) -> Sum {
     let (core, now) = (State::new(seed), Moment::START);
     let (queue, sum, dice) = (Vec::new(), Sum::default(), seed.wrapping_mul(0x2545_f491_4f6c_dd1d));
     let (works, since, machine) = (None, now, None);
-    let mut world = World { way, fault, core, foresight, now, queue, dice, works, since, machine, sum };
+    let mut world = World { fault, core, foresight, now, queue, dice, works, since, machine, sum };
     let boot = Boot { first_daemon: true, ..Boot::default() };
     world.step(Event::Begin { boot, device: DeviceRecord::default(), records: Vec::new() });
-    let config = Config { workloads: vec![spec()], ..Config::default() };
+    let config = Config { workloads: vec![spec(way)], ..Config::default() };
     world.step(Event::Configured(Box::new(config)));
     world.step(Event::Surveyed);
     world.pass(120);
@@ -239,7 +214,7 @@ fn mean(sum: Sum) -> f64 {
 
 #[test]
 fn what_was_learnt_heals_sooner_than_strength_does_and_no_later_than_cost() {
-    let ways = [Way::Strength, Way::Cost, Way::Learnt];
+    let ways = [HealingOrder::Strength, HealingOrder::Cost, HealingOrder::Learnt];
     let mut all = [Sum::default(); 3];
     println!("mean s to cure: by strength, by cost, learnt; escalated: by strength, by cost, learnt");
     for fault in &FAULTS {

@@ -25,10 +25,10 @@ use crate::history::Cause;
 use crate::id::Slot;
 use crate::incident::Incident;
 use crate::lifecycle::{End, Lifecycle, Means, StopReason};
-use crate::policy::{Case, Choice, Reason, Rung, Rungs, Tried, choose};
+use crate::policy::{Case, Choice, Reason, Rung, Rungs, StrengthLadder, Tried, choose};
 use crate::ranking::{Expectation, Ranking};
 use crate::rollout::{Grounds, Rollout};
-use crate::spec::{Kind, RestartPolicy};
+use crate::spec::{HealingOrder, Kind, RestartPolicy};
 use crate::turn::Turn;
 
 use super::Workload;
@@ -186,8 +186,14 @@ impl Workload {
     }
 
     fn choose(&self, turn: &Turn<'_>, case: &Case) -> Choice {
-        let learnt = self.learnt.iter().find(|ranking| ranking.source() == case.class.source);
-        choose(turn.policy, learnt, case)
+        match self.spec.healing {
+            HealingOrder::Learnt => {
+                let learnt = self.learnt.iter().find(|ranking| ranking.source() == case.class.source);
+                choose(turn.policy, learnt, case)
+            }
+            HealingOrder::Cost => choose(turn.policy, None, case),
+            HealingOrder::Strength => choose(&StrengthLadder, None, case),
+        }
     }
 
     /// What could be done for a replica whose machine is gone.
@@ -291,7 +297,7 @@ impl Workload {
         let before = known.map(|place| self.learnt.remove(place).rungs()).unwrap_or_default();
         let order = ranking.as_ref().map(Ranking::rungs).unwrap_or_default();
         self.learnt.extend(ranking);
-        if before != order {
+        if before != order && self.spec.healing == HealingOrder::Learnt {
             turn.tell(Announcement::Ranked { workload: self.id, source, order });
         }
     }
