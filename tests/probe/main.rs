@@ -8,6 +8,7 @@
 //! | `snapshots` | box | what snapshots, restores and clones cost (`snapshots`) |
 //! | `hurt [FILTER]` | box | hurts the box beside whose daemon it runs, and watches it heal (`hurt`) |
 //! | `care` | box | what the daemon beside it costs, and how quick it is (`hurt/care`) |
+//! | `recover` | box | makes workloads of the box beside it fall ill again and again (`recovery`) |
 //! | `day` | box | sends the load of a shop's day to the box beside it, and watches its replicas (`day`) |
 //! | `plug LAST` | box | decides things until the plug is pulled, and knows them after that (`hurt/plug`) |
 //! | `guest ...` | guest | the other half of all (`guest`) |
@@ -16,14 +17,17 @@
 #![forbid(unsafe_code)]
 
 mod day;
+mod events;
 mod family;
 mod guest;
 mod hurt;
 mod patient;
 mod pattern;
 mod race;
+mod recovery;
 mod snapshots;
 mod trials;
+mod word;
 mod work;
 
 use std::process::ExitCode;
@@ -50,6 +54,9 @@ USAGE
                                  fault NAME: healed in MS ms: how | fault NAME: FAILED: why
     hearth-probe care            Beside the daemon: measures what it costs; a line for each figure:
                                  figure NAME VALUE
+    hearth-probe recover         Beside the daemon: makes its workloads fall ill, over and over, and times how they are
+                                 healed. A line for each incident, times in milliseconds:
+                                 incident FAULT cured UNTIL_NOTICED UNTIL_REPAIRED | incident FAULT escalated
     hearth-probe day             Beside the daemon: the load of a shop's day, with a fault in its midst. A line for
                                  each finding: day: WHAT: held: how | day: WHAT: FAILED: how
     hearth-probe plug LAST [finish]
@@ -83,6 +90,7 @@ fn main() -> ExitCode {
         ["plug", last] => hurt::decide(last, false),
         ["plug", last, "finish"] => hurt::decide(last, true),
         ["care"] => hurt::measure(),
+        ["recover"] => recovery::run(),
         ["day"] => day::run(),
         ["guest", words @ ..] => match guest::run(words) {
             Ok(()) => ExitCode::SUCCESS,
@@ -93,7 +101,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         _ => complain(
-            "expected `boot PLAN`, `vmm PLAN`, `try`, `snapshots`, `hurt`, `care`, `day`, `plug LAST` or `guest VERB`",
+            "expected `boot PLAN`, `vmm PLAN`, `try`, `snapshots`, `hurt`, `care`, `recover`, `day`, `plug LAST` or `guest VERB`",
             2,
         ),
     }

@@ -315,6 +315,18 @@ pub(crate) enum Bench {
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
     },
+    /// How soon the box heals what ails its workloads: by what it learnt, by cost and by strength.
+    ///
+    /// Three boots of a board whose clock counts instructions, in which real guests and monitors meet the same faults, 30
+    /// times each. Prints the mean time to repair for each fault and order, and how often a person was called.
+    Recovery {
+        /// Which board; on ARM64 ones a counted clock costs least.
+        #[arg(long, value_name = "NAME", default_value = "qemu-aarch64")]
+        board: Board,
+        /// Write every incident as a line here as well.
+        #[arg(long, value_name = "FILE")]
+        lines: Option<PathBuf>,
+    },
     /// The fleet: bytes of telemetry, memory with TLS up, and ten thousand boxes that come to one broker at once.
     ///
     /// Prints each figure beside what was promised, whatever it says.

@@ -1,10 +1,12 @@
 //! A workload that comes to harm when told to.
 //!
-//! Duty: take one word from the host over vsock, and suffer what it says; tell a probe how it is. Not here: who says it
+//! Duty: take one word from the host over vsock, and suffer what it says; tell a probe how it is, be it a program or a
+//! request by HTTP. Not here: who says it
 //! (`hurt`).
 
 use std::fs;
 use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::process;
@@ -26,6 +28,9 @@ const WORD: u64 = 32;
 /// Where a probe asks, inside the guest.
 const ASKED: &str = "hearth-victim";
 
+/// Likewise, by HTTP.
+const WEB: &str = "127.0.0.1:80";
+
 /// It answers probes no more.
 static SILENT: AtomicBool = AtomicBool::new(false);
 
@@ -42,6 +47,19 @@ pub(super) fn run() -> Result<(), GuestError> {
                 waiting.push(stream);
             } else {
                 let _ = stream.write_all(b"well\n");
+            }
+        }
+    });
+    let web = TcpListener::bind(WEB).map_err(io(WEB))?;
+    thread::spawn(move || {
+        let mut waiting = Vec::new();
+        for mut stream in web.incoming().flatten() {
+            if SILENT.load(Ordering::Acquire) {
+                waiting.push(stream);
+            } else {
+                // One segment holds the agent's question; unread, it would make a reset of the end.
+                let _ = stream.read(&mut [0; 512]);
+                let _ = stream.write_all(b"HTTP/1.0 200 OK\r\n\r\n");
             }
         }
     });

@@ -13,16 +13,14 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hearth_supervisor::api::client::Client;
-use hearth_supervisor::api::types::{EventLine, EventTold};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use super::say;
+use crate::events::Events;
 use crate::patient::{Patient, Trouble};
 
 /// After which init starts a daemon that ended at once, and a machine has proved itself worth a snapshot, which takes
@@ -30,7 +28,7 @@ use crate::patient::{Patient, Trouble};
 const STEADY: Duration = Duration::from_secs(65);
 /// In which nothing happens.
 const IDLE: Duration = Duration::from_secs(20);
-/// For the box to say something.
+/// For the next daemon to say something.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Workloads that are booted anew, once each: a second failure would wait longer.
 const COLD: [&str; 3] = ["monitor-killed", "monitor-frozen", "guest-panicked"];
@@ -122,48 +120,4 @@ fn adopt(patient: &mut Patient) -> Result<(), Trouble> {
     }
     figure("adoption_ns", took.as_nanos());
     Ok(())
-}
-
-/// What the box says from now on.
-struct Events(Receiver<(Instant, EventTold)>);
-
-impl Events {
-    fn follow() -> Result<Events, Trouble> {
-        let connect = || Client::connect(&Patient::state().join("api.sock"));
-        let refused = |error| Trouble::of("api.sock", &error);
-        let mut last = 0;
-        let past = connect().map_err(refused)?.lines("/v1/events", |line| {
-            last = serde_json::from_str(line).map_or(last, |line| match line {
-                EventLine::Told(told) => told.number,
-                EventLine::Lost { .. } => last,
-            });
-            true
-        });
-        past.map_err(refused)?;
-        let client = connect().map_err(refused)?;
-        let (sender, events) = mpsc::channel();
-        thread::spawn(move || {
-            // It ends when nobody listens any more, at the next event.
-            let _ = client.lines(&format!("/v1/events?follow=true&after={last}"), |line| {
-                let at = Instant::now();
-                match serde_json::from_str(line) {
-                    Ok(EventLine::Told(told)) => sender.send((at, told)).is_ok(),
-                    _ => true,
-                }
-            });
-        });
-        Ok(Events(events))
-    }
-
-    fn wait(&self, wanted: impl Fn(&EventTold) -> bool) -> Result<(Instant, EventTold), Trouble> {
-        let end = Instant::now() + PATIENCE;
-        loop {
-            let left = end.saturating_duration_since(Instant::now());
-            match self.0.recv_timeout(left) {
-                Ok((at, event)) if wanted(&event) => return Ok((at, event)),
-                Ok(_) => {}
-                Err(error) => return Err(Trouble::of("what was waited for was not told", &error)),
-            }
-        }
-    }
 }

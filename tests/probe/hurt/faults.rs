@@ -17,8 +17,7 @@
 //! Invariant: a machine that was not hurt is the same machine afterwards, except over a reset of the box.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::net::UnixStream;
+use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -28,9 +27,9 @@ use nix::unistd::Pid;
 
 use super::wall;
 use crate::family;
-use crate::guest::victim;
 use crate::patient::{Patient, Runs, Trouble, is_well, runs};
 use crate::trials::client;
+use crate::word::tell;
 
 /// A way to hurt the box.
 pub(super) struct Fault {
@@ -85,10 +84,6 @@ pub(super) const ALL: &[Fault] = &[
     fault("disk-full", disk_full),
     Fault { name: "daemon-frozen", resets: true, inflict: frozen },
 ];
-
-/// A workload that runs listens a moment later; on a machine that is busy with other things, long after.
-const LISTENS: Duration = Duration::from_secs(60);
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 const STORE: &str = "/var/lib/hearth";
 /// Twice the watchdog's timeout, and what a slow board may add.
@@ -178,39 +173,6 @@ fn untouched(patient: &Patient, before: &Runs, but: Option<&str>) -> Result<(), 
         }
     }
     Ok(())
-}
-
-/// Says a word to the workload inside a guest, over vsock.
-fn tell(replica: &str, word: &str) -> Result<(), Trouble> {
-    let socket = Patient::machine(replica).join("vsock.sock");
-    let failed = |error: std::io::Error| Trouble::of(&socket.display().to_string(), &error);
-    let end = Instant::now() + LISTENS;
-    let mut stream = loop {
-        match call(&socket) {
-            Ok(stream) => break stream,
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof && Instant::now() < end => {
-                std::thread::sleep(LOOK_AGAIN);
-            }
-            Err(error) => return Err(failed(error)),
-        }
-    };
-    stream.write_all(word.as_bytes()).map_err(failed)?;
-    stream.shutdown(std::net::Shutdown::Write).map_err(failed)?;
-    // Its end may come before its answer.
-    let _ = stream.read(&mut [0; 1]);
-    Ok(())
-}
-
-/// A stream to the victim in a guest; its end where nobody listens.
-fn call(socket: &Path) -> io::Result<UnixStream> {
-    let mut stream = UnixStream::connect(socket)?;
-    writeln!(stream, "CONNECT {}", victim::PORT)?;
-    let mut answer = [0; 1];
-    // "OK NUMBER\n"
-    while answer != *b"\n" {
-        stream.read_exact(&mut answer)?;
-    }
-    Ok(stream)
 }
 
 /// Flips bits in every file below a folder.

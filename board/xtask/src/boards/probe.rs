@@ -3,7 +3,10 @@
 //! Duty: the probe's program for the box, the initramfs with it for guests, and a busybox for both. Not here: what
 //! the probe does (`tests/probe`).
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use hearth_image::{Permissions, Tree, TreeFault};
 use thiserror::Error;
@@ -41,6 +44,8 @@ pub(crate) enum ProbeError {
     ImageFile(#[from] ImageFileError),
     #[error(transparent)]
     Image(#[from] BoardImageError),
+    #[error("cannot read {}", path.display())]
+    Folder { path: PathBuf, source: io::Error },
 }
 
 /// The initramfs of guests on trial: the agent, the probe, and a busybox.
@@ -69,17 +74,42 @@ pub(crate) fn image(
 
 /// The board that is hurt on purpose: its workloads are the probe's, in an image of their own.
 pub(crate) fn hurt_image(shop: &Workshop, arch: Arch) -> Result<BoardImage, ProbeError> {
-    own_workloads(shop, arch, "tests/boards/hurt")
+    own_workloads(shop, arch, "tests/boards/hurt", |_| Ok(()))
 }
 
 /// The board that serves through a shop's day, likewise.
 pub(crate) fn day_image(shop: &Workshop, arch: Arch) -> Result<BoardImage, ProbeError> {
-    own_workloads(shop, arch, "tests/boards/day")
+    own_workloads(shop, arch, "tests/boards/day", |_| Ok(()))
 }
 
-fn own_workloads(shop: &Workshop, arch: Arch, config: &str) -> Result<BoardImage, ProbeError> {
+/// The board whose workloads fall ill again and again, and are healed in the order that a word of their files names.
+pub(crate) fn recovery_image(shop: &Workshop, arch: Arch, order: &str) -> Result<BoardImage, ProbeError> {
+    const CONFIG: &str = "tests/boards/recovery";
+    let folder = shop.path(CONFIG).join("workloads");
+    let names = fs::read_dir(&folder).and_then(|entries| {
+        let entries = entries.collect::<Result<Vec<_>, _>>()?;
+        Ok(entries.iter().filter_map(|entry| entry.path().file_stem()?.to_str().map(str::to_owned)).collect())
+    });
+    let names: Vec<String> = names.map_err(|source| ProbeError::Folder { path: folder, source })?;
+    own_workloads(shop, arch, CONFIG, |tree| {
+        let order = format!("heal.order = \"{order}\"\n");
+        names.iter().try_for_each(|name| {
+            tree.data(&format!("etc/hearth/workloads/{name}.d/order.toml"), order.as_str())
+        })
+    })
+}
+
+fn own_workloads(
+    shop: &Workshop,
+    arch: Arch,
+    config: &str,
+    more: impl FnOnce(&mut Tree) -> Result<(), TreeFault>,
+) -> Result<BoardImage, ProbeError> {
     let victim = victim_image(shop, arch)?;
-    let files = |tree: &mut Tree| tree.data("usr/lib/hearth/images/probe.squashfs", victim.as_path());
+    let files = |tree: &mut Tree| {
+        tree.data("usr/lib/hearth/images/probe.squashfs", victim.as_path())?;
+        more(tree)
+    };
     let config = shop.path(config);
     let extra = Extra { modules: &[], files };
     image_with(shop, arch, GuestKernelChoice::Own, Some(&config), extra)

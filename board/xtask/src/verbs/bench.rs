@@ -24,6 +24,7 @@ use crate::{
         },
         daemon::DaemonFigures,
         promises::{Promise, Promises},
+        recovery::{self, Recovery},
         results::Results,
         snapshots::SnapshotFigures,
         work::Work,
@@ -37,6 +38,7 @@ use crate::{
         probe::{self, ProbeError},
         qemu::{Accelerator, Machine, Pace},
         session::{Event, PowerOff, Session, SessionError},
+        state_disk::{self, StateDiskError},
     },
     cli::Bench,
     debian::packages::{self, Need, PackagesError},
@@ -77,6 +79,8 @@ pub(crate) enum BenchError {
     Fleet(#[from] fleet::FleetError),
     #[error(transparent)]
     Session(#[from] SessionError),
+    #[error(transparent)]
+    StateDisk(#[from] StateDiskError),
     #[error("cannot {what} {}", path.display())]
     File { what: &'static str, path: PathBuf, source: io::Error },
     #[error(
@@ -97,6 +101,7 @@ pub(crate) fn run(shop: &Workshop, verb: &Bench) -> Result<ExitCode, BenchError>
         Bench::Vmm { json } => vmm(shop, &monitor(shop)?, json.as_deref()),
         Bench::Snapshot { json } => snapshot(shop, json.as_deref()),
         Bench::Daemon { board, json } => daemon(shop, *board, json.as_deref()),
+        Bench::Recovery { board, lines } => recovery(shop, *board, lines.as_deref()),
         Bench::Fleet { boxes } => Ok(fleet::run(shop, *boxes)?),
         Bench::Outbox { folder } => Ok(outbox::run(shop, folder.as_deref())?),
         Bench::Predict { words } => Ok(predict::run(shop, words)?),
@@ -155,7 +160,7 @@ fn snapshot(shop: &Workshop, json: Option<&Path>) -> Result<ExitCode, BenchError
     let mut figures = SnapshotFigures::default();
     shop.progress.say("measuring on a board that counts instructions");
     let program = [probe::PROGRAM.into(), "snapshots".into()];
-    match measure(board, &image, &program, |line| figures.0.read(line))? {
+    match measure(board, &image, &program, None, |line| figures.0.read(line))? {
         Finish::Ended if figures.complete() => {}
         Finish::Ended => return Err(BenchError::Incomplete),
         Finish::StandsStill => return Err(BenchError::StandsStill),
@@ -173,7 +178,7 @@ fn daemon(shop: &Workshop, board: Board, json: Option<&Path>) -> Result<ExitCode
     let mut figures = DaemonFigures::default();
     shop.progress.say("measuring on a board that counts instructions");
     let program = ["--beside", probe::PROGRAM, "care"].map(str::to_owned);
-    match measure(board, &image, &program, |line| figures.0.read(line))? {
+    match measure(board, &image, &program, None, |line| figures.0.read(line))? {
         Finish::Ended if figures.complete() => {}
         Finish::Ended => return Err(BenchError::Incomplete),
         Finish::StandsStill => return Err(BenchError::StandsStill),
@@ -181,6 +186,35 @@ fn daemon(shop: &Workshop, board: Board, json: Option<&Path>) -> Result<ExitCode
     println!("\nten workloads of 48 MiB, 1 vCPU each; a millisecond is a million instructions\n");
     print!("{figures}");
     write_json(json, &figures.0.to_json())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// How soon boxes heal that differ in nothing but the order in which they try.
+fn recovery(shop: &Workshop, board: Board, lines: Option<&Path>) -> Result<ExitCode, BenchError> {
+    packages::require(shop, &[Need::Board(board.arch())])?;
+    let folder = tempfile::tempdir().map_err(|source| BenchError::File {
+        what: "make a folder in",
+        path: std::env::temp_dir(),
+        source,
+    })?;
+    let mut recovery = Recovery::default();
+    for order in recovery::ORDERS {
+        let image = probe::recovery_image(shop, board.arch(), order)?;
+        let disk = folder.path().join(order);
+        state_disk::provide(shop, &disk)?;
+        shop.progress.say(&format!("healing by {order} on a board that counts instructions"));
+        let program = ["--beside", probe::PROGRAM, "recover"].map(str::to_owned);
+        match measure(board, &image, &program, Some(&disk), |line| recovery.read(order, line))? {
+            Finish::Ended if recovery.complete(order) => {}
+            Finish::Ended => return Err(BenchError::Incomplete),
+            Finish::StandsStill => return Err(BenchError::StandsStill),
+        }
+    }
+    println!(
+        "\nsix workloads of 48 MiB, 1 vCPU each, asked for their health every 3 s; a second is a billion instructions\n"
+    );
+    print!("{recovery}");
+    write_json(lines, &recovery.lines())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -286,7 +320,7 @@ fn race(shop: &Workshop, field: &Field) -> Result<Figures, BenchError> {
     let verb = if field.workers.is_empty() { "boot" } else { "vmm" };
     let program = [probe::PROGRAM.into(), verb.into(), PLAN.into()];
     shop.progress.say("racing on a board that counts instructions");
-    match measure(board, &image, &program, |line| figures.read(line))? {
+    match measure(board, &image, &program, None, |line| figures.read(line))? {
         Finish::Ended if figures.boot.complete(ROUNDS) && figures.work.complete() => Ok(figures),
         Finish::Ended => Err(BenchError::Incomplete),
         Finish::StandsStill => Err(stalled(&figures)),
@@ -299,25 +333,18 @@ enum Finish {
     StandsStill,
 }
 
-/// Runs `program` in the daemon's place on a board that counts instructions. `take` is given each line, and says
+/// Runs `program` in the daemon's place on a board that counts instructions, with `state` for its disk if there is one. `take` is given each line, and says
 /// whether it was a figure: a board that gives none for long stands still.
 fn measure(
     board: Board,
     image: &BoardImage,
     program: &[String],
+    state: Option<&Path>,
     mut take: impl FnMut(&str) -> bool,
 ) -> Result<Finish, BenchError> {
     let accelerator = Accelerator::for_board(board, Kvm::Absent, false, Pace::Counted);
-    let machine = Machine {
-        board,
-        image,
-        accelerator,
-        pace: Pace::Counted,
-        program,
-        state: None,
-        relay: None,
-        broker: None,
-    };
+    let machine =
+        Machine { board, image, accelerator, pace: Pace::Counted, program, state, relay: None, broker: None };
     let qmp = board::qmp_socket();
     let prepared = machine.prepare(&qmp)?;
     let mut session = Session::start(prepared.command, PowerOff::Button(qmp))?;
