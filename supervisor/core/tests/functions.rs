@@ -56,6 +56,19 @@ fn a_call_that_finds_no_machine_ready_is_a_cold_start_and_the_next_one_is_not() 
 }
 
 #[test]
+fn a_function_that_others_require_goes_idle_as_any_other() {
+    let web = Spec { requires: vec!["resize".to_owned()], ..service("web", &[]) };
+    let mut bench = Bench::new(&[function(None), web]);
+    let _ = bench.up();
+    let _ = bench.runs(1, 1);
+    let _ = bench.step(demand(1));
+    let _ = bench.runs(0, 1);
+    let _ = bench.step(demand(0));
+    let told = bench.pass(IDLE, &[vm(0, 1), vm(1, 1)]);
+    assert_eq!(stops(&told), [vm(0, 1)], "and web serves on: the next call starts it again");
+}
+
+#[test]
 fn advice_takes_the_place_of_the_fixed_time_and_ends_with_its_own() {
     let mut bench = Bench::new(&[kept(0, 2)]);
     let _ = bench.up();

@@ -64,7 +64,8 @@ impl State {
         for place in 0..self.workloads.len() {
             let workload = &self.workloads[place];
             let count = workload.count;
-            if workload.replicas.len() <= count || (count == 0 && self.is_needed(workload.id)) {
+            let waits = count == 0 && !workload.idles() && self.is_needed(workload.id);
+            if workload.replicas.len() <= count || waits {
                 continue;
             }
             for slot in self.workloads[place].slots().skip(count) {

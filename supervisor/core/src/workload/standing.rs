@@ -63,15 +63,16 @@ impl Workload {
         }
     }
 
+    /// A function comes when it is called: that none of it runs is no reason for anybody.
+    pub(crate) fn idles(&self) -> bool {
+        matches!(self.spec.kind, Kind::Function { .. }) && self.wanted && !self.stopped && !self.orphaned
+    }
+
     /// Nothing of it is wanted, or all of it has ended, and that stays so before somebody does something.
     pub(crate) fn is_given_up(&self, now: Moment) -> bool {
         let count = self.wanted_count(now);
         if count == 0 {
-            let idles = matches!(self.spec.kind, Kind::Function { .. })
-                && self.wanted
-                && !self.stopped
-                && !self.orphaned;
-            return !idles;
+            return !self.idles();
         }
         let mut wanted = self.replicas.iter().take(count);
         !self.serves()
