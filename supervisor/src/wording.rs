@@ -8,8 +8,8 @@ use std::fmt;
 use std::time::Duration;
 
 use hearth_core::{
-    Announcement, BootReason, Choice, Grounds, Hold, Level, Means, Reason, ReplicaId, Resource, Rung, Slot,
-    Source, Subsystem, WorkloadId,
+    Advice, Announcement, BootReason, Choice, Grounds, Hold, Judged, Level, Means, Reason, ReplicaId,
+    Resource, Rung, Slot, Source, Subsystem, WorkloadId,
 };
 
 /// A duration as people read it: "412 ms", "3.2 s".
@@ -100,7 +100,11 @@ pub fn announce(
         Announcement::RolloutBegan { workload, from, to, canaries } => {
             format!("{}: version {to} in place of {from}, on {canaries} first", name(*workload))
         }
-        Announcement::Promoted { workload, to } => format!("{}: version {to} does well", name(*workload)),
+        Announcement::Promoted { workload, to, judged } => {
+            let judged =
+                judged.as_ref().map_or_else(String::new, |judged| format!(": {}", self::judged(judged)));
+            format!("{}: version {to} does well{judged}", name(*workload))
+        }
         Announcement::RolledOut { workload, to } => {
             format!("{}: version {to} is everywhere", name(*workload))
         }
@@ -259,8 +263,21 @@ fn room(hold: Hold) -> &'static str {
     }
 }
 
-fn why(grounds: &Grounds) -> String {
-    let percent = |milli: &u16| format!("{}.{} %", milli / 10, milli % 10);
+fn percent(milli: &u16) -> String {
+    format!("{}.{} %", milli / 10, milli % 10)
+}
+
+/// What is made of how a new version serves.
+pub(crate) fn judged(judged: &Judged) -> String {
+    let step = match judged.advice {
+        Advice::GoOn => "it may go on",
+        Advice::Wait => "more of them are waited for",
+        Advice::RollBack => "it is to go back",
+    };
+    format!("{step}, being worse with a chance of {}", percent(&judged.worse_milli))
+}
+
+pub(crate) fn why(grounds: &Grounds) -> String {
     match grounds {
         Grounds::Failures { count } => format!("it failed {count} times"),
         Grounds::Errors { old_milli, new_milli } => {
@@ -272,6 +289,12 @@ fn why(grounds: &Grounds) -> String {
         Grounds::NotReadyInTime => "it did not get ready in time".to_owned(),
         Grounds::Undone => "it was taken back".to_owned(),
         Grounds::LastResort => "nothing cheaper helped".to_owned(),
+        Grounds::Judged { old_milli, new_milli, requests, worse_milli } => format!(
+            "{} of its {requests} requests fail, {} before: worse with a chance of {}",
+            percent(new_milli),
+            percent(old_milli),
+            percent(worse_milli)
+        ),
     }
 }
 

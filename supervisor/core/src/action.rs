@@ -21,7 +21,7 @@ use crate::order::ConfigFault;
 use crate::policy::{Choice, Rung};
 use crate::pressure::{Level, Resource};
 use crate::record::{DeviceRecord, Record};
-use crate::rollout::Grounds;
+use crate::rollout::{Grounds, Judged};
 use crate::spec::Build;
 use crate::watchdog::Subsystem;
 
@@ -180,6 +180,8 @@ pub enum Announcement {
     Promoted {
         workload: WorkloadId,
         to: Version,
+        /// What was made of how it serves, if anything.
+        judged: Option<Judged>,
     },
     RolledOut {
         workload: WorkloadId,

@@ -20,7 +20,7 @@ use crate::moment::Moment;
 use crate::probe::{Finding, ProbeSpec};
 use crate::ranking::Expectation;
 use crate::replica::Replica;
-use crate::rollout::Rollout;
+use crate::rollout::{Compared, Grounds, Judged, Rollout};
 use crate::spec::{HealingOrder, Kind};
 use crate::workload::Workload;
 
@@ -48,6 +48,11 @@ pub struct Explanation {
     /// The last good one before.
     pub previous: Option<Version>,
     pub rejected: Option<Version>,
+    /// Why, if this daemon saw it.
+    pub rejected_for: Option<Grounds>,
+    /// What a new version and the one before served, and what was last made of it.
+    pub compared: Option<Compared>,
+    pub judged: Option<Judged>,
     /// What waits for a window of maintenance.
     pub held: Option<Version>,
     pub rollout: Rollout,
@@ -125,6 +130,9 @@ pub(crate) fn explain(workload: &Workload, now: Moment) -> Explanation {
         learnt: learnt(workload),
         previous: workload.previous.map(|build| build.version),
         rejected: workload.rejected,
+        rejected_for: workload.rejected_for.filter(|_| workload.rejected.is_some()),
+        compared: workload.compared(),
+        judged: workload.judged.filter(|_| workload.rollout.candidate().is_some()),
         held: workload.held.map(|build| build.version),
         rollout: workload.rollout.clone(),
         breaker: workload.breaker,

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::fault::Source;
 use crate::id::WorkloadId;
 use crate::ranking::Expectation;
+use crate::rollout::Judged;
 use crate::spec::MAX_REPLICAS;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +31,8 @@ pub enum Insight {
     Ranked { workload: WorkloadId, source: Source, order: Vec<Expectation> },
     /// Somebody else most likely began what is wrong with a workload.
     Suspected { workload: WorkloadId, whom: String },
+    /// What is to become of a new version by what it served beside the one before.
+    Judged { workload: WorkloadId, judged: Judged },
 }
 
 /// The numbers of replicas that advice may choose among.

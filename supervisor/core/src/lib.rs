@@ -84,7 +84,7 @@ pub use pressure::{Level, Resource};
 pub use probe::{Check, Finding, ProbeSpec, Role};
 pub use ranking::Expectation;
 pub use record::{DeviceRecord, Durable, Record, Slots, Tripped};
-pub use rollout::{Grounds, Rollout, Tally};
+pub use rollout::{Advice, Compared, Grounds, Judged, Rollout, Tally, Trials};
 pub use spec::{
     Allowed, Build, Capacity, Config, DeviceSpec, HealingOrder, Kind, MAX_BUDGET, MAX_REPLICAS, Needs,
     RestartPolicy, RestartSpec, RolloutSpec, Spec,

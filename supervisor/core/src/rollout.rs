@@ -161,6 +161,63 @@ impl Group {
     }
 }
 
+/// Requests that were served, and those of them that went wrong.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trials {
+    pub requests: u32,
+    pub errors: u32,
+}
+
+impl Trials {
+    pub(crate) fn add(&mut self, tally: Tally) {
+        self.requests = self.requests.saturating_add(tally.requests);
+        self.errors = self.errors.saturating_add(tally.errors);
+    }
+
+    fn errors_milli(self) -> u16 {
+        let milli = u64::from(self.errors) * 1000 / u64::from(self.requests.max(1));
+        u16::try_from(milli).unwrap_or(u16::MAX)
+    }
+}
+
+/// A new version beside the one before, since both are watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Compared {
+    /// The new one.
+    pub version: Version,
+    pub old: Trials,
+    pub new: Trials,
+}
+
+/// What to do with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Advice {
+    GoOn,
+    Wait,
+    RollBack,
+}
+
+/// What somebody makes of a comparison who weighs evidence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Judged {
+    pub compared: Compared,
+    pub advice: Advice,
+    /// Of a thousand such comparisons, those in which the new version is the worse one.
+    pub worse_milli: u16,
+}
+
+impl Judged {
+    pub(crate) fn grounds(&self) -> Grounds {
+        let Compared { old, new, .. } = self.compared;
+        Grounds::Judged {
+            old_milli: old.errors_milli(),
+            new_milli: new.errors_milli(),
+            requests: new.requests,
+            worse_milli: self.worse_milli,
+        }
+    }
+}
+
 /// Why a version is taken or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Grounds {
@@ -180,6 +237,13 @@ pub enum Grounds {
     Undone,
     /// The ladder of healing had nothing cheaper left.
     LastResort,
+    /// Somebody who weighs evidence is sure enough, and did not wait for the window's end.
+    Judged {
+        old_milli: u16,
+        new_milli: u16,
+        requests: u32,
+        worse_milli: u16,
+    },
 }
 
 /// What a window of comparison says.
@@ -190,11 +254,19 @@ pub(crate) enum Verdict {
     Reject(Grounds),
 }
 
-/// Compares the candidate's replicas with the others; where there are no others, with what is expected of anybody.
-pub(crate) fn judge(spec: &RolloutSpec, old: &Group, new: &Group, window: Duration) -> Verdict {
+/// Compares the candidate's replicas with the others; where there are no others, with what is expected of anybody. Who weighs
+/// evidence knows better than a margin what errors say.
+pub(crate) fn judge(
+    spec: &RolloutSpec,
+    old: &Group,
+    new: &Group,
+    window: Duration,
+    advice: Option<Advice>,
+) -> Verdict {
     let milli = |value: u64| u16::try_from(value).unwrap_or(u16::MAX);
     let (old_errors, new_errors) = (old.errors_milli(), new.errors_milli());
-    if new.requests >= u64::from(spec.requests)
+    if advice != Some(Advice::GoOn)
+        && new.requests >= u64::from(spec.requests)
         && new_errors > old_errors.saturating_add(u64::from(spec.error_margin_milli))
     {
         return Verdict::Reject(Grounds::Errors {
@@ -239,10 +311,12 @@ mod tests {
     fn a_candidate_is_rejected_for_errors_only_if_they_are_more_than_the_others_have() {
         let spec = RolloutSpec::default();
         let old = group(1000, 100, 100);
-        assert_eq!(judge(&spec, &old, &group(100, 11, 100), WINDOW), Verdict::Promote);
-        let verdict = judge(&spec, &old, &group(100, 20, 100), WINDOW);
+        assert_eq!(judge(&spec, &old, &group(100, 11, 100), WINDOW, None), Verdict::Promote);
+        let verdict = judge(&spec, &old, &group(100, 20, 100), WINDOW, None);
         assert_eq!(verdict, Verdict::Reject(Grounds::Errors { old_milli: 100, new_milli: 200 }));
-        assert_eq!(judge(&spec, &old, &group(5, 5, 100), WINDOW), Verdict::Promote, "too few to say");
+        assert_eq!(judge(&spec, &old, &group(5, 5, 100), WINDOW, None), Verdict::Promote, "too few to say");
+        let verdict = judge(&spec, &old, &group(100, 20, 100), WINDOW, Some(Advice::GoOn));
+        assert_eq!(verdict, Verdict::Promote, "who weighs them says that these say nothing");
     }
 
     #[test]
@@ -263,9 +337,9 @@ mod tests {
     #[test]
     fn a_candidate_that_is_ready_less_often_is_rejected() {
         let spec = RolloutSpec::default();
-        let verdict = judge(&spec, &Group::default(), &group(0, 0, 80), WINDOW);
+        let verdict = judge(&spec, &Group::default(), &group(0, 0, 80), WINDOW, None);
         assert_eq!(verdict, Verdict::Reject(Grounds::Readiness { old_milli: 1000, new_milli: 800 }));
-        assert_eq!(judge(&spec, &group(0, 0, 70), &group(0, 0, 80), WINDOW), Verdict::Promote);
+        assert_eq!(judge(&spec, &group(0, 0, 70), &group(0, 0, 80), WINDOW, None), Verdict::Promote);
     }
 
     #[test]

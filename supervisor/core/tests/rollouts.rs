@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bench::*;
 use hearth_core::{
-    Announcement, Event, Grounds, Place, Request, Rollout, Said, Slot, Spec, StartHow, Vm, VmEnd,
+    Advice, Announcement, Event, Grounds, Insight, Judged, Place, Request, Rollout, Said, Slot, Spec,
+    StartHow, Vm, VmEnd,
 };
 
 const WINDOW: Duration = Duration::from_secs(60);
@@ -61,7 +62,7 @@ fn a_new_version_goes_canary_first_is_watched_and_then_goes_on_one_by_one() {
 
     assert_eq!(stops(&bench.pass(WINDOW - Duration::from_secs(1), &machines)), []);
     let told = bench.pass(Duration::from_secs(1), &machines);
-    assert!(told.contains(&say(Announcement::Promoted { workload: id(0), to })), "{told:?}");
+    assert!(told.contains(&say(Announcement::Promoted { workload: id(0), to, judged: None })), "{told:?}");
     assert_eq!(stops(&told), [machines[1]]);
     let told = bench.say(machines[1], Said::Ended(VmEnd::PoweredOff));
     assert_eq!(stops(&told), [], "not before it is ready");
@@ -114,6 +115,68 @@ fn a_canary_that_serves_worse_than_the_others_is_taken_back() {
         "{told:?}"
     );
     assert_eq!(stops(&told), [machines[0]], "the canary alone");
+}
+
+fn judged(bench: &Bench, advice: Advice) -> Event {
+    let compared = bench.state.explain(id(0)).and_then(|story| story.compared).expect("two versions");
+    Event::Foresaw(Insight::Judged { workload: id(0), judged: Judged { compared, advice, worse_milli: 990 } })
+}
+
+/// The canary of version 2 runs beside two of version 1, and each has served.
+fn served(canary: (u32, u32), others: (u32, u32)) -> (Bench, Vec<Vm>) {
+    let (mut bench, mut machines) = three();
+    let _ = bench.configure(&[web(3, 2)]);
+    machines[0] = replaced(&mut bench, machines[0], 4);
+    for (place, machine) in machines.iter().enumerate() {
+        let (requests, errors) = if place == 0 { canary } else { others };
+        let _ = bench.say(*machine, Said::Served { requests, errors });
+    }
+    (bench, machines)
+}
+
+#[test]
+fn a_version_that_is_surely_worse_goes_back_before_its_window_is_over_and_says_why() {
+    let (mut bench, machines) = served((100, 30), (100, 1));
+    let told = bench.step(judged(&bench, Advice::RollBack));
+    let grounds = Grounds::Judged { old_milli: 10, new_milli: 300, requests: 100, worse_milli: 990 };
+    let (from, to) = (build(2).version, build(1).version);
+    assert!(
+        told.contains(&say(Announcement::RollingBack { workload: id(0), from, to, grounds })),
+        "{told:?}"
+    );
+    assert_eq!(stops(&told), [machines[0]]);
+    assert_eq!(bench.state.explain(id(0)).expect("it is known").rejected_for, Some(grounds));
+}
+
+#[test]
+fn what_is_said_of_too_few_requests_or_of_another_version_changes_nothing() {
+    let (mut bench, _) = served((19, 19), (100, 1));
+    let event = judged(&bench, Advice::RollBack);
+    assert_eq!(bench.step(event), []);
+    let (mut bench, _) = served((100, 30), (100, 1));
+    let Event::Foresaw(Insight::Judged { workload, mut judged }) = judged(&bench, Advice::RollBack) else {
+        return;
+    };
+    judged.compared.version = build(3).version;
+    assert_eq!(bench.step(Event::Foresaw(Insight::Judged { workload, judged })), []);
+}
+
+#[test]
+fn errors_that_say_nothing_to_who_weighs_them_do_not_take_a_version_back() {
+    // Three more of a hundred than the others: beyond the file's margin.
+    let (mut bench, machines) = served((100, 4), (100, 1));
+    let _ = bench.step(judged(&bench, Advice::GoOn));
+    let told = bench.pass(WINDOW, &machines);
+    let promoted = announcements(&told).iter().any(|told| {
+        matches!(told, Announcement::Promoted { judged: Some(judged), .. } if judged.advice == Advice::GoOn)
+    });
+    assert!(promoted, "{told:?}");
+    // What serves worse when it is on its way to the others goes back, too.
+    let told = bench.step(judged(&bench, Advice::RollBack));
+    assert!(
+        announcements(&told).iter().any(|told| matches!(told, Announcement::RollingBack { .. })),
+        "{told:?}"
+    );
 }
 
 #[test]

@@ -11,11 +11,12 @@
 
 use std::collections::BTreeMap;
 
-use hearth_core::{Expectation, Rung, Source};
+use hearth_core::{Compared, Expectation, Judged, Rung, Source};
 use hearth_predictor::Seconds;
 use hearth_predictor::cause::{MOST_PARTS, Part, Parts, rank};
 
 use crate::healing::{self, Healing};
+use crate::judging::Judging;
 use crate::keeping::Keeping;
 use crate::lending::Lending;
 use crate::metric::{Metric, Reading};
@@ -47,6 +48,8 @@ pub enum Event {
     Passed { at: Seconds },
     /// Something is wrong with it.
     Failed { workload: String, source: Source, at: Seconds },
+    /// What a new version served beside the one before.
+    Compared { workload: String, compared: Compared },
     /// A means of healing was used, and helped or did not.
     Tried { workload: String, source: Source, rung: Rung, cured: bool, seconds: f32 },
     /// What was learnt of a workload was wrong; none: of the host.
@@ -78,6 +81,8 @@ pub enum Insight {
     Ranked { workload: String, source: Source, order: Vec<Expectation> },
     /// Who else most likely began what is wrong with it.
     Suspected { workload: String, whom: String },
+    /// What is to become of a new version.
+    Judged { workload: String, judged: Judged },
 }
 
 #[derive(Debug)]
@@ -95,6 +100,7 @@ pub(crate) struct One {
     pub(crate) keeping: Option<Keeping>,
     pub(crate) lending: Option<Lending>,
     pub(crate) healing: Healing,
+    pub(crate) judging: Judging,
     /// The last time, lately.
     pub(crate) failed: Option<Failed>,
     pub(crate) rests_on: Vec<String>,
@@ -140,6 +146,10 @@ impl Foresight {
                 one.failed = Some(Failed { at, layer: Layer::of_fault(source) });
                 let whom = suspects::of(&self.host, &self.workloads, &workload, at);
                 return whom.map(|whom| Insight::Suspected { workload, whom }).into_iter().collect();
+            }
+            Event::Compared { workload, compared } => {
+                let judged = self.workloads.get_mut(&workload).and_then(|one| one.judging.weigh(compared));
+                return judged.map(|judged| Insight::Judged { workload, judged }).into_iter().collect();
             }
             Event::Tried { workload, source, rung, cured, seconds } => {
                 let Some(one) = self.workloads.get_mut(&workload) else { return Vec::new() };
@@ -210,15 +220,19 @@ impl Foresight {
             let known = before.remove(&wish.name);
             let new = || Watched::new(Some(wish.memory_mib));
             let failed = known.as_ref().and_then(|one| one.failed);
-            let (watched, scaling, keeping, lending, mut healing) = match known {
-                Some(One { watched, scaling, keeping, lending, healing, .. }) => {
+            let (watched, scaling, keeping, lending, mut healing, mut judging) = match known {
+                Some(One { watched, scaling, keeping, lending, healing, judging, .. }) => {
                     let same = watched.memory_mib == Some(wish.memory_mib);
                     let (watched, lending) = if same { (watched, lending) } else { (new(), None) };
-                    (watched, scaling, keeping, lending, healing)
+                    (watched, scaling, keeping, lending, healing, judging)
                 }
-                None => (new(), None, None, None, Healing::new(wish.healing)),
+                None => {
+                    let (healing, judging) = (Healing::new(wish.healing), Judging::new(wish.rollout));
+                    (new(), None, None, None, healing, judging)
+                }
             };
             healing.follow(wish.healing);
+            judging.wish = wish.rollout;
             let lending = wish.balloon.map(|wanted| {
                 let mut lending = lending.unwrap_or_else(|| Lending::new(wanted, wish.memory_mib));
                 lending.wish(wanted);
@@ -235,7 +249,7 @@ impl Foresight {
                 (Some(wanted), _) => Some(Scaling::new(wanted, tick_s)),
             };
             let rests_on = wish.rests_on;
-            let one = One { watched, scaling, keeping, lending, healing, failed, rests_on };
+            let one = One { watched, scaling, keeping, lending, healing, judging, failed, rests_on };
             self.workloads.insert(wish.name, one);
         }
     }
@@ -340,6 +354,7 @@ mod tests {
             balloon: Some(lending::tests::WISH),
             memory_mib: 256,
             healing: crate::healing::tests::wish(),
+            rollout: crate::judging::tests::WISH,
         }
     }
 

@@ -9,6 +9,7 @@
 //! | `keeping.rs` | how many of its machines should wait for the next call |
 //! | `lending.rs` | how much memory they can do without |
 //! | `healing.rs` | which means cured which faults of it |
+//! | `judging.rs` | what is to become of a new version of it |
 //! | `suspects.rs` | who began what is wrong with it |
 //! | `foresight.rs` | all of them: events in, insights out |
 //! | `memory.rs` | what was learnt, as bytes |
@@ -24,6 +25,7 @@
 
 mod foresight;
 mod healing;
+mod judging;
 mod keeping;
 mod lending;
 mod memory;
@@ -43,4 +45,4 @@ pub use metric::{Metric, Reading};
 pub use outlook::{Ahead, Outlook, SeriesOutlook};
 pub use scaling::Served;
 pub use view::{AdviceView, BalloonView, ForecastView, KeepView, MemoryView, MetricView, View};
-pub use wish::{BalloonWish, HealWish, KeepWish, ScaleWish, Wish};
+pub use wish::{BalloonWish, HealWish, KeepWish, RolloutWish, ScaleWish, Wish};

@@ -207,6 +207,7 @@ mod tests {
             balloon: Some(lending::tests::WISH),
             memory_mib: 64,
             healing: healing::tests::wish(),
+            rollout: crate::judging::tests::WISH,
         };
         let mut foresight = Foresight::new(tick_s);
         let _ = foresight.step(Event::Configured { tick_s, wishes: vec![wish] });

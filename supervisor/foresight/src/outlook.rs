@@ -91,6 +91,7 @@ mod tests {
             balloon: None,
             memory_mib: 64,
             healing: crate::healing::tests::wish(),
+            rollout: crate::judging::tests::WISH,
         };
         let mut foresight = Foresight::new(10);
         let _ = foresight.step(Event::Configured { tick_s: 10, wishes: vec![web] });

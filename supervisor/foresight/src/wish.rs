@@ -19,6 +19,16 @@ pub struct Wish {
     /// What one of its machines has.
     pub memory_mib: u32,
     pub healing: HealWish,
+    pub rollout: RolloutWish,
+}
+
+/// How a new version is compared.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RolloutWish {
+    /// Fewer say nothing of it.
+    pub requests: u32,
+    /// Of all requests: one that fails by so much more often is worse.
+    pub margin: f32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -33,7 +33,7 @@ pub mod types;
 pub(crate) mod view;
 pub(crate) mod words;
 
-use hearth_core::{Event, Kind, Moment, Request, State, WorkloadId};
+use hearth_core::{Event, Kind, Moment, Request, Said, State, WorkloadId};
 use smol::channel::Sender;
 
 pub(crate) use self::view::answer;
@@ -117,10 +117,12 @@ impl Question {
                 return None;
             }
             // The core hears what is made of it.
-            Question::Forecast { .. }
-            | Question::Unlearn { .. }
-            | Question::Teach { .. }
-            | Question::Served { .. } => return None,
+            Question::Forecast { .. } | Question::Unlearn { .. } | Question::Teach { .. } => return None,
+            Question::Served { workload, served } => {
+                let vm = view::machine(core, workload, served.replica.as_deref()?)?;
+                let (requests, errors) = (served.requests, served.errors);
+                return Some(Event::Vm { vm, said: Said::Served { requests, errors } });
+            }
             Question::LeaveSafeMode => Request::LeaveSafeMode,
             Question::BeginAgain => Request::ReExec,
             Question::Reboot => Request::Reboot,

@@ -210,9 +210,14 @@ fn named(workload: String) -> Option<String> {
 }
 
 fn served(body: &[u8]) -> Result<Served, Reply> {
-    serde_json::from_slice(body).map_err(|error| {
-        bad(format!("expected {{\"requests\": N, \"busy_ms\": N, \"waiting\": N}}: {error}"))
-    })
+    let expected =
+        "expected {\"requests\": N, \"busy_ms\": N, \"waiting\": N, \"errors\": N, \"replica\": \"NAME\"}";
+    let served: Served = serde_json::from_slice(body).map_err(|error| bad(format!("{expected}: {error}")))?;
+    if served.errors > served.requests {
+        let Served { errors, requests, .. } = served;
+        return Err(bad(format!("expected at most the {requests} of requests as errors, found {errors}")));
+    }
+    Ok(served)
 }
 
 fn lesson(body: &[u8]) -> Result<Lesson, Reply> {

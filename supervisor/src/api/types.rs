@@ -217,7 +217,7 @@ pub struct Demand {
 }
 
 /// Body of `POST /v1/workloads/NAME/served`: from whoever passes requests on to a workload, at least twice a minute.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Served {
     /// Since the last time.
@@ -228,6 +228,12 @@ pub struct Served {
     /// Those that wait for a replica now.
     #[serde(default)]
     pub waiting: u32,
+    /// Of the requests, those that went wrong.
+    #[serde(default)]
+    pub errors: u32,
+    /// The one that served them: its version is judged by it. Left out: they count for the workload as a whole.
+    #[serde(default)]
+    pub replica: Option<String>,
 }
 
 /// Body of `POST /v1/workloads/NAME/forecast/teach`: how it was before this box looked.

@@ -4,8 +4,8 @@
 //! Invariant: it looks and changes nothing; the same state gives the same answer.
 
 use hearth_core::{
-    Breaker, CallStory, End, Explanation, Failure, Hold, Kind, Lifecycle, MAX_REPLICAS, Moment, Place,
-    ReplicaStory, Rollout, Slot, Stage, State, WorkloadId,
+    Breaker, CallStory, Compared, End, Explanation, Failure, Hold, Kind, Lifecycle, MAX_REPLICAS, Moment,
+    Place, ReplicaStory, Rollout, Slot, Stage, State, Vm, WorkloadId,
 };
 use hearth_foresight::Outlook;
 use serde::Serialize;
@@ -34,7 +34,15 @@ pub(crate) fn answer(core: &State, telemetry: Telemetry<'_>, now: Moment, questi
             None => Reply::no_such_workload(workload),
         },
         Question::Reach { name } => reach(core, name),
-        Question::Served { workload, .. } => match find(core, workload) {
+        Question::Served { workload, served } => match find(core, workload) {
+            Some(_)
+                if served.replica.as_deref().is_some_and(|name| machine(core, workload, name).is_none()) =>
+            {
+                let name = served.replica.as_deref().unwrap_or_default();
+                let message =
+                    format!("expected a replica of {workload} that has a machine, found \"{name}\"");
+                Reply::refused(409, "no-machine", message)
+            }
             Some(story) => Reply::json(202, &workload_status(core, &story)),
             None => Reply::no_such_workload(workload),
         },
@@ -104,6 +112,15 @@ fn reach(core: &State, name: &str) -> Reply {
             Reply::refused(409, "no-machine", format!("expected a workload that runs, {name} has no machine"))
         }
     }
+}
+
+/// Of a replica, named as everywhere: the one that is there now.
+pub(crate) fn machine(core: &State, workload: &str, name: &str) -> Option<Vm> {
+    let id = core.id_of(workload)?;
+    let story = core.explain(id)?;
+    let mut there = story.replicas.iter().filter(|replica| replica.lifecycle.is_alive());
+    let replica = there.find(|replica| wording::replica(&story.name, replica.slot) == name)?;
+    Some(id.replica(replica.slot).run(replica.run))
 }
 
 fn find(core: &State, name: &str) -> Option<Explanation> {
@@ -310,12 +327,21 @@ fn why(core: &State, now: Moment, story: &Explanation) -> Vec<String> {
         }
         Rollout::Reverting { bad } => lines.push(format!("version {bad} is being taken back")),
     }
+    if let Some(Compared { old, new, .. }) = story.compared.filter(|compared| compared.new.requests > 0) {
+        let judged =
+            story.judged.map_or_else(String::new, |judged| format!("; {}", wording::judged(&judged)));
+        lines.push(format!(
+            "of its requests {} of {} failed, and {} of {} with the version before{judged}",
+            new.errors, new.requests, old.errors, old.requests
+        ));
+    }
     if let Some(version) = story.held {
         let window = words::window(core.window());
         lines.push(format!("version {version} waits for its window, {window}; `retry` lets it go ahead"));
     }
     if let Some(version) = story.rejected {
-        lines.push(format!("version {version} was rejected; `retry` lets it try again"));
+        let why = story.rejected_for.map_or_else(String::new, |why| format!(", as {}", wording::why(&why)));
+        lines.push(format!("version {version} was rejected{why}; `retry` lets it try again"));
     }
     lines.extend(story.replicas.iter().map(|replica| replica_line(core, now, story, replica)));
     lines

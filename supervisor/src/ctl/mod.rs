@@ -223,6 +223,12 @@ pub enum Verb {
         /// Those that wait for a replica now
         #[arg(long, default_value_t = 0)]
         waiting: u32,
+        /// Of the requests, those that went wrong
+        #[arg(long, default_value_t = 0)]
+        errors: u32,
+        /// The replica that served them, such as web or web.1: while a new version takes over, it is judged by that
+        #[arg(long, value_name = "NAME")]
+        replica: Option<String>,
     },
     /// Lifts a quarantine, and lets a rejected version try again
     Retry { workload: String },
@@ -380,8 +386,14 @@ fn carry_out(door: &Door, address: &Address, verb: &Verb) -> Result<u8, ClientEr
             let body = serde_json::to_vec(&Demand { replicas: *replicas })?;
             ask(door, client, workload, "/demand", &body)?;
         }
-        Verb::Served { workload, requests, busy_ms, waiting } => {
-            let served = Served { requests: *requests, busy_ms: *busy_ms, waiting: *waiting };
+        Verb::Served { workload, requests, busy_ms, waiting, errors, replica } => {
+            let served = Served {
+                requests: *requests,
+                busy_ms: *busy_ms,
+                waiting: *waiting,
+                errors: *errors,
+                replica: replica.clone(),
+            };
             ask(door, client, workload, "/served", &serde_json::to_vec(&served)?)?;
         }
         Verb::Console { workload, once, raw } => {

@@ -3,7 +3,7 @@
 //! Duty: looks when it is time, insights as events of the core, questions with those about what is foreseen. Not here: looking
 //! (`lookout`), following (`hearth-core`). Invariant: what changes the box goes through the core.
 
-use hearth_core::{Announcement, Event, Insight, WorkloadId};
+use hearth_core::{Announcement, Event, Insight, Said, WorkloadId};
 use hearth_foresight::Served;
 
 use super::Daemon;
@@ -40,6 +40,15 @@ impl Daemon {
         }
     }
 
+    /// What both versions of a rollout served is weighed with each word of it.
+    fn note_served(&mut self, workload: WorkloadId) {
+        let Some(story) = self.core.explain(workload) else { return };
+        if let Some(compared) = story.compared {
+            let insights = self.lookout.compared(&self.core, &story.name, compared);
+            self.follow_foresight(insights);
+        }
+    }
+
     pub(super) fn keep_learnt(&mut self) {
         for words in self.lookout.leave() {
             self.console.say(&words);
@@ -64,12 +73,14 @@ impl Daemon {
 
     pub(super) fn answer(&mut self, ask: &Ask) {
         if let Some(event) = ask.question.event(&self.core) {
-            let called = match &event {
-                Event::Demand { workload, .. } => Some(*workload),
-                _ => None,
+            let (called, served) = match &event {
+                Event::Demand { workload, .. } => (Some(*workload), None),
+                Event::Vm { vm, said: Said::Served { .. } } => (None, Some(vm.replica.workload)),
+                _ => (None, None),
             };
             self.apply(event);
             called.into_iter().for_each(|workload| self.note_call(workload));
+            served.into_iter().for_each(|workload| self.note_served(workload));
         }
         self.strike(&ask.question);
         match self.foreseen(&ask.question) {
@@ -82,6 +93,10 @@ impl Daemon {
     fn foreseen(&mut self, question: &Question) -> Option<Reply> {
         let workload = match question {
             Question::Served { workload, served } => {
+                let of_nobody = |name: &str| view::machine(&self.core, workload, name).is_none();
+                if served.replica.as_deref().is_some_and(of_nobody) {
+                    return None;
+                }
                 let served =
                     Served { requests: served.requests, busy_ms: served.busy_ms, waiting: served.waiting };
                 self.lookout.served(workload, served);

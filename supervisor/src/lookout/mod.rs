@@ -23,11 +23,11 @@ use std::time::Duration;
 use hearth_config::device::Weights;
 use hearth_config::workload::{KEPT_WARM, WorkloadConfig};
 use hearth_core::{
-    Explanation, Failure, FaultClass, Insight, Moment, Outcome, Rung, Rungs, State, Vm, WorkloadId,
+    Compared, Explanation, Failure, FaultClass, Insight, Moment, Outcome, Rung, Rungs, State, Vm, WorkloadId,
 };
 use hearth_foresight::{
     self as foresight, BalloonWish, Event, Foresight, HealWish, KeepWish, Measured, Metric, Outlook, Reading,
-    ScaleWish, Seconds, Served, TICKS_PER_SAMPLE, View, Wish,
+    RolloutWish, ScaleWish, Seconds, Served, TICKS_PER_SAMPLE, View, Wish,
 };
 use smol::LocalExecutor;
 
@@ -195,6 +195,15 @@ impl Lookout {
 
     pub(crate) fn served(&mut self, workload: &str, served: Served) {
         let _ = self.foresight.step(Event::Served { workload: workload.to_owned(), served });
+    }
+
+    /// What a new version served beside the one before. What is made of it; a box that does not look weighs nothing.
+    pub(crate) fn compared(&mut self, core: &State, workload: &str, compared: Compared) -> Vec<Insight> {
+        if self.every.is_none() {
+            return Vec::new();
+        }
+        let insights = self.foresight.step(Event::Compared { workload: workload.to_owned(), compared });
+        insights.into_iter().filter_map(|insight| of_core(core, insight)).collect()
     }
 
     pub(crate) fn teach(&mut self, workload: &str, lesson: &Lesson) {
@@ -372,6 +381,10 @@ fn wish(workload: &WorkloadConfig, weights: Weights) -> Wish {
             availability: f32::from(availability),
             risk: f32::from(risk),
         },
+        rollout: RolloutWish {
+            requests: workload.rollout.requests,
+            margin: f32::from(workload.rollout.error_margin_milli) / 1000.0,
+        },
     }
 }
 
@@ -396,6 +409,9 @@ fn of_core(core: &State, insight: foresight::Insight) -> Option<Insight> {
         }
         foresight::Insight::Suspected { workload, whom } => {
             Some(Insight::Suspected { workload: core.id_of(&workload)?, whom })
+        }
+        foresight::Insight::Judged { workload, judged } => {
+            Some(Insight::Judged { workload: core.id_of(&workload)?, judged })
         }
         foresight::Insight::Ranked { workload, source, order } => {
             Some(Insight::Ranked { workload: core.id_of(&workload)?, source, order })

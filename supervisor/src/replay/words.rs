@@ -59,6 +59,10 @@ pub(super) fn event(event: &Event, name: impl Fn(WorkloadId) -> String) -> Strin
         Event::Foresaw(Insight::Suspected { workload, whom }) => {
             format!("{}: likely because of {whom}", name(*workload))
         }
+        Event::Foresaw(Insight::Judged { workload, judged }) => {
+            let (version, words) = (judged.compared.version, wording::judged(judged));
+            format!("{}: version {version}: {words}", name(*workload))
+        }
         Event::Maintenance(window) => match window {
             Window::Always => "there are no windows of maintenance".to_owned(),
             Window::Open => "a window of maintenance is open".to_owned(),

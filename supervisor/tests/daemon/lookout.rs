@@ -49,6 +49,40 @@ fn replicas_rise_with_requests_within_the_bounds_of_the_file_and_the_journal_say
 }
 
 #[test]
+fn a_version_whose_requests_fail_is_taken_back_before_its_window_is_over_and_says_why() {
+    let rollout = "replicas = 2\n[rollout]\nwindow_s = 86400";
+    let site = site(rollout);
+    let mut daemon = site.start();
+    daemon.wait_for("hearthd | ready: 1 of 1 workloads");
+    let refused = ctl(&site, &["served", "web", "10", "--replica", "web.2"]);
+    assert!(!refused.status.success(), "there is no such replica");
+    let site = site.workload("web", "service", "serve", &format!("resources.memory_mib = 96\n{rollout}"));
+    daemon.wait_until(|line| line.starts_with("hearthd | web: version ") && line.ends_with(" on 1 first"));
+    daemon.wait_for("hearthd | web: running, guest ready in 312 ms");
+    let served = |replica, errors| {
+        told(&site, &["served", "web", "100", "--errors", errors, "--replica", replica]);
+    };
+    served("web.1", "1");
+    served("web", "3");
+    let explained = told(&site, &["explain", "web"]);
+    assert!(
+        explained.contains("of its requests 3 of 100 failed, and 1 of 100 with the version before"),
+        "{explained}"
+    );
+    served("web", "97");
+    daemon.wait_until(|line| {
+        line.starts_with("hearthd | web: ALARM: back from version ")
+            && line.contains(": 50.0 % of its 200 requests fail, 1.0 % before: worse with a chance of ")
+    });
+    let explained = told(&site, &["explain", "web"]);
+    assert!(explained.contains(" was rejected, as 50.0 % of its 200 requests fail"), "{explained}");
+    let journal = site.folder.path().join("store/journal");
+    let replayed = told(&site, &["replay", journal.to_str().expect("text")]);
+    assert!(replayed.contains("it is to go back, being worse with a chance of "), "{replayed}");
+    daemon.stop();
+}
+
+#[test]
 fn a_function_is_kept_warm_by_when_calls_came_and_cold_starts_are_counted() {
     let site = Site::with_fake().workload("clock", "service", "serve", "").workload(
         "once",

@@ -9,7 +9,7 @@ use hearth_core::{
     Moment, Needs, Order, ProbeSpec, Request, Role, Rung, Rungs, Said, Spec, StartHow, State, Version, Vm,
     VmEnd,
 };
-use hearth_foresight::{Event as Foreseen, Foresight, HealWish, Insight as Told, Wish};
+use hearth_foresight::{Event as Foreseen, Foresight, HealWish, Insight as Told, RolloutWish, Wish};
 
 const RUNS: u64 = 30;
 const INCIDENTS: u32 = 25;
@@ -186,6 +186,7 @@ fn lives(way: HealingOrder, fault: &Fault, seed: u64) -> Sum {
         balloon: None,
         memory_mib: 64,
         healing,
+        rollout: RolloutWish { requests: 20, margin: 0.02 },
     };
     let _ = foresight.step(Foreseen::Configured { tick_s: 10, wishes: vec![wish] });
     let (core, now) = (State::new(seed), Moment::START);

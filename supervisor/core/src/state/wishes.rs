@@ -101,6 +101,9 @@ impl State {
             Insight::Suspected { workload, whom } => {
                 return self.on(workload, |workload| workload.suspect(turn, whom));
             }
+            Insight::Judged { workload, judged } => {
+                return self.on(workload, |workload| workload.judged(turn, judged));
+            }
             Insight::Replicas { workload, replicas, why } => (workload, replicas, why),
             Insight::Memory { workload, mib, why } => {
                 if let Some(workload) = self.workload_mut(workload) {

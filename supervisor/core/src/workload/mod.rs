@@ -39,7 +39,7 @@ use crate::moment::Moment;
 use crate::ranking::Ranking;
 use crate::record::Durable;
 use crate::replica::Replica;
-use crate::rollout::{Rollout, Tally};
+use crate::rollout::{Grounds, Judged, Rollout, Tally};
 use crate::spec::{Build, Spec};
 use crate::turn::Turn;
 
@@ -66,6 +66,10 @@ pub(crate) struct Workload {
     pub(crate) good: bool,
     pub(crate) previous: Option<Build>,
     pub(crate) rejected: Option<Version>,
+    /// Why, if this daemon saw it.
+    pub(crate) rejected_for: Option<Grounds>,
+    /// What was last made of how a new version serves.
+    pub(crate) judged: Option<Judged>,
     /// What waits for a window of maintenance.
     pub(crate) held: Option<Build>,
     pub(crate) snapshot: Option<Version>,
@@ -104,6 +108,8 @@ impl Workload {
             good: false,
             previous: None,
             rejected: None,
+            rejected_for: None,
+            judged: None,
             held: None,
             snapshot: None,
             snapping: Snapping::Idle,

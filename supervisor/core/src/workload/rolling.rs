@@ -9,7 +9,9 @@ use crate::breaker::Breaker;
 use crate::id::Slot;
 use crate::lifecycle::{Lifecycle, StopReason};
 use crate::moment::Moment;
-use crate::rollout::{Grounds, Group, Rollout, Tally, Verdict, canaries, judge};
+use crate::rollout::{
+    Advice, Compared, Grounds, Group, Judged, Rollout, Tally, Trials, Verdict, canaries, judge,
+};
 use crate::spec::{Build, Kind};
 use crate::turn::Turn;
 
@@ -60,6 +62,7 @@ impl Workload {
             self.good = false;
             self.rollout = Rollout::Steady;
         } else {
+            self.judged = None;
             let canaries = canaries(&self.spec.rollout, self.count);
             let (from, to) = (self.current.version, build.version);
             self.rollout =
@@ -72,6 +75,7 @@ impl Workload {
     pub(crate) fn reject(&mut self, turn: &mut Turn<'_>, grounds: Grounds) {
         let Some(candidate) = self.rollout.candidate() else { return };
         self.rejected = Some(candidate.version);
+        self.rejected_for = Some(grounds);
         self.rollout = Rollout::Reverting { bad: candidate.version };
         let (from, to) = (candidate.version, self.current.version);
         turn.tell(Announcement::RollingBack { workload: self.id, from, to, grounds });
@@ -83,6 +87,7 @@ impl Workload {
         let Some(previous) = self.previous.take() else { return };
         let (from, to) = (self.current.version, previous.version);
         self.rejected = Some(from);
+        self.rejected_for = Some(grounds);
         self.current = previous;
         self.good = true;
         self.rollout = Rollout::Reverting { bad: from };
@@ -147,13 +152,46 @@ impl Workload {
             let group = if is_canary { &mut new } else { &mut old };
             group.add(replica.tally, now);
         }
-        judge(&self.spec.rollout, &old, &new, now.since(since))
+        let advice = self.judged_of_candidate().map(|judged| judged.advice);
+        judge(&self.spec.rollout, &old, &new, now.since(since), advice)
+    }
+
+    fn judged_of_candidate(&self) -> Option<Judged> {
+        let version = self.rollout.candidate()?.version;
+        self.judged.filter(|judged| judged.compared.version == version)
+    }
+
+    /// What both versions served since they are watched together.
+    pub(crate) fn compared(&self) -> Option<Compared> {
+        let version = self.rollout.candidate()?.version;
+        if matches!(self.rollout, Rollout::Canary { since: None, .. }) {
+            return None;
+        }
+        let mut compared = Compared { version, old: Trials::default(), new: Trials::default() };
+        for replica in self.replicas.iter().take(self.count) {
+            let group = if self.is_candidate(replica.slot) { &mut compared.new } else { &mut compared.old };
+            group.add(replica.tally);
+        }
+        Some(compared)
+    }
+
+    /// Somebody weighed it. What is too little by the file is too little whoever weighs it.
+    pub(crate) fn judged(&mut self, turn: &mut Turn<'_>, judged: Judged) {
+        if self.rollout.candidate().is_none_or(|candidate| candidate.version != judged.compared.version) {
+            return;
+        }
+        self.judged = Some(judged);
+        let is_enough = judged.compared.new.requests >= self.spec.rollout.requests;
+        if judged.advice == Advice::RollBack && is_enough {
+            self.reject(turn, judged.grounds());
+        }
     }
 
     fn promote(&mut self, turn: &mut Turn<'_>, moved: u16) {
         let Rollout::Canary { candidate, failures, old_failures, .. } = self.rollout else { return };
         self.rollout = Rollout::Spreading { candidate, moved, failures, old_failures };
-        turn.tell(Announcement::Promoted { workload: self.id, to: candidate.version });
+        let judged = self.judged_of_candidate().filter(|judged| judged.advice == Advice::GoOn);
+        turn.tell(Announcement::Promoted { workload: self.id, to: candidate.version, judged });
         turn.moved = true;
     }
 
