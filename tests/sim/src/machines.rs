@@ -35,7 +35,14 @@ impl World {
             return;
         };
         match order {
-            Order::Start { .. } | Order::Balloon { .. } => {}
+            Order::Start { .. } => {}
+            Order::Balloon { mib } => {
+                let has = guest.build.needs.memory_mib;
+                if *mib >= has {
+                    let what = format!("a balloon of {mib} MiB in a machine of {has} MiB");
+                    self.found(Trouble::BadOrder { what });
+                }
+            }
             Order::Snapshot => self.snapshot(key),
             Order::Traffic { open } => guest.traffic = *open,
             Order::Probe { probe, .. } => self.answer(vm, key, *probe),

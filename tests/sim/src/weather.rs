@@ -10,7 +10,8 @@
 use std::time::Duration;
 
 use hearth_core::{
-    BootReason, Config, Event, Expectation, Insight, Level, Request, Resource, Rung, Source, VmEnd, Window,
+    Advice, BootReason, Compared, Config, Event, Expectation, Insight, Judged, Level, Request, Resource,
+    Rung, Source, Trials, VmEnd, Window, WorkloadId,
 };
 
 use crate::guest::{Key, Sickness, Stage};
@@ -270,7 +271,21 @@ impl World {
         let id = self.daemon.as_ref().and_then(|daemon| daemon.core.id_of(NAMES[place]));
         let Some(workload) = id else { return };
         self.stats.insights += 1;
-        let insight = match self.chance.below(10) {
+        let why = || "somebody thinks so".to_owned();
+        let insight = match self.chance.below(16) {
+            // More than any file allows, too; the longest end before anybody looks whether all is as wanted.
+            10..=11 => {
+                let idle = u16::try_from(self.chance.below(5)).unwrap_or_default();
+                Insight::Warm { workload, idle, lasts: self.chance.millis(0, 60_000), why: why() }
+            }
+            12..=13 => {
+                let mib = u32::try_from(self.chance.below(400)).unwrap_or_default();
+                Insight::Memory { workload, mib, why: why() }
+            }
+            14..=15 => match self.judged(workload) {
+                Some(judged) => Insight::Judged { workload, judged },
+                None => return,
+            },
             0 => Insight::Odd { workload: Some(workload), what: "odd".to_owned() },
             1 => Insight::Suspected { workload, whom: "the host".to_owned() },
             _ => {
@@ -288,6 +303,16 @@ impl World {
             }
         };
         self.hear(Event::Foresaw(insight));
+    }
+
+    /// Of a rollout that there is, or of one that is long over.
+    fn judged(&mut self, workload: WorkloadId) -> Option<Judged> {
+        let story = self.daemon.as_ref()?.core.explain(workload)?;
+        let trials = |requests, errors| Trials { requests, errors };
+        let over = Compared { version: story.current, old: trials(100, 1), new: trials(100, 50) };
+        let compared = story.compared.unwrap_or(over);
+        let advice = *self.chance.pick(&[Advice::GoOn, Advice::Wait, Advice::RollBack])?;
+        Some(Judged { compared, advice, worse_milli: 500 })
     }
 
     fn window_turns(&mut self, open: bool) {

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hearth_core::{
-    Allowed, Build, Capacity, Check, Config, DeviceSpec, Kind, Needs, ProbeSpec, RestartPolicy, Role, Spec,
-    Subsystem, Version, WatchdogSpec,
+    Allowed, Ballooning, Build, Capacity, Check, Config, DeviceSpec, HealingOrder, KeepWarm, Kind, Needs,
+    ProbeSpec, RestartPolicy, Role, Spec, Subsystem, Version, WatchdogSpec,
 };
 
 use crate::chance::Chance;
@@ -25,6 +25,8 @@ pub(crate) const SUBSYSTEMS: [(Subsystem, &str, Duration, Duration); 3] = [
     (Subsystem::Store, "store", Duration::from_secs(6), Duration::from_secs(25)),
     (Subsystem::Machines, "machines", Duration::from_secs(5), Duration::from_secs(20)),
 ];
+/// What a balloon leaves to a machine in any case, by what is foreseen.
+pub(crate) const LEFT_MIB: u32 = 48;
 pub(crate) const PET_PERIOD: Duration = Duration::from_secs(10);
 
 /// What somebody wants of the box.
@@ -128,6 +130,13 @@ impl Person {
             fresh_disk: chance.percent(20),
             balloon: chance.percent(40),
         };
+        let orders = [HealingOrder::Learnt, HealingOrder::Cost, HealingOrder::Strength];
+        spec.healing = chance.pick(&orders).copied().unwrap_or_default();
+        // What advice may move.
+        let is_function = matches!(kind, Kind::Function { .. });
+        spec.keep_warm = (is_function && chance.percent(60)).then_some(KeepWarm { least: 0, most: 2 });
+        let lends = spec.allowed.balloon && chance.percent(60);
+        spec.ballooning = lends.then_some(Ballooning { least_mib: LEFT_MIB });
         // Only on those before it: no circle.
         for (other, name) in NAMES.iter().enumerate().take(place) {
             if self.spec(other).is_some() && chance.percent(15) {

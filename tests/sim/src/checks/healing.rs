@@ -3,7 +3,7 @@
 //! Duty: each choice that is told, and each outcome. Not here: budgets (`machines`).
 //! Invariant: what is allowed is what the daemon was told last.
 
-use hearth_core::{Announcement, Choice, Outcome, Reason, ReplicaId, Rung};
+use hearth_core::{Announcement, Choice, HealingOrder, Outcome, Reason, ReplicaId, Rung};
 
 use crate::trouble::Trouble;
 use crate::wishes::NAMES;
@@ -26,6 +26,7 @@ impl World {
         };
         let why = match (allowed, learnt) {
             (false, _) => "its file does not allow it",
+            (true, true) if spec.healing != HealingOrder::Learnt => "its file wants another order",
             (true, true) if !rung.loses_nothing() => "what was learnt is no reason to lose something",
             _ => return,
         };
