@@ -459,7 +459,7 @@ impl Daemon {
             What::Snapshot { taken } => {
                 let said = if taken { Said::SnapshotTaken } else { Said::SnapshotFailed };
                 self.apply(Event::Vm { vm, said });
-                return self.warm.answered();
+                return self.warm.answered(self.core.name(vm.replica.workload).unwrap_or_default());
             }
             What::VmEnded(end) => {
                 if self.machine(vm).is_some() {

@@ -181,10 +181,12 @@ impl Warm {
         Ok(Rc::new(process))
     }
 
-    /// The core has heard what came of the one that was being made.
-    pub(crate) fn answered(&mut self) {
-        self.making = None;
-        let _ = StateDir::remove_folder(&self.making_folder());
+    /// The core has heard what came of the one of this workload. It may have asked for the next one's by then.
+    pub(crate) fn answered(&mut self, name: &str) {
+        if self.making.as_ref().is_some_and(|making| making.name == name) {
+            self.making = None;
+            let _ = StateDir::remove_folder(&self.making_folder());
+        }
     }
 
     /// Ends what is being made.

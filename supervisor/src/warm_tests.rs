@@ -62,12 +62,16 @@ impl Site {
     }
 
     fn make(&mut self) {
+        self.make_of("web");
+    }
+
+    fn make_of(&mut self, name: &str) {
         let text = "kind = \"service\"\nimage = \"i\"";
-        let workload = WorkloadConfig::parse("web.toml", text).unwrap();
+        let workload = WorkloadConfig::parse(&format!("{name}.toml"), text).unwrap();
         let reporter = Reporter {
             vm: WorkloadId::from_number(0).replica(Slot(1)).run(Run(1)),
-            name: "web.1".into(),
-            workload: "web".into(),
+            name: format!("{name}.1").into(),
+            workload: name.into(),
             logs: None,
             screens: crate::screens::Screens::default(),
             console: self.console.clone(),
@@ -122,7 +126,7 @@ fn one_is_found_as_long_as_kernel_and_monitor_are_those_that_it_was_made_with() 
     assert!(!site.found());
     site.make();
     assert!(site.taken() && site.found());
-    site.warm.answered();
+    site.warm.answered("web");
     assert!(!site.warm.making_folder().exists());
     fs::write(site.folder.path().join("kernel"), "another one").unwrap();
     assert!(!site.found());
@@ -165,6 +169,20 @@ fn one_that_is_being_made_ends_with_the_daemon_or_its_workload() {
 }
 
 #[test]
+fn the_next_one_may_be_asked_for_before_the_last_one_is_answered() {
+    let mut site = Site::new(MAKES);
+    site.make();
+    assert!(site.taken());
+    // The core hears of it, and asks for another workload's at once.
+    site.make_of("other");
+    site.warm.answered("web");
+    assert!(site.warm.making_folder().exists());
+    assert!(site.taken());
+    site.warm.answered("other");
+    assert!(!site.warm.making_folder().exists());
+}
+
+#[test]
 fn what_its_record_does_not_name_goes_unless_no_record_can_name_it_yet() {
     let mut site = Site::new(MAKES);
     site.make();
@@ -173,7 +191,7 @@ fn what_its_record_does_not_name_goes_unless_no_record_can_name_it_yet() {
     site.warm.prune(&Site::records(None)[0]);
     site.warm.collect(&[]);
     assert!(site.found());
-    site.warm.answered();
+    site.warm.answered("web");
     site.warm.prune(&Site::records(Some(VERSION))[0]);
     site.warm.sweep(&Site::records(Some(VERSION)));
     site.warm.collect(&[VERSION]);
