@@ -64,7 +64,6 @@ pub(super) const ALL: &[Fault] = &[
     Fault { name: "process-hangs", harm: Harm::Word("fall silent"), of_hundred: [88, 5, 5] },
     Fault { name: "guest-is-stale", harm: Harm::Word("fall silent"), of_hundred: [13, 80, 5] },
     Fault { name: "snapshot-is-stale", harm: Harm::Word("fall silent"), of_hundred: [8, 0, 90] },
-    Fault { name: "workload-exits", harm: Harm::Word("exit"), of_hundred: [0, 93, 5] },
     Fault { name: "guest-panics", harm: Harm::Word("panic"), of_hundred: [0, 93, 5] },
     Fault { name: "monitor-dies", harm: Harm::Kill, of_hundred: [0, 98, 0] },
 ];

@@ -34,7 +34,7 @@ const INCIDENTS: u64 = 30;
 /// For which a workload has to stay ready until its incident is closed, as the daemon has it.
 const PROOF_MS: u64 = 60_000;
 /// As the workloads' files have it, and a little more: the restarts of an incident count no more in the next one.
-const BUDGET_WINDOW: Duration = Duration::from_secs(100);
+const BUDGET_WINDOW: Duration = Duration::from_secs(65);
 /// For a workload to be proven, and for a snapshot of it.
 const PATIENCE: Duration = Duration::from_secs(1800);
 const LOOK_AGAIN: Duration = Duration::from_secs(2);

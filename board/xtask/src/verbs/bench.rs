@@ -211,7 +211,7 @@ fn recovery(shop: &Workshop, board: Board, lines: Option<&Path>) -> Result<ExitC
         }
     }
     println!(
-        "\nsix workloads of 48 MiB, 1 vCPU each, asked for their health every 3 s; a second is a billion instructions\n"
+        "\nfive workloads of 48 MiB, 1 vCPU each, asked for their health every 3 s; a second is a billion instructions\n"
     );
     print!("{recovery}");
     write_json(lines, &recovery.lines())?;
