@@ -464,6 +464,18 @@ fn what_a_workload_wants_of_its_care_is_refused_with_place_key_and_expectation()
                 "workloads/a.toml:3:11: keep_warm.most: expected only for a function, which alone waits for calls",
             ),
             (
+                "heal.automatic = [\"reboot\"]",
+                "workloads/a.toml:3:19: heal.automatic[0]: expected \"restart-in-guest\", \"restore\", \"cold-start\" or \"roll-back\", found \"reboot\"",
+            ),
+            (
+                "heal.automatic = [\"restore\", \"restore\"]",
+                "workloads/a.toml:3:30: heal.automatic[1]: expected each means once",
+            ),
+            (
+                "heal.automatic = \"restore\"",
+                "workloads/a.toml:3:6: heal.automatic: expected an array of means, such as [\"restore\"], found the string \"restore\"",
+            ),
+            (
                 "heal.order = \"cheapest\"",
                 "workloads/a.toml:3:6: heal.order: expected \"learnt\", \"cost\" or \"strength\", found \"cheapest\"",
             ),

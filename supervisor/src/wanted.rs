@@ -8,10 +8,11 @@
 use std::time::Duration;
 
 use hearth_config::device::{Capacity, DeviceConfig, Watchdog};
-use hearth_config::workload::{self, Check, Probe, Role, WorkloadConfig};
+use hearth_config::workload::{self, Check, HealMeans, Probe, Role, WorkloadConfig};
 use hearth_core::{
-    Allowed, Ballooning, Build, Config, DeviceSpec, HealingOrder, KeepWarm, Kind, Needs, ProbeSpec,
-    RestartPolicy, RestartSpec, RolloutSpec, Scaling, Spec, StopTimes, Subsystem, Version, WatchdogSpec,
+    Allowed, Ballooning, Build, Config, DeviceSpec, HealingOrder, HealingSpec, KeepWarm, Kind, Needs,
+    ProbeSpec, RestartPolicy, RestartSpec, RolloutSpec, Rung, Rungs, Scaling, Spec, StopTimes, Subsystem,
+    Version, WatchdogSpec,
 };
 
 /// Petting three times as often as needed forgives two pets that come too late.
@@ -96,10 +97,13 @@ fn spec(workload: &WorkloadConfig) -> Spec {
             // No machine has a disk that it may write.
             fresh_disk: false,
         },
-        healing: match workload.heal.order {
-            workload::HealOrder::Learnt => HealingOrder::Learnt,
-            workload::HealOrder::Cost => HealingOrder::Cost,
-            workload::HealOrder::Strength => HealingOrder::Strength,
+        healing: HealingSpec {
+            order: match workload.heal.order {
+                workload::HealOrder::Learnt => HealingOrder::Learnt,
+                workload::HealOrder::Cost => HealingOrder::Cost,
+                workload::HealOrder::Strength => HealingOrder::Strength,
+            },
+            automatic: automatic(workload),
         },
         ceiling: (ceiling.memory.is_some() || ceiling.vcpus.is_some()).then(|| Needs {
             memory_mib: ceiling.memory.map_or(u32::MAX, |memory| memory.0),
@@ -119,6 +123,20 @@ fn spec(workload: &WorkloadConfig) -> Spec {
             .map(|ballooning| Ballooning { least_mib: ballooning.least.0 }),
         log_bytes_per_minute: workload.log_kib_per_minute.map(|kib| kib.saturating_mul(1024)),
     }
+}
+
+/// What is done to heal it without asking anybody: all that its file does not name.
+pub(crate) fn automatic(workload: &WorkloadConfig) -> Rungs {
+    let named = |means: &HealMeans| workload.heal.automatic.contains(means);
+    let of = |rung: &Rung| match rung {
+        Rung::RestartProcess => named(&HealMeans::RestartInGuest),
+        Rung::Restore => named(&HealMeans::Restore),
+        // Nothing was started yet that could be lost by another try.
+        Rung::ColdRestart | Rung::Retry => named(&HealMeans::ColdStart),
+        Rung::RollBack => named(&HealMeans::RollBack),
+        _ => true,
+    };
+    Rungs::of(&Rung::ALL.into_iter().filter(of).collect::<Vec<_>>())
 }
 
 /// What is inside a workload's machines, and what they take, whatever its image holds.
@@ -227,7 +245,7 @@ mod tests {
     fn every_wish_of_a_workload_reaches_the_core() {
         let text = "replicas = 3\nafter = [\"a\"]\nrequires = [\"r\"]\nstart_within_s = 7\nlog_kib_per_minute = 2\nsnapshot.warm = true\n\
             scale = { least = 2, most = 5 }\nceiling.memory_mib = 300\nresources = { vcpus = 2, memory_mib = 64, balloon = true }\nballoon = { least_mib = 48, automatic = true }\n\
-            restart = { policy = \"on-failure\", budget = 4, window_s = 50, in_guest = true }\nheal.order = \"strength\"\n\
+            restart = { policy = \"on-failure\", budget = 4, window_s = 50, in_guest = true }\nheal = { order = \"strength\", automatic = [\"restore\"] }\n\
             rollout = { canary_percent = 50, window_s = 9, failures = 1, error_margin_milli = 2, readiness_margin_milli = 3, requests = 5 }\n\
             [[probe]]\ncheck = \"pvpanic\"\n\
             [[probe]]\ncheck = \"http\"\nrole = \"readiness\"\nport = 80\nperiod_ms = 500\ntimeout_ms = 20\nfailures = 4\nsuccesses = 2";
@@ -268,7 +286,17 @@ mod tests {
                 requests: 5,
             },
             allowed: Allowed { process_restart: true, balloon: true, restore: true, ..Allowed::default() },
-            healing: HealingOrder::Strength,
+            healing: HealingSpec {
+                order: HealingOrder::Strength,
+                automatic: Rungs::of(&[
+                    Rung::Restore,
+                    Rung::FreshDisk,
+                    Rung::Quarantine,
+                    Rung::ReExec,
+                    Rung::Reboot,
+                    Rung::StopPetting,
+                ]),
+            },
             ceiling: Some(Needs { memory_mib: 300, cpu_milli: u32::MAX }),
             log_bytes_per_minute: Some(2048),
             scaling: Some(Scaling { least: 2, most: 5 }),

@@ -112,6 +112,7 @@ impl Site {
             scale: None,
             done: hearth_core::Slots::default(),
             failed: hearth_core::Slots::default(),
+            asked: hearth_core::Slots::default(),
             snapshot,
         };
         vec![Record { name: "web".to_owned(), durable, restarts: hearth_core::Restarts::default() }]

@@ -70,6 +70,13 @@ pub fn announce(
             let expected = behind(*choice);
             format!("{}: {failure}: the workload is started again in its guest{expected}", of(replica))
         }
+        Announcement::Proposed { replica, failure, choice } => format!(
+            "{}: ALARM: {failure}: {} would be next; `heal {}` agrees to it{}",
+            of(replica),
+            means(choice.rung),
+            name(replica.workload),
+            behind(*choice)
+        ),
         Announcement::Healed { replica, rung, took } => {
             let by = rung.map_or_else(String::new, |rung| format!(" by {}", means(rung)));
             format!("{}: healed{by}, steady again {} after the first fault", of(replica), Took(*took))
@@ -260,6 +267,7 @@ fn room(hold: Hold) -> &'static str {
         Hold::Dependency(_) => "another workload",
         Hold::Trial => "the replica on trial",
         Hold::Identity => "an older machine of it to end",
+        Hold::Consent => "somebody who agrees to what heals it",
     }
 }
 

@@ -25,7 +25,7 @@ use crate::vm::Machine;
 use crate::writer;
 
 pub use foreseen::{Ballooning, KEPT_WARM, KeepWarm};
-pub use heal::{Heal, HealOrder};
+pub use heal::{Heal, HealMeans, HealOrder};
 pub use probe::{
     Check, MAX_PROBE_ARGUMENTS, MAX_PROBE_COMMAND_BYTES, MAX_PROBE_PATH_BYTES, MAX_PROBES, Probe, Role,
 };

@@ -131,6 +131,12 @@ pub enum Announcement {
         failure: Failure,
         choice: Choice,
     },
+    /// An alarm: this would be done next, if somebody agreed.
+    Proposed {
+        replica: ReplicaId,
+        failure: Failure,
+        choice: Choice,
+    },
     /// It stayed ready after this.
     Healed {
         replica: ReplicaId,
@@ -319,6 +325,8 @@ pub enum Hold {
     Trial,
     /// An older machine still has its identity.
     Identity,
+    /// Somebody has to agree to what is to heal it.
+    Consent,
 }
 
 impl Hold {

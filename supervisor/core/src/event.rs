@@ -124,6 +124,8 @@ pub enum Request {
     },
     /// Lifts a quarantine, lets a rejected version try again, and one go ahead that waits for its window.
     Retry(WorkloadId),
+    /// Somebody agrees to what is proposed to heal it.
+    Heal(WorkloadId),
     /// Back to the last good version.
     UndoRollout(WorkloadId),
     LeaveSafeMode,

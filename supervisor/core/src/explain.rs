@@ -145,7 +145,7 @@ pub(crate) fn explain(workload: &Workload, now: Moment) -> Explanation {
 
 /// What nobody follows is not told.
 fn learnt(workload: &Workload) -> Vec<(Source, Vec<Expectation>)> {
-    let followed = workload.learnt.iter().filter(|_| workload.spec.healing == HealingOrder::Learnt);
+    let followed = workload.learnt.iter().filter(|_| workload.spec.healing.order == HealingOrder::Learnt);
     followed.map(|ranking| (ranking.source(), ranking.order().to_vec())).collect()
 }
 

@@ -7,6 +7,8 @@
 //!              +---------- ready no more ------------+
 //! ```
 //!
+//! What needs somebody's word is proposed while it is `Healing`, and waits.
+//!
 //! Duty: what was tried, whether it held, and how long it took. Not here: choosing a means (`policy`), using it (`state`).
 //! Invariant: what was tried is forgotten only when the replica has stayed ready for the whole of [`STEADY`]; a fault
 //! before that escalates.
@@ -42,6 +44,10 @@ pub struct Incident {
     pub attempt: Option<Attempt>,
     /// Who else most likely began it.
     pub suspect: Option<String>,
+    /// What would be done next if somebody agreed.
+    pub proposed: Option<Choice>,
+    /// Somebody agreed to it.
+    pub consent: Option<Choice>,
 }
 
 /// A means that was used, and has neither failed nor proven itself.
@@ -75,6 +81,8 @@ impl Incident {
             stage: Stage::Healing,
             attempt: None,
             suspect: None,
+            proposed: None,
+            consent: None,
         }
     }
 
@@ -83,12 +91,14 @@ impl Incident {
         self.failure = failure.clone();
         self.class = FaultClass::of(failure);
         self.stage = Stage::Healing;
+        self.proposed = None;
     }
 
     /// From `since` on: a delay before it is not its fault.
     pub(crate) fn use_rung(&mut self, choice: Choice, since: Moment) {
         self.tried.note(choice.rung);
         self.last = Some(choice);
+        (self.proposed, self.consent) = (None, None);
         self.stage = Stage::Healing;
         self.attempt = Some(Attempt { rung: choice.rung, class: self.class, since });
     }
@@ -110,7 +120,8 @@ impl Incident {
     }
 
     pub(crate) fn ready(&mut self, now: Moment) {
-        if self.stage == Stage::Healing {
+        // What somebody is asked about is not over because another thing is well.
+        if self.stage == Stage::Healing && self.proposed.is_none() {
             self.stage = Stage::Verifying { until: now.after(STEADY) };
         }
     }

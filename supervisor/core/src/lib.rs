@@ -86,8 +86,8 @@ pub use ranking::Expectation;
 pub use record::{DeviceRecord, Durable, Record, Slots, Tripped};
 pub use rollout::{Advice, Compared, Grounds, Judged, Rollout, Tally, Trials};
 pub use spec::{
-    Allowed, Build, Capacity, Config, DeviceSpec, HealingOrder, Kind, MAX_BUDGET, MAX_REPLICAS, Needs,
-    RestartPolicy, RestartSpec, RolloutSpec, Spec,
+    Allowed, Build, Capacity, Config, DeviceSpec, HealingOrder, HealingSpec, Kind, MAX_BUDGET, MAX_REPLICAS,
+    Needs, RestartPolicy, RestartSpec, RolloutSpec, Spec,
 };
 pub use state::State;
 pub use watchdog::{Subsystem, WatchdogSpec};

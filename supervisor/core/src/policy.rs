@@ -110,6 +110,11 @@ impl Rungs {
         self.0 & (1 << rung.place()) != 0
     }
 
+    #[must_use]
+    pub const fn and(self, other: Rungs) -> Rungs {
+        Rungs(self.0 & other.0)
+    }
+
     /// Cheapest first.
     pub fn iter(self) -> impl DoubleEndedIterator<Item = Rung> {
         Rung::ALL.into_iter().filter(move |rung| self.has(*rung))
@@ -167,6 +172,13 @@ pub enum Reason {
     /// What cured such faults before says so: healed after `ms` is expected, by this in `chance_milli` of a thousand tries
     /// of `takes_ms`, else by what comes then.
     Expected { ms: u32, chance_milli: u16, takes_ms: u32, then: Rung },
+}
+
+impl Choice {
+    /// Whether all that the case has was tried as often as it is worth it.
+    pub(crate) fn is_last_resort(self) -> bool {
+        self.rung == Rung::Quarantine || matches!(self.reason, Reason::AllTried | Reason::BudgetSpent)
+    }
 }
 
 /// Chooses a means for a case. Deterministic: the same case has the same answer.

@@ -45,6 +45,8 @@ pub struct Durable {
     pub done: Slots,
     /// Replicas of the current version that failed, and are not tried again.
     pub failed: Slots,
+    /// Replicas of the current version that wait for somebody to agree to what is to heal them.
+    pub asked: Slots,
     /// The version that a warm snapshot is there of.
     pub snapshot: Option<Version>,
 }

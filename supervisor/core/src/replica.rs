@@ -90,6 +90,11 @@ impl Replica {
         !self.lifecycle.is_taken() && self.ghosts.is_empty()
     }
 
+    /// What would heal it waits for somebody's word.
+    pub(crate) fn is_proposed(&self) -> bool {
+        self.incident.as_ref().is_some_and(|incident| incident.proposed.is_some())
+    }
+
     /// It ended, and is not begun again by itself.
     pub(crate) fn is_over(&self) -> bool {
         matches!(self.lifecycle, Lifecycle::Ended(End::Done | End::Failed(_)))
@@ -106,7 +111,9 @@ impl Replica {
         let mut consider = |at: Option<Moment>| least = [least, at].into_iter().flatten().min();
         if let Lifecycle::Running { health } = self.lifecycle {
             for (spec, probing) in probes.iter().zip(&self.probes) {
-                if spec.check == Check::Heartbeat {
+                if spec.check == Check::Heartbeat && self.is_proposed() {
+                    // Who is asked already is not asked again.
+                } else if spec.check == Check::Heartbeat {
                     consider(Some(self.heard.after(spec.patience())));
                 } else if is_active(spec, health) {
                     consider(Some(probing.deadline()));

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::deadlines::{self, StopTimes};
 use crate::id::Version;
 use crate::insight::{Ballooning, KeepWarm, Scaling};
+use crate::policy::{Rung, Rungs};
 use crate::probe::ProbeSpec;
 use crate::watchdog::WatchdogSpec;
 
@@ -203,6 +204,20 @@ pub enum HealingOrder {
     Strength,
 }
 
+/// How a workload is healed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealingSpec {
+    pub order: HealingOrder,
+    /// What is done without asking anybody.
+    pub automatic: Rungs,
+}
+
+impl Default for HealingSpec {
+    fn default() -> HealingSpec {
+        HealingSpec { order: HealingOrder::default(), automatic: Rungs::of(&Rung::ALL) }
+    }
+}
+
 /// One workload as somebody wants it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spec {
@@ -219,7 +234,7 @@ pub struct Spec {
     pub restart: RestartSpec,
     pub rollout: RolloutSpec,
     pub allowed: Allowed,
-    pub healing: HealingOrder,
+    pub healing: HealingSpec,
     /// What all its replicas may take together; none is: what the box has.
     pub ceiling: Option<Needs>,
     /// What it may log in a minute; none is: no limit.
@@ -251,7 +266,7 @@ impl Spec {
             restart: RestartSpec::new(policy),
             rollout: RolloutSpec::default(),
             allowed: Allowed::default(),
-            healing: HealingOrder::default(),
+            healing: HealingSpec::default(),
             ceiling: None,
             log_bytes_per_minute: None,
             scaling: None,

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bench::*;
 use hearth_core::{
-    Action, Allowed, Announcement, Breaker, Check, End, Event, Failure, Grounds, Lifecycle, Means, Order,
-    Place, ProbeSpec, Request, Role, Rung, STEADY, Said, Spec, StartHow, VmEnd,
+    Action, Allowed, Announcement, Boot, Breaker, Check, End, Event, Failure, Grounds, Hold, Lifecycle,
+    Means, Order, Place, ProbeSpec, Request, Role, Rung, Rungs, STEADY, Said, Spec, StartHow, VmEnd,
 };
 
 /// Healthy by its answers, asked every ten seconds; two bad ones in a row decide.
@@ -286,4 +286,130 @@ fn a_version_that_fails_on_trial_after_another_was_offered_does_not_quarantine_t
     let _ = bench.configure(&[spec]);
     let told = bench.vm_ended(0, 3, VmEnd::Panicked);
     assert!(told.contains(&start_of(vm(0, 4), 2, StartHow::Cold)), "{told:?}");
+}
+
+/// Fails its probe as soon as somebody asks it, until something else than asking happens.
+fn answers_badly(bench: &mut Bench) -> Vec<Action> {
+    for _ in 0..30 {
+        let said = Said::Probed { probe: 1, good: false };
+        let told = bench.step_fully(Event::Vm { vm: vm(0, 1), said });
+        if told.iter().any(|action| !matches!(action, Action::Vm { order: Order::Probe { .. }, .. })) {
+            return told;
+        }
+        let _ = bench.pass(Duration::from_secs(1), &[vm(0, 1)]);
+    }
+    Vec::new()
+}
+
+fn asked(automatic: &[Rung]) -> Spec {
+    let mut spec = service("web", &[]);
+    spec.allowed.process_restart = true;
+    let second = Duration::from_secs(1);
+    let check = Check::Http { port: 80, path: 0 };
+    let (role, period, timeout) = (Role::Liveness, second * 10, second * 2);
+    spec.probes.push(ProbeSpec { role, check, period, timeout, failures: 1, successes: 1 });
+    spec.healing.automatic = Rungs::of(automatic);
+    spec
+}
+
+fn proposed(told: &[Action]) -> Option<Rung> {
+    announcements(told).iter().find_map(|told| match told {
+        Announcement::Proposed { choice, .. } => Some(choice.rung),
+        _ => None,
+    })
+}
+
+fn heal() -> Event {
+    Event::Ask(Request::Heal(id(0)))
+}
+
+#[test]
+fn what_is_not_automatic_is_proposed_once_all_else_was_tried_and_waits_for_a_word_without_its_machine() {
+    let mut bench = Bench::new(&[asked(&[Rung::RestartProcess])]);
+    let _ = bench.up();
+    let _ = bench.runs(0, 1);
+    let _ = bench.step(heal());
+    let told = bench.vm_ended(0, 1, VmEnd::Panicked);
+    assert_eq!(proposed(&told), Some(Rung::ColdRestart), "{told:?}");
+    assert_eq!(starts(&bench.pass(Duration::from_secs(3600), &[])), [], "nobody agreed, or only before");
+    let story = bench.state.explain(id(0)).expect("it is known");
+    assert_eq!((story.replicas[0].place, story.replicas[0].hold), (Place::Waiting, Some(Hold::Consent)));
+    let _ = bench.step(heal());
+    assert_eq!(bench.next(), [start_of(vm(0, 2), 1, StartHow::Cold)]);
+    let _ = bench.runs(0, 2);
+    let again = bench.vm_ended(0, 2, VmEnd::Panicked);
+    assert_eq!(proposed(&again), Some(Rung::ColdRestart), "a word is for once");
+}
+
+#[test]
+fn a_machine_that_is_there_stays_as_it_is_until_somebody_agrees() {
+    let mut bench = Bench::new(&[asked(&[Rung::RestartProcess])]);
+    let _ = bench.up();
+    let _ = bench.runs(0, 1);
+    let told = answers_badly(&mut bench);
+    assert!(told.contains(&order(vm(0, 1), Order::RestartProcess)), "that is automatic: {told:?}");
+    let _ = bench.say(vm(0, 1), Said::WorkloadStarted);
+    let told = answers_badly(&mut bench);
+    assert_eq!((proposed(&told), stops(&told)), (Some(Rung::ColdRestart), vec![]));
+    assert_eq!(answers_badly(&mut bench), [], "it is proposed once");
+    let told = bench.step(heal());
+    assert_eq!(stops(&told), [vm(0, 1)]);
+    let _ = bench.vm_ended(0, 1, VmEnd::StoppedByHost);
+    assert_eq!(bench.next(), [start_of(vm(0, 2), 1, StartHow::Cold)]);
+}
+
+#[test]
+fn what_gets_well_by_itself_needs_nobody_s_word() {
+    let mut bench = Bench::new(&[asked(&[])]);
+    let _ = bench.up();
+    let _ = bench.runs(0, 1);
+    assert_eq!(proposed(&answers_badly(&mut bench)), Some(Rung::RestartProcess));
+    let mut told = Vec::new();
+    for second in 0..80 {
+        let _ = bench.say(vm(0, 1), Said::Probed { probe: 1, good: true });
+        told.extend(bench.pass(Duration::from_secs(1), &[vm(0, 1)]));
+        if second == 12 {
+            assert_eq!(bench.step(heal()), []);
+        }
+    }
+    let healed = |told: &Announcement| matches!(told, Announcement::Healed { rung: None, .. });
+    assert!(announcements(&told).iter().any(healed), "{told:?}");
+    assert_eq!(stops(&told), []);
+}
+
+#[test]
+fn a_guest_that_falls_silent_is_told_of_once_and_leaves_no_timer_due() {
+    let mut bench = Bench::new(&[asked(&[])]);
+    let _ = bench.up();
+    let _ = bench.runs(0, 1);
+    // Nobody beats.
+    let told = bench.pass(Duration::from_secs(600), &[]);
+    let times =
+        announcements(&told).iter().filter(|told| matches!(told, Announcement::Proposed { .. })).count();
+    assert_eq!((times, stops(&told)), (1, vec![]), "{told:?}");
+    assert!(bench.state.next_deadline().is_none_or(|at| at > bench.now));
+}
+
+#[test]
+fn nothing_is_lost_sooner_because_somebody_wants_to_be_asked_about_what_loses_nothing() {
+    let mut spec = asked(&[Rung::FreshDisk]);
+    spec.allowed.fresh_disk = true;
+    let mut bench = Bench::new(&[spec]);
+    let _ = bench.up();
+    let _ = bench.runs(0, 1);
+    assert_eq!(proposed(&bench.vm_ended(0, 1, VmEnd::Panicked)), Some(Rung::ColdRestart));
+}
+
+#[test]
+fn another_daemon_does_not_do_what_nobody_agreed_to() {
+    let mut bench = Bench::new(&[asked(&[])]);
+    let _ = bench.up();
+    let _ = bench.runs(0, 1);
+    let _ = bench.vm_ended(0, 1, VmEnd::Panicked);
+    let mut next = Bench { records: bench.records.clone(), ..Bench::new(&[asked(&[])]) };
+    let mut told = next.begin(Boot::default());
+    told.extend(next.step(Event::Surveyed));
+    assert_eq!((starts(&told), proposed(&told)), (vec![], Some(Rung::ColdRestart)), "{told:?}");
+    let _ = next.step(heal());
+    assert_eq!(starts(&next.pass(Duration::from_secs(2), &[])).len(), 1);
 }

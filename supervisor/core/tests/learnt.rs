@@ -148,7 +148,9 @@ fn a_better_order_is_followed_and_told_when_it_changes() {
 fn a_file_that_wants_another_order_has_it_whatever_was_learnt() {
     for (healing, made) in [(HealingOrder::Cost, StartHow::Restore), (HealingOrder::Strength, StartHow::Cold)]
     {
-        let mut bench = kept_of(Spec { healing, ..rich() });
+        let mut spec = rich();
+        spec.healing.order = healing;
+        let mut bench = kept_of(spec);
         let order = match healing {
             HealingOrder::Cost => [Rung::ColdRestart, Rung::Restore],
             _ => [Rung::Restore, Rung::ColdRestart],

@@ -93,6 +93,8 @@ pub(crate) enum Deed {
     Stop,
     Start,
     Retry,
+    /// Somebody agrees to what is proposed to heal it.
+    Heal,
     Undo,
     /// Ends its machines as a crash would, for people who want to see what happens then.
     Kill,
@@ -133,6 +135,7 @@ impl Question {
                     Deed::Stop => Request::Stop(workload),
                     Deed::Start => Request::Start(workload),
                     Deed::Retry => Request::Retry(workload),
+                    Deed::Heal => Request::Heal(workload),
                     // The core hears of it as of any crash.
                     Deed::Kill => return None,
                     Deed::Undo => Request::UndoRollout(workload),

@@ -92,6 +92,7 @@ const ROUTES: &[(Method, &str, Route)] = &[
     (Method::Post, "/v1/workloads/{name}/stop", Route::Deed(Deed::Stop)),
     (Method::Post, "/v1/workloads/{name}/start", Route::Deed(Deed::Start)),
     (Method::Post, "/v1/workloads/{name}/retry", Route::Deed(Deed::Retry)),
+    (Method::Post, "/v1/workloads/{name}/heal", Route::Deed(Deed::Heal)),
     (Method::Post, "/v1/workloads/{name}/kill", Route::Deed(Deed::Kill)),
     (Method::Post, "/v1/workloads/{name}/undo", Route::Deed(Deed::Undo)),
     (Method::Post, "/v1/workloads/{name}/scale", Route::Scale),

@@ -343,6 +343,12 @@ fn why(core: &State, now: Moment, story: &Explanation) -> Vec<String> {
         let why = story.rejected_for.map_or_else(String::new, |why| format!(", as {}", wording::why(&why)));
         lines.push(format!("version {version} was rejected{why}; `retry` lets it try again"));
     }
+    for replica in &story.replicas {
+        if let Some(choice) = replica.incident.as_ref().and_then(|incident| incident.proposed) {
+            let name = wording::replica(&story.name, replica.slot);
+            lines.push(format!("{name}: proposed is {}; `heal` agrees to it", words::choice(choice)));
+        }
+    }
     lines.extend(story.replicas.iter().map(|replica| replica_line(core, now, story, replica)));
     lines
 }

@@ -106,6 +106,7 @@ pub(super) fn hold(hold: Hold, name: impl Fn(WorkloadId) -> String) -> String {
         Hold::Pressure => "memory, which is short on this box".to_owned(),
         Hold::Trial => "the replica on trial after a quarantine".to_owned(),
         Hold::Identity => "an older machine of it to end".to_owned(),
+        Hold::Consent => "somebody who agrees to what heals it".to_owned(),
     }
 }
 
@@ -204,6 +205,7 @@ pub(super) fn about(announcement: &Announcement) -> About {
         Announcement::Failed { replica, .. } => About::replica("failed", *replica),
         Announcement::RestartIn { replica, .. } => About::replica("restart", *replica),
         Announcement::ProcessRestart { replica, .. } => About::replica("process-restart", *replica),
+        Announcement::Proposed { replica, .. } => About::replica("proposed", *replica).alarm(),
         Announcement::Healed { replica, .. } => About::replica("healed", *replica),
         Announcement::NoRoom { replica, .. } => About::replica("no-room", *replica),
         Announcement::Stubborn { replica, .. } => About::replica("stubborn", *replica),

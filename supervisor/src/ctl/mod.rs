@@ -232,6 +232,8 @@ pub enum Verb {
     },
     /// Lifts a quarantine, and lets a rejected version try again
     Retry { workload: String },
+    /// Agrees to what the box proposes to heal a workload, where its file wants somebody asked ([heal] automatic)
+    Heal { workload: String },
     /// Follows or takes back a workload's new version
     Rollout {
         #[command(subcommand)]
@@ -420,6 +422,7 @@ fn carry_out(door: &Door, address: &Address, verb: &Verb) -> Result<u8, ClientEr
         Verb::Kill { workload } => ask(door, client, workload, "/kill", b"")?,
         Verb::Stop { workload } => ask(door, client, workload, "/stop", b"")?,
         Verb::Start { workload } => ask(door, client, workload, "/start", b"")?,
+        Verb::Heal { workload } => ask(door, client, workload, "/heal", b"")?,
         Verb::Retry { workload } => ask(door, client, workload, "/retry", b"")?,
         Verb::Rollout { verb: RolloutVerb::Undo { workload } } => ask(door, client, workload, "/undo", b"")?,
         Verb::Scale { workload, replicas: Replicas(replicas) } => {

@@ -33,7 +33,7 @@ use smol::LocalExecutor;
 
 use crate::api::types::Lesson;
 use crate::setup::{Setup, control_socket, vm_folder};
-use crate::{wall, wording};
+use crate::{wall, wanted, wording};
 use counters::{Counters, Monitors};
 use memory::Writing;
 use reading::{Host, Processor};
@@ -388,7 +388,7 @@ fn wish(workload: &WorkloadConfig, weights: Weights) -> Wish {
     }
 }
 
-/// What may be done for it that loses nothing.
+/// What may be done for it without asking that loses nothing.
 fn means(workload: &WorkloadConfig) -> Rungs {
     let mut means = Rungs::of(&[Rung::ColdRestart]);
     if workload.restart.in_guest {
@@ -397,7 +397,7 @@ fn means(workload: &WorkloadConfig) -> Rungs {
     if workload.warm {
         means = means.with(Rung::Restore);
     }
-    means
+    means.and(wanted::automatic(workload))
 }
 
 /// Advice that is only to be looked at stays where it is looked at.

@@ -86,6 +86,7 @@ fn request(request: &Request, name: impl Fn(WorkloadId) -> String) -> String {
             format!("{}: somebody wants as many replicas as its file says", name(*workload))
         }
         Request::Retry(id) => format!("{}: somebody wants it tried again", name(*id)),
+        Request::Heal(id) => format!("{}: somebody agrees to what is to heal it", name(*id)),
         Request::UndoRollout(id) => format!("{}: somebody wants the version before", name(*id)),
         Request::LeaveSafeMode => "somebody ends safe mode".to_owned(),
         Request::ReExec => "the daemon is to begin again in place".to_owned(),

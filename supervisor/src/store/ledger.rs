@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// The digit is the version: to be raised whenever a note's bytes change their meaning.
-const MAGIC: &Magic = b"HRTHREC1";
+const MAGIC: &Magic = b"HRTHREC2";
 const FILE: &str = "records";
 /// Where a damaged file is kept for people to look at.
 const ASIDE: &str = "records.bad";

@@ -19,6 +19,7 @@ fn record(name: &str, run: u32) -> Record {
             scale: Some(2),
             done: Slots::default(),
             failed: Slots::default(),
+            asked: Slots::default(),
             snapshot: None,
         },
         restarts: Restarts::default(),
@@ -144,7 +145,7 @@ fn the_bytes_of_a_note_stay_what_they_are() {
     push(&mut bytes, &Note::Workload(Box::new(record("web", 300)))).unwrap();
     assert_eq!(
         bytes[8..],
-        [0, 3, b'w', b'e', b'b', 172, 2, 1, 7, 128, 1, 232, 7, 1, 0, 1, 9, 0, 0, 1, 2, 0, 0, 0, 0]
+        [0, 3, b'w', b'e', b'b', 172, 2, 1, 7, 128, 1, 232, 7, 1, 0, 1, 9, 0, 0, 1, 2, 0, 0, 0, 0, 0]
     );
     bytes.clear();
     let boot = BootNote {

@@ -270,7 +270,7 @@ fn after_boots_that_failed_the_box_waits_in_safe_mode_for_somebody() {
     let payload = [3, 1, b'x', 3, 0, 0, 0, 0];
     let header = 8_u32.to_le_bytes();
     let sum = crc::Crc::<u32>::new(&crc::CRC_32_ISCSI).checksum(&[&header[..], &payload].concat());
-    let records = [&b"HRTHREC1"[..], &header, &sum.to_le_bytes(), &payload].concat();
+    let records = [&b"HRTHREC2"[..], &header, &sum.to_le_bytes(), &payload].concat();
     let store = site.folder.path().join("store");
     std::fs::create_dir(&store).unwrap();
     std::fs::write(store.join("records"), records).unwrap();

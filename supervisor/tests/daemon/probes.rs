@@ -1,5 +1,6 @@
 //! Questions about health, from the file to the agent and back.
 
+use super::door::told;
 use super::*;
 
 fn probe(role: &str, check: &str) -> String {
@@ -52,4 +53,24 @@ fn a_sick_service_may_begin_anew_in_its_guest_and_its_machine_stays() {
         "{:#?}",
         daemon.seen
     );
+}
+
+#[test]
+fn what_is_not_automatic_waits_for_a_word() {
+    let site =
+        Site::with_fake().workload("web", "service", "crash 12", "heal.automatic = [\"restart-in-guest\"]");
+    let mut daemon = site.start();
+    daemon.wait_until(|line| {
+        line.starts_with("hearthd | web: ALARM: ")
+            && line.ends_with(": a cold restart would be next; `heal web` agrees to it")
+    });
+    let explained = told(&site, &["explain", "web"]);
+    assert!(
+        explained.contains("web: proposed is a cold restart, the cheapest that is left; `heal` agrees to it"),
+        "{explained}"
+    );
+    assert!(explained.contains("it waits for somebody who agrees to what heals it"), "{explained}");
+    told(&site, &["heal", "web"]);
+    daemon.wait_until(|line| line.starts_with("hearthd | web: restart 1 in "));
+    daemon.stop();
 }

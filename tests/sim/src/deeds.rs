@@ -6,6 +6,7 @@
 use hearth_core::{Action, Announcement, BootReason, Failure, Run, Slot, Version, Vm};
 
 use crate::guest::Key;
+use crate::queue::Thing;
 use crate::wishes::{NAMES, SUBSYSTEMS};
 use crate::world::World;
 
@@ -79,6 +80,14 @@ impl World {
             Announcement::Quarantined { .. } => self.stats.quarantines += 1,
             Announcement::RolledOut { .. } => self.stats.rollouts += 1,
             Announcement::RollingBack { .. } => self.stats.rollbacks += 1,
+            // In a storm nobody looks, but by chance.
+            Announcement::Proposed { replica, .. } => {
+                self.stats.proposals += 1;
+                if let Some(place) = self.place_by_id(replica.workload).filter(|_| !self.is_stormy()) {
+                    let after = self.chance.millis(1_000, 60_000);
+                    self.plan(after, Thing::Agree { place });
+                }
+            }
             Announcement::Healed { .. } => self.stats.healed += 1,
             Announcement::Lost { .. } => self.stats.lost += 1,
             Announcement::Failed { failure: Failure::HeartbeatLost, .. } => self.stats.silences += 1,

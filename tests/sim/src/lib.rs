@@ -76,6 +76,8 @@ pub struct Stats {
     pub healing_reboots: u64,
     pub broken_parts: u64,
     pub insights: u64,
+    /// Means of healing that somebody had to agree to.
+    pub proposals: u64,
     pub learnt_choices: u64,
     pub outcomes: u64,
     pub windows: u64,
@@ -84,7 +86,7 @@ pub struct Stats {
 
 impl Stats {
     /// Each figure with its name.
-    pub fn figures(&self) -> [(&'static str, u64); 34] {
+    pub fn figures(&self) -> [(&'static str, u64); 35] {
         let count = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
         [
             ("steps", self.steps),
@@ -117,6 +119,7 @@ impl Stats {
             ("reboots that heal", self.healing_reboots),
             ("parts that stay broken", self.broken_parts),
             ("insights", self.insights),
+            ("proposals", self.proposals),
             ("choices that were learnt", self.learnt_choices),
             ("outcomes to learn from", self.outcomes),
             ("windows of maintenance", self.windows),
@@ -155,6 +158,7 @@ impl Stats {
         self.healing_reboots += other.healing_reboots;
         self.broken_parts += other.broken_parts;
         self.insights += other.insights;
+        self.proposals += other.proposals;
         self.learnt_choices += other.learnt_choices;
         self.outcomes += other.outcomes;
         self.windows += other.windows;

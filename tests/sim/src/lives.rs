@@ -160,6 +160,10 @@ impl World {
             if matches!(request, Request::Restart(_) | Request::UndoRollout(_) | Request::Retry(_)) {
                 self.checks.person_asked(place, self.now);
             }
+            if matches!(request, Request::Heal(_)) {
+                self.checks.forget(NAMES[place]);
+                self.checks.person_agreed(place, self.now);
+            }
             self.hear(Event::Ask(request));
         }
     }

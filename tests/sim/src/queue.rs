@@ -40,6 +40,10 @@ pub(crate) enum Thing {
         place: usize,
         replicas: Option<u16>,
     },
+    /// The person agrees to what is proposed.
+    Agree {
+        place: usize,
+    },
     NextSeason,
 }
 

@@ -96,6 +96,7 @@ impl World {
             let replicas = self.person.wishes.scale[place];
             self.ask(place, |workload| Request::Scale { workload, replicas });
             self.ask(place, Request::Retry);
+            self.ask(place, Request::Heal);
             self.demand(place);
         }
     }
@@ -140,7 +141,8 @@ impl World {
                 self.ask(place, Request::Start);
             }
             77..=81 => self.ask(place, Request::Restart),
-            82..=86 => self.ask(place, Request::Retry),
+            82..=84 => self.ask(place, Request::Retry),
+            85..=86 => self.ask(place, Request::Heal),
             87..=88 => self.ask(place, Request::UndoRollout),
             89..=93 => {
                 let before = self.person.wishes.scale[place];

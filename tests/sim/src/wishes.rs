@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use hearth_core::{
     Allowed, Ballooning, Build, Capacity, Check, Config, DeviceSpec, HealingOrder, KeepWarm, Kind, Needs,
-    ProbeSpec, RestartPolicy, Role, Spec, Subsystem, Version, WatchdogSpec,
+    ProbeSpec, RestartPolicy, Role, Rung, Rungs, Spec, Subsystem, Version, WatchdogSpec,
 };
 
 use crate::chance::Chance;
@@ -131,7 +131,12 @@ impl Person {
             balloon: chance.percent(40),
         };
         let orders = [HealingOrder::Learnt, HealingOrder::Cost, HealingOrder::Strength];
-        spec.healing = chance.pick(&orders).copied().unwrap_or_default();
+        spec.healing.order = chance.pick(&orders).copied().unwrap_or_default();
+        if chance.percent(20) {
+            // Somebody wants to be asked.
+            let some = Rung::ALL.into_iter().filter(|_| chance.percent(50));
+            spec.healing.automatic = Rungs::of(&some.collect::<Vec<_>>());
+        }
         // What advice may move.
         let is_function = matches!(kind, Kind::Function { .. });
         spec.keep_warm = (is_function && chance.percent(60)).then_some(KeepWarm { least: 0, most: 2 });

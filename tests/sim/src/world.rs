@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use hearth_core::{BootReason, Build, DeviceRecord, Event, Moment, Record, Said, Version, Window};
+use hearth_core::{BootReason, Build, DeviceRecord, Event, Moment, Record, Request, Said, Version, Window};
 
 use crate::Stats;
 use crate::chance::Chance;
@@ -211,6 +211,7 @@ impl World {
             Thing::Weather => self.weather(),
             Thing::Edit => self.person_acts(),
             Thing::Regret { place, replicas } => self.person_regrets(place, replicas),
+            Thing::Agree { place } => self.ask(place, Request::Heal),
             Thing::NextSeason => self.next_season(),
         }
     }

@@ -171,7 +171,7 @@ fn spec(healing: HealingOrder) -> Spec {
     spec.probes = vec![ProbeSpec { role, check, period, timeout, failures: 1, successes: 1 }];
     spec.allowed.process_restart = true;
     spec.allowed.restore = true;
-    spec.healing = healing;
+    spec.healing.order = healing;
     spec
 }
 

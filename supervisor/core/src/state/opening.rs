@@ -54,6 +54,7 @@ impl State {
                 record.restarts = Restarts::default();
                 record.durable.done = Slots::default();
                 record.durable.failed = Slots::default();
+                record.durable.asked = Slots::default();
             }
         }
         turn.moved = true;
@@ -200,5 +201,14 @@ fn restore(workload: &mut Workload, turn: &mut Turn<'_>, record: Record) {
             workload.replicas.push(Replica::new(next, durable.current, turn.now));
         }
         workload.replicas[slot.index()].lifecycle = Lifecycle::Ended(end);
+    }
+    // Nor is what nobody agreed to done because another daemon comes.
+    let count = workload.count;
+    for slot in durable.asked.iter().filter(|slot| slot.index() < count) {
+        while workload.replicas.len() <= slot.index() {
+            let next = Slot::at(workload.replicas.len());
+            workload.replicas.push(Replica::new(next, durable.current, turn.now));
+        }
+        workload.ask_again(turn, slot);
     }
 }

@@ -10,6 +10,7 @@ use crate::history::Cause;
 use crate::id::{Slot, WorkloadId};
 use crate::lifecycle::{End, Lifecycle, Means, StopReason};
 use crate::pressure::Level;
+use crate::replica::Replica;
 use crate::spec::Needs;
 use crate::turn::Turn;
 use crate::workload::Workload;
@@ -136,6 +137,11 @@ impl State {
         }
         if workload.replica(slot).is_some_and(|replica| !replica.ghosts.is_empty()) {
             return Some(Hold::Identity);
+        }
+        // Another version is not what was proposed to be healed.
+        let proposed = |replica: &Replica| replica.is_proposed() && replica.build == workload.target(slot);
+        if workload.replica(slot).is_some_and(proposed) {
+            return Some(Hold::Consent);
         }
         let mut predecessors = workload.after.iter().chain(&workload.requires);
         if let Some(id) = predecessors.find(|id| !self.workload(**id).is_some_and(Workload::serves)) {

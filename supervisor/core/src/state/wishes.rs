@@ -83,6 +83,7 @@ impl State {
             Request::Scale { workload, replicas } => self.on(workload, |workload| workload.scale = replicas),
             Request::Restart(id) => self.on(id, |workload| workload.restart(turn)),
             Request::Retry(id) => self.on(id, |workload| workload.retry(turn)),
+            Request::Heal(id) => self.on(id, |workload| workload.agree(turn)),
             Request::UndoRollout(id) => self.on(id, |workload| workload.undo(turn)),
             Request::LeaveSafeMode if self.phase == Phase::Safe => self.leave_safe_mode(turn),
             Request::LeaveSafeMode => {}

@@ -7,6 +7,9 @@
 //!                                                                                --no---> quarantined, announced
 //! ```
 //!
+//! What the file does not let happen without a word is told when nothing else is left, and waits for that word: a machine
+//! that is there stays as it is, one that is gone stays gone.
+//!
 //! Duty: classify, choose, use, verify, escalate. Not here: the ladder itself (`policy`), the proof that something is
 //! healed (`incident`).
 //! Invariant: no start after a failure without a grant from the budget; every opening of the breaker is announced.
@@ -27,43 +30,151 @@ use crate::incident::Incident;
 use crate::lifecycle::{End, Lifecycle, Means, StopReason};
 use crate::policy::{Case, Choice, Reason, Rung, Rungs, StrengthLadder, Tried, choose};
 use crate::ranking::{Expectation, Ranking};
+use crate::replica::Replica;
 use crate::rollout::{Grounds, Rollout};
 use crate::spec::{HealingOrder, Kind, RestartPolicy};
 use crate::turn::Turn;
 
 use super::Workload;
 
+/// A choice, and whether somebody has to agree to it.
+enum Decision {
+    Do(Choice),
+    Propose(Choice),
+}
+
 impl Workload {
     /// Something is wrong in a machine that is there.
     pub(crate) fn unhealthy(&mut self, turn: &mut Turn<'_>, slot: Slot, failure: Failure) {
-        match self.within_the_guest(turn, slot, &failure) {
-            Some(choice) => self.restart_process(turn, slot, failure, choice),
+        if self.replica(slot).is_some_and(Replica::is_proposed) {
+            // It goes on as it is until somebody agrees.
+            return;
+        }
+        match self.with_its_machine(turn, slot, &failure) {
+            Some(Decision::Do(choice)) => self.restart_process(turn, slot, failure, choice),
+            Some(Decision::Propose(choice)) => self.propose(turn, slot, failure, choice),
             // A guest that does not answer is not asked.
             None => self.stop(turn, slot, Means::Terminate, StopReason::Failed(failure)),
         }
     }
 
-    /// The choice, if it is one that needs no new machine.
-    fn within_the_guest(&mut self, turn: &mut Turn<'_>, slot: Slot, failure: &Failure) -> Option<Choice> {
-        let can = self.spec.allowed.process_restart
-            && turn.phase == Phase::Up
+    /// What is done while its machine is there: the workload is started again within it, or somebody is asked first. None:
+    /// the machine goes.
+    fn with_its_machine(&mut self, turn: &mut Turn<'_>, slot: Slot, failure: &Failure) -> Option<Decision> {
+        let is_tried = turn.phase == Phase::Up
             && self.spec.restart.policy != RestartPolicy::Never
             && self.spec.kind != Kind::Job
             && !self.is_candidate(slot)
             && !self.breaker.is_on_trial(slot);
         let replica = self.replicas.get(slot.index())?;
-        if !can || !replica.agent || !matches!(replica.lifecycle, Lifecycle::Running { .. }) {
+        let in_guest = self.spec.allowed.process_restart
+            && replica.agent
+            && matches!(replica.lifecycle, Lifecycle::Running { .. });
+        let asks = Rungs::of(&Rung::ALL) != self.spec.healing.automatic
+            && matches!(replica.lifecycle, Lifecycle::Running { .. });
+        if !is_tried || !(in_guest || asks) {
             return None;
         }
         let budget = self.spec.restart;
         // Beside what could be done with a new machine, which may be the better choice.
-        let possible = self.possible(turn.disk_has_room, slot, failure).with(Rung::RestartProcess);
+        let possible = self.possible(turn.disk_has_room, slot, failure);
+        let possible = if in_guest { possible.with(Rung::RestartProcess) } else { possible };
         let budget_left = self.restarts.left(turn.now, budget.budget, budget.window);
         let (class, tried) = self.blame(turn, slot, failure)?;
-        let choice = self.choose(turn, &Case { class, possible, tried, budget_left });
-        let granted = choice.rung == Rung::RestartProcess
-            && self.restarts.grant(turn.now, budget.budget, budget.window);
-        granted.then_some(choice)
+        if let Some(choice) = self.agreed(slot) {
+            return (in_guest && choice.rung == Rung::RestartProcess).then_some(Decision::Do(choice));
+        }
+        match self.decide(turn, &Case { class, possible, tried, budget_left }) {
+            Decision::Do(choice) if choice.rung == Rung::RestartProcess => {
+                let granted = self.restarts.grant(turn.now, budget.budget, budget.window);
+                granted.then_some(Decision::Do(choice))
+            }
+            Decision::Do(_) => None,
+            propose => Some(propose),
+        }
+    }
+
+    /// Of what may be done without asking as long as that is worth a try; then of all.
+    fn decide(&self, turn: &Turn<'_>, case: &Case) -> Decision {
+        let automatic = self.spec.healing.automatic.with(Rung::Quarantine);
+        let within = case.possible.and(automatic);
+        let choice = self.choose(turn, &Case { possible: within, ..*case });
+        // What loses something does not come sooner because somebody wants to be asked about what does not.
+        let is_harmless = choice.rung.loses_nothing() && !choice.is_last_resort();
+        if within == case.possible || is_harmless {
+            return Decision::Do(choice);
+        }
+        let wanted = self.choose(turn, case);
+        if automatic.has(wanted.rung) { Decision::Do(wanted) } else { Decision::Propose(wanted) }
+    }
+
+    /// Tells what would be done, and waits: with the machine as it is, or without one.
+    fn propose(&mut self, turn: &mut Turn<'_>, slot: Slot, failure: Failure, choice: Choice) {
+        let id = self.id_of(slot);
+        if let Some(incident) = self.replica_mut(slot).and_then(|replica| replica.incident.as_mut()) {
+            incident.proposed = Some(choice);
+        }
+        turn.tell(Announcement::Proposed { replica: id, failure, choice });
+        turn.moved = true;
+    }
+
+    /// An earlier daemon asked, and whoever listens to this one has not heard it.
+    pub(crate) fn ask_again(&mut self, turn: &mut Turn<'_>, slot: Slot) {
+        let failure = Failure::Earlier;
+        let choice = Choice { rung: Rung::ColdRestart, reason: Reason::Cheapest };
+        if let Some(replica) = self.replica_mut(slot) {
+            replica.incident = Some(Incident::open(turn.now, &failure));
+            self.propose(turn, slot, failure, choice);
+        }
+    }
+
+    /// What somebody agreed to, and was not done yet. No budget holds up a person's word.
+    fn agreed(&self, slot: Slot) -> Option<Choice> {
+        self.replica(slot)?.incident.as_ref()?.consent
+    }
+
+    /// Somebody agrees to what is proposed.
+    pub(crate) fn agree(&mut self, turn: &mut Turn<'_>) {
+        for slot in self.slots() {
+            let Some(incident) = self.replica_mut(slot).and_then(|replica| replica.incident.as_mut()) else {
+                continue;
+            };
+            let Some(choice) = incident.proposed.take() else { continue };
+            incident.consent = Some(choice);
+            let failure = incident.failure.clone();
+            match self.replica(slot).map(|replica| &replica.lifecycle) {
+                Some(Lifecycle::Running { .. }) => self.unhealthy(turn, slot, failure),
+                Some(Lifecycle::Waiting) => self.use_means(turn, slot, choice, &failure),
+                // It goes another way by now.
+                _ => {}
+            }
+        }
+    }
+
+    /// A guest that was silent is heard again: nobody has to agree to anything.
+    pub(crate) fn beats_again(&mut self, turn: &mut Turn<'_>, slot: Slot) {
+        self.withdraw(turn, slot, |failure| *failure == Failure::HeartbeatLost);
+    }
+
+    /// Likewise of one whose answers were bad and are good.
+    pub(crate) fn answers_again(&mut self, turn: &mut Turn<'_>, slot: Slot) {
+        self.withdraw(turn, slot, |failure| matches!(failure, Failure::Probe(_)));
+    }
+
+    fn withdraw(&mut self, turn: &mut Turn<'_>, slot: Slot, is_over: impl Fn(&Failure) -> bool) {
+        let Some(replica) = self.replica_mut(slot) else { return };
+        let is_ready = replica.lifecycle.is_ready();
+        if let Some(incident) = &mut replica.incident
+            && incident.proposed.is_some()
+            && is_over(&incident.failure)
+        {
+            incident.proposed = None;
+            if is_ready {
+                incident.ready(turn.now);
+            }
+            // Something else may be wrong that nobody looked at meanwhile.
+            turn.moved = true;
+        }
     }
 
     fn restart_process(&mut self, turn: &mut Turn<'_>, slot: Slot, failure: Failure, choice: Choice) {
@@ -160,7 +271,20 @@ impl Workload {
         if on_trial {
             return self.quarantine(turn, slot, failure);
         }
-        let choice = self.choose(turn, &Case { class, possible, tried, budget_left });
+        if let Some(choice) = self.agreed(slot).filter(|choice| possible.has(choice.rung)) {
+            return self.use_means(turn, slot, choice, failure);
+        }
+        match self.decide(turn, &Case { class, possible, tried, budget_left }) {
+            Decision::Do(choice) => self.use_means(turn, slot, choice, failure),
+            Decision::Propose(choice) => {
+                self.propose(turn, slot, failure.clone(), choice);
+                self.go(turn, slot, Lifecycle::Waiting, Cause::Failed(failure.clone()));
+            }
+        }
+    }
+
+    /// Its machine is gone.
+    fn use_means(&mut self, turn: &mut Turn<'_>, slot: Slot, choice: Choice, failure: &Failure) {
         match choice.rung {
             Rung::RollBack => {
                 self.roll_back(turn, Grounds::LastResort);
@@ -186,7 +310,7 @@ impl Workload {
     }
 
     fn choose(&self, turn: &Turn<'_>, case: &Case) -> Choice {
-        match self.spec.healing {
+        match self.spec.healing.order {
             HealingOrder::Learnt => {
                 let learnt = self.learnt.iter().find(|ranking| ranking.source() == case.class.source);
                 choose(turn.policy, learnt, case)
@@ -222,7 +346,8 @@ impl Workload {
     /// Starts it again after a while, if the budget allows.
     fn schedule(&mut self, turn: &mut Turn<'_>, slot: Slot, choice: Choice, failure: Option<&Failure>) {
         let budget = self.spec.restart;
-        if !self.restarts.grant(turn.now, budget.budget, budget.window) {
+        let agreed = self.agreed(slot) == Some(choice);
+        if !agreed && !self.restarts.grant(turn.now, budget.budget, budget.window) {
             let last = failure.cloned();
             return self.open_breaker(turn, slot, last);
         }
@@ -297,7 +422,7 @@ impl Workload {
         let before = known.map(|place| self.learnt.remove(place).rungs()).unwrap_or_default();
         let order = ranking.as_ref().map(Ranking::rungs).unwrap_or_default();
         self.learnt.extend(ranking);
-        if before != order && self.spec.healing == HealingOrder::Learnt {
+        if before != order && self.spec.healing.order == HealingOrder::Learnt {
             turn.tell(Announcement::Ranked { workload: self.id, source, order });
         }
     }

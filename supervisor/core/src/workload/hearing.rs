@@ -38,6 +38,9 @@ impl Workload {
             Said::Heartbeat => {
                 // Never back: who was excused for a while has a deadline that nobody brings forward.
                 replica.heard = replica.heard.max(turn.now);
+                if replica.is_proposed() {
+                    self.beats_again(turn, slot);
+                }
                 return false;
             }
             Said::Served { requests, errors } => {
@@ -154,6 +157,7 @@ impl Workload {
             }
             self.go(turn, slot, Lifecycle::Running { health: next }, Cause::Probes);
         }
+        self.answers_again(turn, slot);
     }
 
     /// The list of probes is another one: what the old ones found says nothing about it.

@@ -312,7 +312,7 @@ impl Workload {
         match replica.lifecycle {
             Lifecycle::Starting { .. } | Lifecycle::Restarting { .. } | Lifecycle::Stopping { .. } => true,
             // Held for want of room: another version may be just what gives it room.
-            Lifecycle::Waiting => !replica.hold.is_some_and(Hold::is_room),
+            Lifecycle::Waiting => !replica.hold.is_some_and(|hold| hold.is_room() || hold == Hold::Consent),
             Lifecycle::Running { .. } => !replica.lifecycle.is_ready() && self.is_candidate(slot),
             Lifecycle::Ending { .. } | Lifecycle::BackingOff { .. } | Lifecycle::Ended(_) => false,
         }

@@ -8,6 +8,7 @@ use crate::id::Version;
 use crate::lifecycle::{End, Lifecycle};
 use crate::moment::Moment;
 use crate::record::{Durable, Slots, Tripped};
+use crate::replica::Replica;
 use crate::spec::{Kind, MAX_REPLICAS};
 
 use super::Workload;
@@ -109,14 +110,19 @@ impl Workload {
             scale: self.scale,
             done: self.ended(|end| *end == End::Done),
             failed: self.ended(|end| matches!(end, End::Failed(_))),
+            asked: self.slots_of(|replica| replica.lifecycle == Lifecycle::Waiting && replica.is_proposed()),
             snapshot: self.snapshot,
         }
     }
 
     fn ended(&self, how: impl Fn(&End) -> bool) -> Slots {
+        self.slots_of(|replica| matches!(&replica.lifecycle, Lifecycle::Ended(end) if how(end)))
+    }
+
+    fn slots_of(&self, is_such: impl Fn(&Replica) -> bool) -> Slots {
         let mut slots = Slots::default();
         for replica in self.replicas.iter().filter(|replica| replica.build == self.current) {
-            if matches!(&replica.lifecycle, Lifecycle::Ended(end) if how(end)) {
+            if is_such(replica) {
                 slots.add(replica.slot);
             }
         }

@@ -15,7 +15,7 @@ use crate::incident::Incident;
 use crate::lifecycle::{Lifecycle, Means, StopReason};
 use crate::moment::Moment;
 use crate::probe::{Check, Want};
-use crate::replica::is_active;
+use crate::replica::{Replica, is_active};
 use crate::turn::Turn;
 
 use super::Workload;
@@ -91,11 +91,16 @@ impl Workload {
         let vm = self.vm(slot);
         let Some(health) = self.health(slot) else { return };
         let Some(replica) = self.replicas.get_mut(slot.index()) else { return };
-        let mut overdue = false;
+        let (mut overdue, proposed) = (false, replica.is_proposed());
         for (place, (spec, probing)) in self.spec.probes.iter().zip(&mut replica.probes).enumerate() {
             if spec.check == Check::Heartbeat {
-                if replica.heard.after(spec.patience()) <= turn.now {
-                    return self.unhealthy(turn, slot, Failure::HeartbeatLost);
+                if !proposed && replica.heard.after(spec.patience()) <= turn.now {
+                    self.unhealthy(turn, slot, Failure::HeartbeatLost);
+                    // Where somebody is asked first, the machine stays, and its other probes may be due.
+                    if self.replica(slot).is_some_and(Replica::is_proposed) {
+                        self.probes_turn(turn, slot);
+                    }
+                    return;
                 }
             } else if is_active(spec, health) {
                 match probing.turn(spec, turn.now) {

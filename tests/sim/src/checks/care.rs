@@ -106,7 +106,7 @@ impl World {
         }
     }
 
-    pub(super) fn place_by_id(&self, id: WorkloadId) -> Option<usize> {
+    pub(crate) fn place_by_id(&self, id: WorkloadId) -> Option<usize> {
         let name = self.daemon.as_ref()?.core.name(id)?;
         NAMES.iter().position(|known| *known == name)
     }

@@ -3,7 +3,9 @@
 //! Duty: each choice that is told, and each outcome. Not here: budgets (`machines`).
 //! Invariant: what is allowed is what the daemon was told last.
 
-use hearth_core::{Announcement, Choice, HealingOrder, Outcome, Reason, ReplicaId, Rung};
+use hearth_core::{Announcement, Choice, HealingOrder, Moment, Outcome, Reason, ReplicaId, Rung};
+
+use std::collections::BTreeMap;
 
 use crate::trouble::Trouble;
 use crate::wishes::NAMES;
@@ -24,13 +26,24 @@ impl World {
             Rung::Retry | Rung::ColdRestart | Rung::RollBack | Rung::Quarantine => true,
             Rung::ReExec | Rung::Reboot | Rung::StopPetting => false,
         };
+        let lasts = |of: &BTreeMap<usize, Moment>| of.get(&place).is_some_and(|until| *until > self.now);
+        // What ended well and is to run again is not healed.
+        let agreed = lasts(&self.checks.agreed) || lasts(&self.checks.asked) || !self.is_in_trouble(replica);
         let why = match (allowed, learnt) {
+            _ if !spec.healing.automatic.has(rung) && !agreed => "nobody agreed to it",
             (false, _) => "its file does not allow it",
-            (true, true) if spec.healing != HealingOrder::Learnt => "its file wants another order",
+            (true, true) if spec.healing.order != HealingOrder::Learnt => "its file wants another order",
             (true, true) if !rung.loses_nothing() => "what was learnt is no reason to lose something",
             _ => return,
         };
         self.found(Trouble::NotAllowed { name: NAMES[place].to_owned(), rung, why });
+    }
+
+    fn is_in_trouble(&self, id: ReplicaId) -> bool {
+        let story = self.daemon.as_ref().and_then(|daemon| daemon.core.explain(id.workload));
+        let replica =
+            story.into_iter().flat_map(|story| story.replicas).find(|replica| replica.slot == id.slot);
+        replica.is_some_and(|replica| replica.incident.is_some())
     }
 
     /// A new version takes over in a window of maintenance, in place of one in quarantine, or because a person asked.

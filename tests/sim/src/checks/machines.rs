@@ -57,6 +57,10 @@ impl World {
     fn restarted(&mut self, place: usize, failed: Moment) {
         let Some(spec) = self.daemon.as_ref().and_then(|daemon| daemon.known.spec(place)) else { return };
         let (budget, window) = (spec.restart.budget, spec.restart.window);
+        // No budget holds up a person's word.
+        if self.checks.agreed.get(&place).is_some_and(|until| *until > self.now) {
+            return;
+        }
         let restarts = self.checks.restarts.entry(place).or_default();
         restarts.push(failed);
         restarts.sort_unstable();

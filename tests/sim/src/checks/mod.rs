@@ -58,6 +58,8 @@ pub(crate) struct Checks {
     alarms: BTreeSet<usize>,
     /// Until when a person's request explains what happens to a workload's machines.
     asked: BTreeMap<usize, Moment>,
+    /// Until when a person's word explains what is done to heal it.
+    agreed: BTreeMap<usize, Moment>,
     /// Ids of this life whose ends were heard.
     ends: Vec<Vm>,
 }
@@ -119,6 +121,10 @@ impl Checks {
 
     pub(crate) fn person_asked(&mut self, place: usize, now: Moment) {
         self.asked.insert(place, now.after(REQUEST_LASTS));
+    }
+
+    pub(crate) fn person_agreed(&mut self, place: usize, now: Moment) {
+        self.agreed.insert(place, now.after(REQUEST_LASTS));
     }
 
     pub(crate) fn life_ended(&mut self) {

@@ -4,12 +4,17 @@
 //! Not here: how long either may take (`weather`).
 //! Invariant: machines count as the world sees them; what the core says of itself only tells why one may be missing.
 
-use hearth_core::{Breaker, End, Kind, Lifecycle, Phase};
+use hearth_core::{Breaker, End, Kind, Lifecycle, Phase, ReplicaStory};
 
 use crate::guest::{Quality, Stage};
 use crate::trouble::Trouble;
 use crate::wishes::{NAMES, Wishes};
 use crate::world::World;
+
+/// Somebody has to agree.
+fn is_proposed(replica: &ReplicaStory) -> bool {
+    replica.incident.as_ref().is_some_and(|incident| incident.proposed.is_some())
+}
 
 impl World {
     /// What the box could heal by itself, it has healed.
@@ -37,7 +42,7 @@ impl World {
             // A workload that was removed and added again may have forgotten a person's wishes, or not yet.
             || daemon.known.stopped[place]
             || explained.scale != daemon.known.scale[place]
-            || explained.replicas.iter().any(|replica| replica.hold.is_some())
+            || explained.replicas.iter().any(|replica| replica.hold.is_some() || is_proposed(replica))
             || explained
                 .replicas
                 .iter()
