@@ -55,9 +55,10 @@ fn campaign() -> Result<(), Trouble> {
     let patient = Patient::default();
     patient.wait_until_well()?;
     until("all of them have a snapshot", || Ok(ALL.iter().all(|fault| has_snapshot(fault.name))))?;
+    let events = Events::follow()?;
     for number in 0..INCIDENTS {
         for fault in ALL {
-            let line = match incident(&patient, fault, &fault.incident(number))? {
+            let line = match incident(&patient, &events, fault, &fault.incident(number))? {
                 Outcome::Cured { noticed_ms, repaired_ms } => {
                     format!("incident {} cured {noticed_ms} {repaired_ms}", fault.name)
                 }
@@ -65,14 +66,13 @@ fn campaign() -> Result<(), Trouble> {
             };
             println!("{line}");
         }
-        let last = Instant::now();
+        thread::sleep(BUDGET_WINDOW);
         until("every incident is closed", || {
             let closed = |fault: &Fault| Ok(explained(fault.name)?.incidents.is_empty());
             let all = ALL.iter().map(closed).collect::<Result<Vec<bool>, Trouble>>()?;
             Ok(all.into_iter().all(|closed| closed)
                 && patient.status().is_some_and(|status| is_well(&status)))
         })?;
-        thread::sleep(BUDGET_WINDOW.saturating_sub(last.elapsed()));
     }
     Ok(())
 }
@@ -87,9 +87,13 @@ enum Outcome {
     Escalated,
 }
 
-fn incident(patient: &Patient, fault: &Fault, incident: &Incident) -> Result<Outcome, Trouble> {
+fn incident(
+    patient: &Patient,
+    events: &Events,
+    fault: &Fault,
+    incident: &Incident,
+) -> Result<Outcome, Trouble> {
     let name = fault.name;
-    let events = Events::follow()?;
     thread::sleep(incident.pause);
     let began_ms = monotonic_ms();
     harm(patient, fault)?;
