@@ -87,9 +87,11 @@ impl Entrant {
 }
 
 impl Drop for Entrant {
-    /// The next contender needs the processor.
+    /// The next contender needs the processor, and the interface.
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // Some are more than one process; the last of them closes the console.
+        let _ = io::copy(&mut self.console, &mut io::sink());
     }
 }
