@@ -4,6 +4,7 @@
 //! | file | what |
 //! |---|---|
 //! | `rules.rs` | what one line of a list says |
+//! | `dispatch.rs` | the line that a call is on |
 //! | `lists.rs` | the lists: vCPU, event loop, and its helpers |
 //!
 //! Duty: make the lists into programs before the jail is closed, and put a thread behind its own. Not here: what a
@@ -14,6 +15,7 @@
 //!
 //! Invariant: who is behind a filter stays there, and what it starts inherits it.
 
+mod dispatch;
 mod lists;
 mod rules;
 #[cfg(test)]
@@ -55,6 +57,9 @@ pub enum FilterError {
     /// The list cannot be made into a program.
     #[error("a list of system calls makes no program")]
     Program(#[source] seccompiler::BackendError),
+    /// A number that no call has, or too many of them.
+    #[error("a list of system calls has no head")]
+    Head,
     /// The kernel has none, or refuses this one.
     #[error("the kernel takes no filter")]
     Kernel(#[source] seccompiler::Error),
@@ -72,26 +77,22 @@ pub fn list(role: Role, needs: &Needs) -> Vec<Call> {
 /// The program for it.
 pub fn program(role: Role, needs: &Needs) -> Result<BpfProgram, FilterError> {
     let processor = TargetArch::try_from(std::env::consts::ARCH).map_err(FilterError::Processor)?;
-    let rules = rules::compiled(list(role, needs)).map_err(FilterError::Program)?;
-    SeccompFilter::new(rules, SeccompAction::KillProcess, SeccompAction::Allow, processor)
-        .and_then(TryInto::try_into)
-        .map_err(FilterError::Program)
+    let calls = list(role, needs);
+    let verdicts = calls.iter().map(Call::verdict).collect::<Option<Vec<_>>>().ok_or(FilterError::Head)?;
+    let rules = rules::of_arguments(calls).map_err(FilterError::Program)?;
+    let judge: BpfProgram =
+        SeccompFilter::new(rules, SeccompAction::KillProcess, SeccompAction::Allow, processor)
+            .and_then(TryInto::try_into)
+            .map_err(FilterError::Program)?;
+    dispatch::with_head(verdicts, judge).ok_or(FilterError::Head)
 }
 
 /// Makes the programs for a machine of `config`, and finds out whether the kernel takes any.
 pub(super) fn prepare(config: &VmConfig, purpose: Purpose) -> Result<(), FilterError> {
     let needs = Needs::of(config, purpose);
     let programs = Role::ALL.iter().map(|role| program(*role, &needs)).collect::<Result<Vec<_>, _>>()?;
-    // One that permits everything: whether there are filters at all is known before the guest runs.
-    let processor = TargetArch::try_from(std::env::consts::ARCH).map_err(FilterError::Processor)?;
-    let empty = SeccompFilter::new(
-        rules::compiled(Vec::new()).map_err(FilterError::Program)?,
-        SeccompAction::Allow,
-        SeccompAction::KillProcess,
-        processor,
-    );
-    let empty: BpfProgram = empty.and_then(TryInto::try_into).map_err(FilterError::Program)?;
-    seccompiler::apply_filter(&empty).map_err(FilterError::Kernel)?;
+    // Whether there are filters at all is known before the guest runs.
+    seccompiler::apply_filter(&dispatch::NOTHING).map_err(FilterError::Kernel)?;
     let _ = PROGRAMS.set(programs);
     Ok(())
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::c_long;
 
+use super::dispatch::Verdict;
 use seccompiler::{BackendError, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule};
 
 /// A condition on one argument, counted from 0. All but the lower half is looked at where it says so.
@@ -57,16 +58,22 @@ impl Call {
         }
     }
 
+    /// What its number alone says. `None`: no call has that number.
+    pub(super) fn verdict(&self) -> Option<(u32, Verdict)> {
+        let verdict = if self.any_of.is_empty() { Verdict::Permitted } else { Verdict::Judged };
+        Some((u32::try_from(self.number).ok()?, verdict))
+    }
+
     /// If all of these hold.
     pub(super) fn if_all(number: c_long, rules: impl IntoIterator<Item = Rule>) -> Self {
         Self { number, any_of: vec![rules.into_iter().collect()] }
     }
 }
 
-/// As the compiler of filters wants them.
-pub(super) fn compiled(calls: Vec<Call>) -> Result<BTreeMap<i64, Vec<SeccompRule>>, BackendError> {
+/// Those whose arguments decide, as the compiler of filters wants them.
+pub(super) fn of_arguments(calls: Vec<Call>) -> Result<BTreeMap<i64, Vec<SeccompRule>>, BackendError> {
     let mut all = BTreeMap::new();
-    for Call { number, any_of } in calls {
+    for Call { number, any_of } in calls.into_iter().filter(|call| !call.any_of.is_empty()) {
         let rules: Result<Vec<_>, _> = any_of
             .into_iter()
             .map(|rules| {

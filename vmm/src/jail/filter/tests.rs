@@ -120,3 +120,108 @@ fn lines_for_one_call_become_one_that_permits_both() {
     call.or(Call::always(1));
     assert!(call.any_of.is_empty());
 }
+
+/// A call as the kernel shows it to a filter.
+struct Made {
+    number: u32,
+    architecture: u32,
+    arguments: [u64; 6],
+}
+
+impl Made {
+    /// The word of `seccomp_data` at `offset`.
+    fn word(&self, offset: u32) -> u32 {
+        let half =
+            |value: u64, high: bool| u32::try_from(if high { value >> 32 } else { value & 0xffff_ffff });
+        match offset {
+            0 => self.number,
+            4 => self.architecture,
+            8 | 12 => 0,
+            at => half(self.arguments[(at as usize - 16) / 8], at % 8 == 4).unwrap(),
+        }
+    }
+}
+
+/// What a program of the kernel's says of a call, and in how many steps.
+fn verdict(program: &[seccompiler::sock_filter], made: &Made) -> (u32, usize) {
+    let (mut at, mut accumulator) = (0, 0);
+    for steps in 1.. {
+        let instruction = &program[at];
+        let (jt, jf, k) = (usize::from(instruction.jt), usize::from(instruction.jf), instruction.k);
+        at += 1;
+        match instruction.code {
+            0x20 => accumulator = made.word(k),
+            0x54 => accumulator &= k,
+            0x05 => at += k as usize,
+            0x15 => at += if accumulator == k { jt } else { jf },
+            0x25 => at += if accumulator > k { jt } else { jf },
+            0x35 => at += if accumulator >= k { jt } else { jf },
+            0x06 => return (k, steps),
+            other => panic!("instruction {other:#x}"),
+        }
+    }
+    unreachable!()
+}
+
+#[cfg(target_arch = "x86_64")]
+const OURS: u32 = 0xc000_003e;
+#[cfg(target_arch = "aarch64")]
+const OURS: u32 = 0xc000_00b7;
+const PERMITTED: u32 = 0x7fff_0000;
+const KILLED: u32 = 0x8000_0000;
+
+/// What a list says, read as it is written.
+fn permits(list: &[Call], made: &Made) -> bool {
+    let low = |argument: u8| made.word(16 + 8 * u32::from(argument));
+    let holds = |rule: &Rule| match *rule {
+        Rule::Is(argument, value) => low(argument) == value,
+        Rule::Bits(argument, mask, bits) => low(argument) & mask == bits,
+        Rule::Without(argument, mask) => low(argument) & mask == 0,
+    };
+    let line = list.iter().find(|call| call.number == i64::from(made.number));
+    line.is_some_and(|call| call.any_of.is_empty() || call.any_of.iter().any(|rules| rules.iter().all(holds)))
+}
+
+#[test]
+fn a_program_permits_what_its_list_does_and_nothing_else() {
+    for config in ["boot.kernel = \"k\"", OF_THE_DAEMON] {
+        let needs = needs(config);
+        for role in Role::ALL {
+            let (list, program) = (list(role, &needs), program(role, &needs).unwrap());
+            // Arguments that some line asks for, and others.
+            let mut values = vec![0, 1, 0x42, u64::from(u32::MAX)];
+            for rule in list.iter().flat_map(|call| call.any_of.iter().flatten()) {
+                let (Rule::Is(_, value) | Rule::Bits(_, _, value) | Rule::Without(_, value)) = *rule;
+                values.extend([value.into(), u64::from(value) + 1]);
+            }
+            values.sort_unstable();
+            values.dedup();
+            for number in (0..1024).chain([0x4000_0000, 0x4000_0001, u32::MAX]) {
+                for arguments in
+                    values.iter().flat_map(|a| [[*a; 6], [0, *a, 0, 0, 0, 0], [0, 0, *a, 0, 0, 0]])
+                {
+                    let made = Made { number, architecture: OURS, arguments };
+                    let expected = if permits(&list, &made) { PERMITTED } else { KILLED };
+                    assert_eq!(verdict(&program, &made).0, expected, "{role:?}: {number} {arguments:x?}");
+                }
+                // Numbers mean other calls there.
+                let foreign = Made { number, architecture: OURS ^ 1, arguments: [0; 6] };
+                assert_eq!(verdict(&program, &foreign).0, KILLED);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_call_that_is_decided_by_its_number_is_decided_in_a_few_steps() {
+    let needs = needs(OF_THE_DAEMON);
+    for role in Role::ALL {
+        let program = program(role, &needs).unwrap();
+        let steps = |number| verdict(&program, &Made { number, architecture: OURS, arguments: [0; 6] }).1;
+        let judged: Vec<_> = list(role, &needs).into_iter().filter(|call| !call.any_of.is_empty()).collect();
+        let by_number = (0..512).filter(|number| judged.iter().all(|call| call.number != i64::from(*number)));
+        let most = by_number.map(steps).max().unwrap();
+        // Two loads, a comparison, an answer, and a halving for each doubling of the runs.
+        assert!(most <= 10, "{role:?}: {most}");
+    }
+}
