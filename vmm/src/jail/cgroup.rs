@@ -4,10 +4,11 @@
 //! Version 2, or version 1 where the host has that. Not here: bounds of the process itself (`limits.rs`).
 //!
 //! The porter makes it, and stays out of it, so that it can end what is in it. The group goes when the machine's
-//! process has ended; one whose porter was killed goes when the next machine starts.
+//! process has ended; one whose porter was killed goes when the next machine ends.
 
 use std::fs;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use hearth_config::vm::VmConfig;
@@ -55,61 +56,109 @@ fn bounds(config: &VmConfig) -> [Bound; 4] {
     ]
 }
 
-/// The groups of one machine: one, or in version 1 one for each controller. Removed when dropped.
+/// The groups of one machine: one, or in version 1 one for each controller. Removed when dropped, with those of porters
+/// that are gone.
 #[derive(Debug)]
-pub(super) struct Groups(Vec<PathBuf>);
+pub(super) struct Groups {
+    folders: Vec<PathBuf>,
+    /// Of version 2, open: what begins in it never was anywhere else.
+    door: Option<fs::File>,
+    /// What is missing, each with its reason.
+    lacking: Vec<String>,
+}
+
+impl Groups {
+    /// For a machine of `config`, with nobody in it.
+    pub(super) fn make(config: &VmConfig) -> Self {
+        let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        Self::make_at(Path::new(ROOT), &own, config)
+    }
+
+    fn make_at(root: &Path, own: &str, config: &VmConfig) -> Self {
+        let mut groups = Self { folders: Vec::new(), door: None, lacking: Vec::new() };
+        if root.join("cgroup.controllers").exists() {
+            match parent(own, root, None).and_then(|parent| groups.whole(&parent, config)) {
+                Ok(door) => groups.door = Some(door),
+                Err(error) => groups.lacking.push(error.to_string()),
+            }
+        } else {
+            for bound in bounds(config).iter().filter(|bound| !bound.file_v1.is_empty()) {
+                if let Err(error) = groups.one_of_many(root, own, bound) {
+                    groups.lacking.push(format!("{}: {error}", bound.controller));
+                }
+            }
+        }
+        groups
+    }
+
+    /// The one group of version 2, in the group `parent`.
+    fn whole(&mut self, parent: &Path, config: &VmConfig) -> io::Result<fs::File> {
+        let bounds = bounds(config);
+        let switch = parent.join("cgroup.subtree_control");
+        let on = fs::read_to_string(&switch).unwrap_or_default();
+        for Bound { controller, .. } in &bounds {
+            if !on.split_ascii_whitespace().any(|one| one == *controller) {
+                // Or it cannot be had: its file will not be there.
+                let _ = write(&switch, &format!("+{controller}"));
+            }
+        }
+        let folder = parent.join(name());
+        fs::create_dir(&folder)?;
+        self.folders.push(folder.clone());
+        for Bound { controller, file, value, .. } in &bounds {
+            if let Err(error) = write(&folder.join(file), value) {
+                self.lacking.push(format!("{controller}: {error}"));
+            }
+        }
+        fs::File::open(&folder)
+    }
+
+    /// The group of version 1 that `bound` is about.
+    fn one_of_many(&mut self, root: &Path, own: &str, bound: &Bound) -> io::Result<()> {
+        let folder = parent(own, &root.join(bound.controller), Some(bound.controller))?.join(name());
+        fs::create_dir(&folder)?;
+        self.folders.push(folder.clone());
+        write(&folder.join(bound.file_v1), &bound.value_v1)
+    }
+
+    /// Where a process can begin.
+    pub(super) fn door(&self) -> Option<BorrowedFd<'_>> {
+        self.door.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Moves `process` there.
+    pub(super) fn take_in(&mut self, process: Pid) {
+        for folder in &self.folders {
+            if let Err(error) = write(&folder.join("cgroup.procs"), &process.to_string()) {
+                self.lacking.push(format!("{}: {error}", folder.display()));
+            }
+        }
+    }
+
+    /// For the process that begins there: none of this is its own, and nothing of it stays open.
+    pub(super) fn leave_to_the_porter(mut self) {
+        self.folders.clear();
+    }
+
+    /// What is missing; told once.
+    pub(super) fn take_lacking(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.lacking)
+    }
+}
 
 impl Drop for Groups {
     fn drop(&mut self) {
-        for folder in &self.0 {
+        for folder in &self.folders {
             if let Err(error) = fs::remove_dir(folder) {
                 log::debug!("{}: cannot be removed: {error}", folder.display());
             }
+            folder.parent().into_iter().for_each(clear);
         }
     }
 }
 
-/// Puts `process` into groups of its own. And what is missing of that, each with its reason.
-pub(super) fn confine(process: Pid, config: &VmConfig) -> (Groups, Vec<String>) {
-    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    confine_at(Path::new(ROOT), &own, process, config)
-}
-
-fn confine_at(root: &Path, own: &str, process: Pid, config: &VmConfig) -> (Groups, Vec<String>) {
-    let mut groups = Groups(Vec::new());
-    let mut lacking = Vec::new();
-    let name = format!("{PREFIX}{}", std::process::id());
-    let whole = root.join("cgroup.controllers").exists();
-    for bound in bounds(config) {
-        let Bound { controller, file, file_v1, value, value_v1 } = bound;
-        if !whole && file_v1.is_empty() {
-            continue;
-        }
-        let place = if whole { root.to_owned() } else { root.join(controller) };
-        let done = parent(own, &place, (!whole).then_some(controller)).and_then(|parent| {
-            let folder = parent.join(&name);
-            if whole {
-                // It is on already, or cannot be had: the file tells.
-                let _ = fs::write(parent.join("cgroup.subtree_control"), format!("+{controller}"));
-            }
-            if !groups.0.contains(&folder) {
-                clear(&parent);
-                fs::create_dir(&folder)?;
-                groups.0.push(folder.clone());
-            }
-            let (file, value) = if whole { (file, value) } else { (file_v1, value_v1) };
-            write(&folder.join(file), &value)
-        });
-        if let Err(error) = done {
-            lacking.push(format!("{controller}: {error}"));
-        }
-    }
-    for folder in &groups.0 {
-        if let Err(error) = write(&folder.join("cgroup.procs"), &process.to_string()) {
-            lacking.push(format!("{}: {error}", folder.display()));
-        }
-    }
-    (groups, lacking)
+fn name() -> String {
+    format!("{PREFIX}{}", std::process::id())
 }
 
 /// Never makes a file: what is not there is not on.
@@ -169,12 +218,39 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         fs::write(root.path().join("cgroup.controllers"), "").unwrap();
         // An ordinary folder: no file of a controller appears in it.
-        let (groups, lacking) = confine_at(root.path(), "0::/\n", Pid::from_raw(7), &config());
+        let mut groups = Groups::make_at(root.path(), "0::/\n", &config());
+        assert!(groups.door().is_some());
+        groups.take_in(Pid::from_raw(7));
+        let lacking = groups.take_lacking();
         assert_eq!(lacking.len(), 5, "{lacking:?}");
         for (lack, name) in lacking.iter().zip(["memory: ", "cpu: ", "pids: ", "io: "]) {
             assert!(lack.starts_with(name), "{lack}");
         }
         drop(groups);
-        assert!(!root.path().join(format!("{PREFIX}{}", std::process::id())).exists());
+        assert!(!root.path().join(name()).exists());
+    }
+
+    #[test]
+    fn controllers_that_are_on_are_not_switched_on_again() {
+        let root = tempfile::tempdir().unwrap();
+        let switch = root.path().join("cgroup.subtree_control");
+        fs::write(root.path().join("cgroup.controllers"), "").unwrap();
+        fs::write(&switch, "cpu io memory").unwrap();
+        drop(Groups::make_at(root.path(), "0::/\n", &config()));
+        // An ordinary file keeps the rest.
+        assert_eq!(fs::read_to_string(&switch).unwrap(), "+pidso memory");
+    }
+
+    #[test]
+    fn groups_of_porters_that_are_gone_go_with_the_next_one() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("cgroup.controllers"), "").unwrap();
+        // No process has so high a number.
+        let left = root.path().join(format!("{PREFIX}4194305"));
+        let lives = root.path().join(format!("{PREFIX}1"));
+        fs::create_dir(&left).unwrap();
+        fs::create_dir(&lives).unwrap();
+        drop(Groups::make_at(root.path(), "0::/\n", &config()));
+        assert!(!left.exists() && lives.exists());
     }
 }

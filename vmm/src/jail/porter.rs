@@ -36,7 +36,7 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 use vmm_sys_util::signal::register_signal_handler;
 use vmm_sys_util::sock_ctrl_msg::ScmSocket;
 
-use super::cgroup;
+use super::cgroup::Groups;
 use super::clone::{self, Side};
 use super::errand::{Errand, LONGEST, Told};
 use super::outside::{self, Printer};
@@ -107,9 +107,11 @@ pub(crate) fn enter(household: &Household<'_>) -> io::Result<Life> {
         let stop = Arc::new(EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?);
         let porter = std::process::id();
         let mut lacks = Lacks::default();
-        let child = match split(&mut lacks)? {
+        let mut groups = Groups::make(household.config);
+        let child = match split(&mut groups, &mut lacks)? {
             Side::Child => {
                 drop((ours, signals));
+                groups.leave_to_the_porter();
                 listener::disown();
                 // Signals of a terminal, or to a whole group, are the porter's to hand on.
                 setsid()?;
@@ -121,14 +123,13 @@ pub(crate) fn enter(household: &Household<'_>) -> io::Result<Life> {
             Side::Parent(child) => child,
         };
         drop((theirs, clients));
-        let (groups, lacking) = cgroup::confine(child, household.config);
         let mut porter = Porter {
             household,
             signals: &signals,
             stop,
             channel: ours,
             child,
-            lacking,
+            lacking: groups.take_lacking(),
             draft: None,
             ending: None,
             clients: Vec::new(),
@@ -147,16 +148,27 @@ pub(crate) fn enter(household: &Household<'_>) -> io::Result<Life> {
 
 extern "C" fn heard(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
 
-/// With as many namespaces as the host gives: an ordinary user has to have a user namespace for any other.
-fn split(lacks: &mut Lacks) -> io::Result<Side> {
+/// With as many namespaces as the host gives, and in `groups`: an ordinary user has to have a user namespace for any
+/// other.
+fn split(groups: &mut Groups, lacks: &mut Lacks) -> io::Result<Side> {
     let user = if geteuid().is_root() { 0 } else { libc::CLONE_NEWUSER };
-    clone::split(libc::CLONE_NEWPID | user).or_else(|error| {
+    let namespaces = libc::CLONE_NEWPID | user;
+    if let Some(door) = groups.door()
+        && let Ok(side) = clone::split_into(namespaces, door)
+    {
+        return Ok(side);
+    }
+    let side = clone::split(namespaces).or_else(|error| {
         lacks.note(Layer::PidNamespace, &error);
         if user != 0 {
             lacks.note(Layer::UserNamespace, &error);
         }
         clone::split(0)
-    })
+    })?;
+    if let Side::Parent(child) = side {
+        groups.take_in(child);
+    }
+    Ok(side)
 }
 
 /// Ends this process as the machine's ended.
