@@ -16,6 +16,7 @@ pub mod console;
 mod contents;
 pub mod ctl;
 pub mod daemon;
+pub mod empty_network;
 pub mod ended;
 mod fleet;
 pub mod guest_boot;

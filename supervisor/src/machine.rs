@@ -35,7 +35,7 @@ use crate::screens::Screens;
 use crate::setup::{Setup, control_socket, vm_folder, vsock_socket};
 use crate::state_dir::StateDir;
 use crate::survivors::{note_identity, note_pid};
-use crate::{agent, ended, guest_boot, outlet};
+use crate::{agent, empty_network, ended, guest_boot, outlet};
 
 /// What a dead monitor's pipes and sockets still hold is read for so long: they end by themselves, unless somebody
 /// else holds them open.
@@ -312,6 +312,7 @@ fn spawn(
         // In this order: a machine's monitor is known by its command line.
         Some(snapshot) => command.arg("restore").arg("--config").arg(file).arg(snapshot),
     };
+    command.args(empty_network::option());
     command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
     // Ctrl-C on a terminal is for the daemon, which then stops the machines in order.
     std::os::unix::process::CommandExt::process_group(&mut command, 0);

@@ -72,6 +72,8 @@ pub(crate) struct Arguments {
     pub(crate) level: LevelFilter,
     /// Whatever the configuration says of it.
     pub(crate) no_jail: bool,
+    /// Where its jail is, if not in a network namespace of its own.
+    pub(crate) network: Option<PathBuf>,
 }
 
 impl Arguments {
@@ -94,17 +96,20 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Argumen
     let mut parser = lexopt::Parser::from_args(arguments);
     let (mut words, mut level) = (Vec::new(), LevelFilter::Warn);
     let (mut json, mut lenient, mut force, mut within, mut no_jail) = (false, false, false, None, false);
-    let mut from = Vec::new();
+    let (mut from, mut network) = (Vec::new(), None);
     let message = |error: lexopt::Error| error.to_string();
     while let Some(argument) = parser.next().map_err(message)? {
         match argument {
-            Short('h') | Long("help") => return Ok(Arguments { command: Command::Help, level, no_jail }),
+            Short('h') | Long("help") => {
+                return Ok(Arguments { command: Command::Help, level, no_jail, network });
+            }
             Short('V') | Long("version") => {
-                return Ok(Arguments { command: Command::Version, level, no_jail });
+                return Ok(Arguments { command: Command::Version, level, no_jail, network });
             }
             Long("json") => json = true,
             Long("lenient") => lenient = true,
             Long("no-jail" | "no-seccomp") => no_jail = true,
+            Long("netns") => network = Some(parser.value().map_err(message)?.into()),
             Long("force") => force = true,
             Long("within") => {
                 let text = parser.value().and_then(ValueExt::string).map_err(message)?;
@@ -148,14 +153,14 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Argumen
         let words = words.map(PathBuf::from).collect();
         let strictness = if lenient { Strictness::Lenient } else { Strictness::Strict };
         let command = if verb == "restore" { restore(words, from, strictness)? } else { snapshot(words)? };
-        return Ok(Arguments { command, level, no_jail });
+        return Ok(Arguments { command, level, no_jail, network });
     }
     if verb == "template" {
         let (from, folder) = template(words.collect(), from)?;
         let strictness = if lenient { Strictness::Lenient } else { Strictness::Strict };
         let within = Duration::from_secs(within.unwrap_or(DEFAULT_WITHIN));
         let command = Command::Template(from, Making { folder, within, force }, strictness);
-        return Ok(Arguments { command, level, no_jail });
+        return Ok(Arguments { command, level, no_jail, network });
     }
     from.extend(words.map(|word| if word == "-" { From::Stdin } else { From::File(word.into()) }));
     let command = match verb.as_str() {
@@ -173,7 +178,7 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Argumen
         }
         _ => return Err(format!("unknown command `{verb}`")),
     };
-    Ok(Arguments { command, level, no_jail })
+    Ok(Arguments { command, level, no_jail, network })
 }
 
 fn restore(words: Vec<PathBuf>, mut from: Vec<From>, strictness: Strictness) -> Result<Command, String> {

@@ -36,7 +36,11 @@ fn work() -> u8 {
         log::warn!("descriptors that this process was started with stay open: {error}");
     }
     let walls = |config: &VmConfig| {
-        if arguments.no_jail || !config.jail.enabled { Containment::Open } else { Containment::Jailed }
+        if arguments.no_jail || !config.jail.enabled {
+            Containment::Open
+        } else {
+            Containment::Jailed { network: arguments.network.clone() }
+        }
     };
     match arguments.command {
         Command::Help => print(cli::HELP),
@@ -46,13 +50,13 @@ fn work() -> u8 {
         Command::Run(from, strictness) => read(&from, strictness, Start::Boot, preflight::examine_patiently)
             .map_or_else(
                 |faults| blame(&faults),
-                |(source, config)| run(&source, &config, None, walls(&config)),
+                |(source, config)| run(&source, &config, None, &walls(&config)),
             ),
         Command::Restore(folder, from, strictness) => restore(&folder, from, strictness, walls),
         Command::Template(from, making, strictness) => {
             read(&from, strictness, Start::Boot, preflight::examine_patiently).map_or_else(
                 |faults| blame(&faults),
-                |(source, config)| template(&source, &config, &making, walls(&config)),
+                |(source, config)| template(&source, &config, &making, &walls(&config)),
             )
         }
         Command::Snapshot(work) => with_snapshots(&work),
@@ -109,12 +113,12 @@ fn restore(
     let from = from.unwrap_or_else(|| From::File(opened.config()));
     read(&from, strictness, Start::Snapshot, preflight::examine_patiently).map_or_else(
         |faults| blame(&faults),
-        |(source, config)| run(&source, &config, Some(opened), walls(&config)),
+        |(source, config)| run(&source, &config, Some(opened), &walls(&config)),
     )
 }
 
 /// Makes a template, unless there is one of the same things already.
-fn template(source: &Source, config: &VmConfig, making: &Making, containment: Containment) -> u8 {
+fn template(source: &Source, config: &VmConfig, making: &Making, containment: &Containment) -> u8 {
     let folder = &making.folder;
     let key = match snapshot::key(config) {
         Ok(key) => key,
@@ -166,7 +170,7 @@ fn with_snapshots(work: &Work) -> u8 {
     done.map_or_else(|refusal| refuse(Refusal::Usage, &refusal.to_string()), |text| print(&text))
 }
 
-fn run(source: &Source, config: &VmConfig, from: Option<snapshot::Opened>, containment: Containment) -> u8 {
+fn run(source: &Source, config: &VmConfig, from: Option<snapshot::Opened>, containment: &Containment) -> u8 {
     match machine::run(config, from, containment) {
         Ok(outcome) => {
             // The others are what somebody asked for, or have been told by whoever noticed.

@@ -11,6 +11,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use hearth_supervisor::empty_network;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -186,7 +187,13 @@ impl Vm {
 
     fn spawn_with(folder: PathBuf, words: &[&std::ffi::OsStr], input: Stdio) -> Result<Self, Failure> {
         let mut command = Command::new(MONITOR);
-        command.args(words).stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // As the daemon starts it.
+        command
+            .args(words)
+            .args(empty_network::option())
+            .stdin(input)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|error| Failure::host(MONITOR, &error))?;
         let (sender, lines) = mpsc::channel();
         relay(child.stdout.take(), sender.clone());

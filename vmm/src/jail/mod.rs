@@ -34,7 +34,9 @@ mod privileges;
 mod spaces;
 
 use std::fmt;
+use std::fs::File;
 use std::io;
+use std::path::PathBuf;
 
 use hearth_config::vm::VmConfig;
 
@@ -42,10 +44,14 @@ pub use self::outside::Printer;
 pub(crate) use self::porter::{Household, enter};
 
 /// Whether a machine is jailed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Containment {
     /// As far as the host can.
-    Jailed,
+    Jailed {
+        /// A network namespace with nothing in it, for many machines: one for each takes the kernel as long as half of
+        /// the rest of a start. `None`: one of its own.
+        network: Option<PathBuf>,
+    },
     /// Not at all: for whoever looks for a fault with a debugger.
     Open,
 }
@@ -166,13 +172,19 @@ pub fn leave_if_inside(status: u8) {
     }
 }
 
-/// Closes the jail around this process, which has one thread and all that it needs. What follows is the filters.
-pub(crate) fn close(config: &VmConfig, purpose: Purpose, mut lacks: Lacks) -> io::Result<Lacks> {
+/// Closes the jail around this process, which has one thread and all that it needs; in the namespace `network`, or one
+/// of its own. What follows is the filters.
+pub(crate) fn close(
+    config: &VmConfig,
+    purpose: Purpose,
+    network: Option<&File>,
+    mut lacks: Lacks,
+) -> io::Result<Lacks> {
     let (who, bounds) = (privileges::Who::ami(), limits::Bounds::of(config));
     crate::memory::keep_page_map();
     heap::keep_to_one();
     crate::logger::be_ready();
-    spaces::leave(&mut lacks);
+    spaces::leave(network, &mut lacks);
     lacks.unless(Layer::NoNewPrivileges, nix::sys::prctl::set_no_new_privs());
     privileges::become_nobody(who, &mut lacks)?;
     bounds.set(&mut lacks);
@@ -190,16 +202,17 @@ pub(crate) fn close(config: &VmConfig, purpose: Purpose, mut lacks: Lacks) -> io
 
 /// The jail around something else than a machine: what the tests of it put in the place of a monitor that a guest took
 /// over. Returns in the jailed process, as a machine's run does, with what `payload` says; behind the filter of `role`,
-/// or with every wall but that one.
+/// or with every wall but that one; in the network namespace `network`, or one of its own.
 #[doc(hidden)]
 pub fn rehearse(
     config: &VmConfig,
     role: Option<filter::Role>,
+    network: Option<&File>,
     payload: impl FnOnce(&Lacks) -> u8,
 ) -> io::Result<u8> {
     let stops = nix::sys::signal::SigSet::empty();
     let life = enter(&Household { config, template: None, stops })?;
-    let lacks = close(config, Purpose::Machine, life.lacks)?;
+    let lacks = close(config, Purpose::Machine, network, life.lacks)?;
     if let Some(role) = role {
         filter::enter(role);
     }

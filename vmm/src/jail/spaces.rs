@@ -6,8 +6,12 @@
 //! The old root goes by `pivot_root`; where it is the kernel's first one, which cannot be left so, the empty folder is
 //! moved over it. No descriptor of a folder is open by then, and none can be opened after.
 
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::{chdir, chroot, pivot_root};
 
 use super::{Lacks, Layer};
@@ -18,15 +22,20 @@ const EMPTY: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlags
 /// One inode, which is the folder itself, and no byte.
 const NOTHING: &str = "size=4096,nr_inodes=1,mode=0555";
 
-/// Leaves all of it, as far as the host lets us.
-pub(super) fn leave(lacks: &mut Lacks) {
-    let spaces = [
+/// Leaves all of it, as far as the host lets us: its interfaces for those of `network`, where that is another namespace.
+pub(super) fn leave(network: Option<&File>, lacks: &mut Lacks) {
+    let mut spaces = vec![
         (Layer::MountNamespace, CloneFlags::CLONE_NEWNS),
-        (Layer::NetworkNamespace, CloneFlags::CLONE_NEWNET),
         (Layer::IpcNamespace, CloneFlags::CLONE_NEWIPC),
         (Layer::UtsNamespace, CloneFlags::CLONE_NEWUTS),
         (Layer::CgroupNamespace, CloneFlags::CLONE_NEWCGROUP),
     ];
+    if let Some(Err(error)) = network.map(join) {
+        log::info!("a network namespace of its own, not the one that it was given: {error}");
+        spaces.push((Layer::NetworkNamespace, CloneFlags::CLONE_NEWNET));
+    } else if network.is_none() {
+        spaces.push((Layer::NetworkNamespace, CloneFlags::CLONE_NEWNET));
+    }
     let all = spaces.iter().fold(CloneFlags::empty(), |all, (_, one)| all | *one);
     if unshare(all).is_err() {
         // One by one, to have those that there are.
@@ -39,6 +48,16 @@ pub(super) fn leave(lacks: &mut Lacks) {
     } else {
         lacks.unless(Layer::EmptyRoot, empty_root());
     }
+}
+
+/// Goes into a network namespace, if that leads out of the one that this process is in.
+fn join(network: &File) -> io::Result<()> {
+    let there = network.metadata()?;
+    let here = std::fs::metadata("/proc/self/ns/net")?;
+    if (there.dev(), there.ino()) == (here.dev(), here.ino()) {
+        return Err(io::Error::other("it is the host's"));
+    }
+    Ok(setns(network, CloneFlags::CLONE_NEWNET)?)
 }
 
 fn empty_root() -> nix::Result<()> {

@@ -10,6 +10,7 @@
 //! Invariant: no path leads to what the porter keeps: sockets have theirs until it ends, so a machine that reboots
 //! takes nothing from anybody and loses none of its clients.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -36,17 +37,21 @@ struct Opening {
     control: Option<Listener>,
     vsock: Option<Listener>,
     taps: Attached,
+    /// Where it goes.
+    network: Option<File>,
 }
 
 impl Opening {
-    fn of(config: &VmConfig) -> Result<Self, MachineError> {
+    fn of(config: &VmConfig, network: Option<&Path>) -> Result<Self, MachineError> {
+        let network = network.map(File::open).transpose();
+        let network = network.map_err(host("open the network namespace that it is to go into"))?;
         let control = config.control.as_ref().map(|control| open_control(&control.socket)).transpose()?;
         let vsock = config.vsock.as_ref().map(|vsock| vsock::listen(&vsock.socket)).transpose()?;
         let mut taps = Attached::default();
         for (index, card) in config.net.iter().enumerate() {
             taps.tap(&card.tap).map_err(|source| MachineError::Net { index, source })?;
         }
-        Ok(Self { control, vsock, taps })
+        Ok(Self { control, vsock, taps, network })
     }
 }
 
@@ -60,8 +65,8 @@ struct Inside {
 }
 
 /// Goes in. Returns in the machine's process only.
-fn enter(config: &VmConfig, template: Option<&Path>) -> Result<Inside, MachineError> {
-    let opening = Opening::of(config)?;
+fn enter(config: &VmConfig, network: Option<&Path>, template: Option<&Path>) -> Result<Inside, MachineError> {
+    let opening = Opening::of(config, network)?;
     let household = Household { config, template, stops: signals::that_stop() };
     let life = jail::enter(&household).map_err(host("start the machine's process"))?;
     let stops = StopSignals::told_by(life.stop)
@@ -92,7 +97,8 @@ impl Inside {
     /// Shuts the door behind a machine that has all that it needs.
     fn close(&mut self, config: &VmConfig, purpose: Purpose) -> Result<(), MachineError> {
         let lacks =
-            jail::close(config, purpose, std::mem::take(&mut self.lacks)).map_err(host("close the jail"))?;
+            jail::close(config, purpose, self.opening.network.as_ref(), std::mem::take(&mut self.lacks))
+                .map_err(host("close the jail"))?;
         if !lacks.layers().is_empty() {
             log::warn!("this host lacks a part of the jail: {lacks}");
         }
@@ -110,8 +116,12 @@ impl Inside {
 }
 
 /// Runs the machine of `config` to its end. Returns in the machine's process; the one that called ends like it.
-pub(super) fn run(config: &VmConfig, from: Option<Opened>) -> Result<Outcome, MachineError> {
-    let mut inside = enter(config, None)?;
+pub(super) fn run(
+    config: &VmConfig,
+    from: Option<Opened>,
+    network: Option<&Path>,
+) -> Result<Outcome, MachineError> {
+    let mut inside = enter(config, network, None)?;
     if !inside.first {
         inside.surroundings.tell(&[Event::Rebooted { count: inside.reboots.count() }]);
     }
@@ -138,9 +148,10 @@ pub(super) fn make_template(
     config: &VmConfig,
     place: Place,
     within: Duration,
+    network: Option<&Path>,
 ) -> Result<PathBuf, MachineError> {
     let warm_up = super::warm_up(config)?;
-    let mut inside = enter(config, Some(&place.parent.join(&place.name)))?;
+    let mut inside = enter(config, network, Some(&place.parent.join(&place.name)))?;
     let mut machine = inside.assemble(config, None)?;
     machine.events.add_subscriber(Box::new(warm_up.clone()));
     machine.snapshots.becomes_template = true;

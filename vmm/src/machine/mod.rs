@@ -293,10 +293,10 @@ impl Machine {
 pub fn run(
     config: &VmConfig,
     from: Option<Opened>,
-    containment: Containment,
+    containment: &Containment,
 ) -> Result<Outcome, MachineError> {
-    if containment == Containment::Jailed {
-        return jailed::run(config, from);
+    if let Containment::Jailed { network } = containment {
+        return jailed::run(config, from, network.as_deref());
     }
     let mut surroundings = surroundings(config)?;
     live(config, from, &mut surroundings).inspect_err(|error| {
@@ -369,10 +369,10 @@ pub fn make_template(
     config: &VmConfig,
     place: Place,
     within: Duration,
-    containment: Containment,
+    containment: &Containment,
 ) -> Result<PathBuf, MachineError> {
-    if containment == Containment::Jailed {
-        return jailed::make_template(config, place, within);
+    if let Containment::Jailed { network } = containment {
+        return jailed::make_template(config, place, within, network.as_deref());
     }
     let surroundings = surroundings(config)?;
     let warm_up = warm_up(config)?;

@@ -2,22 +2,26 @@
 //!
 //! Every attempt is made twice, each time in a jail of its own: with all walls but the filters of system calls, where it
 //! fails with the error that the wall in its way gives, and behind the filter of the event loop, where it ends the
-//! process. So no wall stands only because another one does.
+//! process. So no wall stands only because another one does. What goes for the network is tried once more in a namespace
+//! that many machines share, as the daemon's do.
 //!
 //! `cargo xtask test isolation` prints how many attempts were made and held, class by class. The program is its own
-//! payload: `isolation --attempt NAME walls|filter`.
+//! payload: `isolation --attempt NAME walls|filter|shared`.
 #![allow(unsafe_code, reason = "an attacker makes raw system calls")]
 #![allow(clippy::unwrap_used, reason = "a test that meets the unexpected ends there")]
 
 mod attempts;
 mod outlive;
 
+use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitCode, Stdio};
+use std::thread;
 
 use attempts::{ALL, Attempt, Held};
 use hearth_config::vm::VmConfig;
 use hearth_vmm::jail::{self, filter::Role};
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
 
 /// What a payload says of its attempt.
@@ -25,6 +29,9 @@ pub(crate) const FAILED_AS_EXPECTED: u8 = 40;
 const FAILED_OTHERWISE: u8 = 41;
 const SUCCEEDED: u8 = 42;
 const NOT_HERE: u8 = 43;
+
+/// The class that a shared namespace is about.
+const NETWORK: &str = "network";
 
 pub(crate) fn config() -> VmConfig {
     let text = "[machine]\nmemory_mib = 32\n[boot]\nkernel = \"none\"\n[serial]\noutput = \"null\"\n";
@@ -67,14 +74,19 @@ fn attempt(name: &str, how: &str) -> u8 {
     let attempt = ALL.iter().find(|attempt| attempt.name == name).unwrap();
     let role = (how == "filter").then_some(Role::EventLoop);
     let prepared = (attempt.prepare)();
-    let done = jail::rehearse(&config(), role, |lacks| {
-        if attempt.walls.iter().all(|wall| lacks.has(*wall)) && how == "walls" {
+    let shared = (how == "shared").then(empty_network);
+    if matches!(&shared, Some(None)) {
+        return NOT_HERE;
+    }
+    let network = shared.flatten();
+    let done = jail::rehearse(&config(), role, network.as_ref(), |lacks| {
+        if attempt.walls.iter().all(|wall| lacks.has(*wall)) && how != "filter" {
             return NOT_HERE;
         }
         match (attempt.act)(&prepared) {
             Held::Yes => FAILED_AS_EXPECTED,
             Held::Error(errno) => {
-                if how == "walls" {
+                if how != "filter" {
                     eprintln!("{name}: {}", std::io::Error::from_raw_os_error(errno));
                 }
                 FAILED_OTHERWISE
@@ -87,6 +99,15 @@ fn attempt(name: &str, how: &str) -> u8 {
     status
 }
 
+/// A network namespace with nothing in it, if this user can make one: a thread's own, and then whoever's has it open.
+fn empty_network() -> Option<File> {
+    let made = thread::spawn(|| {
+        unshare(CloneFlags::CLONE_NEWNET).ok()?;
+        File::open("/proc/thread-self/ns/net").ok()
+    });
+    made.join().unwrap()
+}
+
 /// Whether everything of a class held.
 fn run(class: &str) -> bool {
     if class == outlive::CLASS {
@@ -94,8 +115,10 @@ fn run(class: &str) -> bool {
     }
     let (mut made, mut held, mut skipped) = (0, 0, Vec::new());
     for attempt in ALL.iter().filter(|attempt| attempt.class == class) {
-        for how in ["walls", "filter"] {
-            if how == "walls" && attempt.walls.is_empty() {
+        let ways: &[&str] =
+            if class == NETWORK { &["walls", "filter", "shared"] } else { &["walls", "filter"] };
+        for how in ways {
+            if *how == "walls" && attempt.walls.is_empty() {
                 // The filter is the only wall in its way.
                 continue;
             }

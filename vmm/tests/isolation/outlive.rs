@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The payload: says that it is there, and stays.
 pub(crate) fn stay() -> ExitCode {
-    let done = jail::rehearse(&super::config(), None, |_| {
+    let done = jail::rehearse(&super::config(), None, None, |_| {
         println!("here");
         loop {
             std::thread::park();
