@@ -7,6 +7,7 @@
 //! | [`devices`] | platform devices: serial port, power and reset registers |
 //! | [`virtio`] | the MMIO transport and one folder per device |
 //! | [`memory`] | guest RAM: the only place that maps it and shows it to KVM |
+//! | [`places`] | where a path leads that root may walk |
 //! | [`mapped_file`] | kernels and initial RAM disks, mapped into it rather than copied |
 //! | [`kvm`] | opens KVM and says plainly when it cannot be used |
 //! | [`preflight`] | what is wrong with a configuration on this host, before KVM is opened |
@@ -40,6 +41,7 @@ pub mod mapped_file;
 pub mod memory;
 pub mod outcome;
 pub mod output;
+pub mod places;
 pub mod preflight;
 pub mod rate;
 pub mod snapshot;

@@ -9,12 +9,12 @@
 
 use std::fs::{Metadata, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use hearth_config::vm::{Output, VmConfig};
-use nix::libc;
+use nix::fcntl::OFlag;
 use nix::sys::stat::{major, minor};
 
 use crate::arch;
@@ -22,6 +22,7 @@ use crate::listener::{ListenError, Listener};
 use crate::logger::chain;
 use crate::machine::examine_output;
 use crate::memory::{self, Pages};
+use crate::places;
 use crate::virtio::block::{OpenError, SECTOR};
 use crate::virtio::net::{Tap, TapError};
 
@@ -143,7 +144,7 @@ pub fn examine(config: &VmConfig, start: Start) -> Vec<Finding> {
 
 fn readable(path: &Path) -> io::Result<()> {
     // A pipe would keep the open waiting for its other end.
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    let file = places::open(path, OpenOptions::new().read(true), OFlag::O_NONBLOCK)?;
     if file.metadata()?.is_file() { Ok(()) } else { Err(io::Error::other("not a regular file")) }
 }
 
@@ -151,8 +152,9 @@ fn readable(path: &Path) -> io::Result<()> {
 fn image(path: &Path, read_only: bool, locks: &str) -> Result<(u64, u64), OpenError> {
     let failed = |source| OpenError::Open { path: path.to_owned(), source };
     let mut options = OpenOptions::new();
-    options.read(true).write(!read_only).custom_flags(libc::O_NONBLOCK);
-    let data = options.open(path).and_then(|file| file.metadata()).map_err(failed)?;
+    options.read(true).write(!read_only);
+    let opened = places::open(path, &mut options, OFlag::O_NONBLOCK);
+    let data = opened.and_then(|file| file.metadata()).map_err(failed)?;
     let kind = data.file_type();
     if kind.is_block_device() {
         // The same under any node that leads to it; no file system has this number.
@@ -237,6 +239,32 @@ mod tests {
             [clash("block[1].path", "disk"), clash("block[2].path", "hard")]
         );
         assert_eq!(with([true, true, false]), [clash("block[2].path", "hard")]);
+    }
+
+    #[test]
+    fn a_link_of_another_user_is_a_fault_of_the_key_that_leads_over_it() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("k"), arch::kernel_for_tests()).unwrap();
+        std::fs::write(folder.path().join("disk"), [0; 512]).unwrap();
+        std::os::unix::fs::symlink("disk", folder.path().join("theirs")).unwrap();
+        std::os::unix::fs::symlink("print", folder.path().join("printed")).unwrap();
+        for link in ["theirs", "printed"] {
+            std::os::unix::fs::lchown(folder.path().join(link), Some(1000), Some(1000)).unwrap();
+        }
+        let config = "[boot]\nkernel = \"k\"\n[serial]\noutput = \"printed\"\n\
+                      [[block]]\nid = \"a\"\npath = \"theirs\"\n";
+        let why = "on the way is a symbolic link of user 1000, which root does not follow";
+        assert_eq!(
+            examined(config, folder.path()),
+            [
+                format!("serial.output: printed: cannot be written: `printed` {why}"),
+                format!("block[0].path: cannot be used as a disk: theirs: cannot be opened: `theirs` {why}"),
+            ]
+        );
+        assert!(!folder.path().join("print").exists());
     }
 
     #[test]

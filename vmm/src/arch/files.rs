@@ -2,14 +2,15 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use nix::fcntl::OFlag;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
 use super::{BootError, BootFile, BootFiles, Extent};
 use crate::mapped_file::MappedFile;
 use crate::memory::GuestRam;
+use crate::places;
 
 /// The initrd starts at a multiple of this: the kernel frees it page by page, and a page has at most 64 KiB.
 const INITRD_ALIGNMENT: u64 = 64 * 1024;
@@ -17,8 +18,8 @@ const INITRD_ALIGNMENT: u64 = 64 * 1024;
 /// Opens a boot file for reading. Only regular files: a pipe would keep the open waiting for its other end.
 pub(super) fn open(kind: BootFile, path: &Path) -> Result<File, BootError> {
     let unreadable = |source| BootError::Read { file: kind, path: path.to_owned(), source };
-    let mut options = OpenOptions::new();
-    let file = options.read(true).custom_flags(nix::libc::O_NONBLOCK).open(path).map_err(unreadable)?;
+    let opened = places::open(path, OpenOptions::new().read(true), OFlag::O_NONBLOCK);
+    let file = opened.map_err(unreadable)?;
     if !file.metadata().map_err(unreadable)?.is_file() {
         return Err(unreadable(io::Error::other("not a regular file")));
     }

@@ -96,7 +96,11 @@ mod tests {
     #[test]
     fn the_micro_guest_counts_on_any_kvm() {
         match crate::kvm::open() {
-            Ok(kvm) => assert!(measure(&kvm).unwrap() > 0 && glance(&kvm).unwrap() > 0),
+            Ok(kvm) => {
+                assert!(measure(&kvm).unwrap() > 0);
+                // A machine with other things to do may take any of these runs off the processor.
+                assert!((0..100).any(|_| glance(&kvm).unwrap() > 0));
+            }
             Err(error) => eprintln!("skipped: {error}"),
         }
     }

@@ -39,11 +39,6 @@ impl Who {
 
 /// Gives up all that this process is.
 pub(super) fn become_nobody(who: Who, lacks: &mut Lacks) -> io::Result<()> {
-    for capability in 0.. {
-        if !drop_from_bounding_set(capability) {
-            break;
-        }
-    }
     if who == Who::Root {
         // As many as there are processes: two machines share none, and the bound of processes is each one's own.
         let number = FIRST_NOBODY.saturating_add(super::outside::porter());
@@ -52,6 +47,12 @@ pub(super) fn become_nobody(who: Who, lacks: &mut Lacks) -> io::Result<()> {
         setresgid(group, group, group)?;
         setresuid(user, user, user)?;
         lacks.unless(Layer::UserNamespace, unshare(CloneFlags::CLONE_NEWUSER));
+    }
+    // A user namespace begins with all of them.
+    for capability in 0.. {
+        if !drop_from_bounding_set(capability) {
+            break;
+        }
     }
     lacks.unless(Layer::Capabilities, drop_capabilities());
     Ok(())
@@ -84,6 +85,15 @@ fn drop_capabilities() -> io::Result<()> {
     let none = [Sets::default(), Sets::default()];
     // SAFETY: both pointers are to structures as version 3 has them, which outlive the call; the kernel reads them.
     let result = unsafe { libc::syscall(libc::SYS_capset, &raw const header, none.as_ptr()) };
+    Errno::result(result).map(drop).map_err(io::Error::from)
+}
+
+/// Whether the kernel has filters of system calls, and ends a whole process by them.
+pub(super) fn filters_are_there() -> io::Result<()> {
+    let (none, action): (c_long, u32) = (0, libc::SECCOMP_RET_KILL_PROCESS);
+    let what = c_long::from(libc::SECCOMP_GET_ACTION_AVAIL);
+    // SAFETY: the pointer is to a number that the kernel reads.
+    let result = unsafe { libc::syscall(libc::SYS_seccomp, what, none, &raw const action) };
     Errno::result(result).map(drop).map_err(io::Error::from)
 }
 

@@ -7,11 +7,14 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::seal;
-use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+use crate::places::Place;
+use nix::fcntl::{AT_FDCWD, OFlag, RenameFlags, renameat2};
+use nix::unistd::geteuid;
 
 /// All but memory.
 pub(super) const STATE: &str = "state";
@@ -33,6 +36,9 @@ pub(super) const FILES: [&str; 5] = [STATE, MEMORY, MANIFEST, CONFIG, KEY];
 const OURS_ALONE: u32 = 0o700;
 const OURS_ALONE_FILE: u32 = 0o600;
 
+/// Behind its name while it is being filled.
+const NEW: &str = ".new";
+
 /// What becomes of a folder that has the name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Existing {
@@ -45,9 +51,12 @@ pub enum Existing {
 /// A folder that is being filled.
 #[derive(Debug)]
 pub struct Unfinished {
-    parent: PathBuf,
+    /// What it will be called, in the folder that it is in.
+    place: Place,
+    /// The same, as whoever asked for it says.
     name: PathBuf,
-    temporary: PathBuf,
+    /// Itself, which nobody can put something else in the place of.
+    folder: File,
     existing: Existing,
     files: Vec<File>,
 }
@@ -55,28 +64,35 @@ pub struct Unfinished {
 impl Unfinished {
     /// Begins the folder `name` in `parent`, which is made if it is not there.
     pub fn begin(parent: &Path, name: &str, existing: Existing) -> io::Result<Self> {
-        let named = parent.join(name);
-        if existing == Existing::Kept && named.symlink_metadata().is_ok() {
-            return Err(ErrorKind::AlreadyExists.into());
-        }
-        match DirBuilder::new().mode(OURS_ALONE).create(parent) {
+        let name = parent.join(name);
+        match DirBuilder::new().mode(OURS_ALONE).create(Place::of(parent)?.path()) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
-        let temporary = parent.join(format!(".{name}.new"));
+        let place = Place::of(&name)?;
+        if existing == Existing::Kept && place.path().symlink_metadata().is_ok() {
+            return Err(ErrorKind::AlreadyExists.into());
+        }
+        let temporary = place.hidden(NEW);
         match fs::remove_dir_all(&temporary) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             _ => {}
         }
         DirBuilder::new().mode(OURS_ALONE).create(&temporary)?;
-        Ok(Self { parent: parent.to_owned(), name: named, temporary, existing, files: Vec::new() })
+        let only_this = OFlag::O_NOFOLLOW | OFlag::O_DIRECTORY;
+        let folder = OpenOptions::new().read(true).custom_flags(only_this.bits()).open(&temporary)?;
+        if folder.metadata()?.uid() != geteuid().as_raw() {
+            return Err(ErrorKind::PermissionDenied.into());
+        }
+        Ok(Self { place, name, folder, existing, files: Vec::new() })
     }
 
     /// A new file in it.
     pub(super) fn file(&mut self, name: &str) -> io::Result<File> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true).mode(OURS_ALONE_FILE);
-        let file = options.open(self.temporary.join(name))?;
+        let here = Path::new("/proc/self/fd").join(self.folder.as_raw_fd().to_string());
+        let file = options.open(here.join(name))?;
         self.files.push(file.try_clone()?);
         Ok(file)
     }
@@ -111,17 +127,18 @@ impl Unfinished {
         for file in self.files.drain(..) {
             file.sync_all()?;
         }
-        File::open(&self.temporary)?.sync_all()?;
-        let rename = |flags| renameat2(AT_FDCWD, &self.temporary, AT_FDCWD, &self.name, flags);
-        if self.existing == Existing::Kept || self.name.symlink_metadata().is_err() {
+        self.folder.sync_all()?;
+        let (temporary, place) = (self.place.hidden(NEW), self.place.path());
+        let rename = |flags| renameat2(AT_FDCWD, &temporary, AT_FDCWD, &place, flags);
+        if self.existing == Existing::Kept || place.symlink_metadata().is_err() {
             // Never over a folder that somebody else made meanwhile.
             rename(RenameFlags::RENAME_NOREPLACE)?;
         } else {
             rename(RenameFlags::RENAME_EXCHANGE)?;
             // Machines that run from it have it open. What cannot be removed now, the next one removes.
-            let _ = fs::remove_dir_all(&self.temporary);
+            let _ = fs::remove_dir_all(&temporary);
         }
-        File::open(&self.parent)?.sync_all()?;
+        self.place.sync_folder()?;
         Ok(std::mem::take(&mut self.name))
     }
 }
@@ -129,10 +146,10 @@ impl Unfinished {
 impl Drop for Unfinished {
     fn drop(&mut self) {
         if !self.name.as_os_str().is_empty()
-            && let Err(error) = fs::remove_dir_all(&self.temporary)
+            && let Err(error) = fs::remove_dir_all(self.place.hidden(NEW))
             && error.kind() != ErrorKind::NotFound
         {
-            log::warn!("{}: cannot be removed: {error}", self.temporary.display());
+            log::warn!("{}: its unfinished folder cannot be removed: {error}", self.name.display());
         }
     }
 }

@@ -7,11 +7,10 @@
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use hearth_config::vm::{MEMORY_MIB, VCPUS};
-use nix::libc;
+use nix::fcntl::OFlag;
 
 use super::copy::sum_of;
 use super::folder::{CONFIG, MANIFEST, MEMORY, STATE};
@@ -19,6 +18,7 @@ use super::state::{self, Fault, MAX_BYTES, MachineState};
 use super::{manifest, seal};
 use crate::logger::chain;
 use crate::memory;
+use crate::places;
 
 /// Bytes of a manifest, at most: sixteen disks take a quarter of it.
 const MAX_MANIFEST: u64 = 16 << 10;
@@ -64,8 +64,8 @@ pub struct Opened {
 /// Opens a regular file for reading: a pipe would keep the open waiting for its other end.
 fn regular(folder: &Path, name: &str) -> Result<File, Refusal> {
     let refused = |error: io::Error| Refusal::new(folder, name, format!("cannot be read: {error}"));
-    let mut options = OpenOptions::new();
-    let file = options.read(true).custom_flags(libc::O_NONBLOCK).open(folder.join(name)).map_err(refused)?;
+    let opened = places::open(&folder.join(name), OpenOptions::new().read(true), OFlag::O_NONBLOCK);
+    let file = opened.map_err(refused)?;
     if file.metadata().map_err(refused)?.is_file() {
         Ok(file)
     } else {

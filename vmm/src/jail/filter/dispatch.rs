@@ -13,7 +13,6 @@ use seccompiler::{BpfProgram, sock_filter};
 
 // `linux/filter.h`, `linux/seccomp.h`, `linux/audit.h`.
 const LOAD: u16 = 0x20;
-const JUMP: u16 = 0x05;
 const IF_EQUAL: u16 = 0x15;
 const IF_NOT_LESS: u16 = 0x35;
 const RETURN: u16 = 0x06;
@@ -42,9 +41,6 @@ const fn instruction(code: u16, k: u32) -> sock_filter {
     sock_filter { code, jt: 0, jf: 0, k }
 }
 
-/// A program that permits everything.
-pub(super) const NOTHING: [sock_filter; 1] = [instruction(RETURN, PERMIT)];
-
 /// `calls`, in front of the program that judges arguments. `None`: there are more than one jump can pass over.
 pub(super) fn with_head(mut calls: Vec<Run>, judge: BpfProgram) -> Option<BpfProgram> {
     calls.sort_unstable_by_key(|(number, _)| *number);
@@ -59,11 +55,26 @@ pub(super) fn with_head(mut calls: Vec<Run>, judge: BpfProgram) -> Option<BpfPro
         instruction(RETURN, KILL_PROCESS),
         instruction(LOAD, NUMBER_AT),
     ];
+    let tree = head.len();
     halve(&runs, &mut head)?;
+    // Where each verdict is carried out, behind all comparisons; the judge last, without a jump.
     let end = head.len();
-    for (at, jump) in head.iter_mut().enumerate().filter(|(_, instruction)| instruction.code == JUMP) {
-        jump.k = u32::try_from(end - at - 1).ok()?;
+    let place = |verdict| {
+        end + match verdict {
+            Verdict::Permitted => 0,
+            Verdict::Forbidden => 1,
+            Verdict::Judged => 2,
+        }
+    };
+    for at in tree..end {
+        let instruction = head.get_mut(at)?;
+        for way in [&mut instruction.jt, &mut instruction.jf] {
+            if let Some(verdict) = MARKS.iter().find(|(mark, _)| mark == way).map(|(_, verdict)| *verdict) {
+                *way = u8::try_from(place(verdict) - at - 1).ok().filter(|way| *way < FIRST_MARK)?;
+            }
+        }
     }
+    head.extend([instruction(RETURN, PERMIT), instruction(RETURN, KILL_PROCESS)]);
     head.extend(judge);
     Some(head)
 }
@@ -85,21 +96,28 @@ fn begin(runs: &mut Vec<Run>, (number, verdict): Run) {
     }
 }
 
-/// Finds the run that a number is in. A jump to the judge has no distance yet.
+/// Ways to a verdict whose place is not known yet; no comparison is that far from another.
+const FIRST_MARK: u8 = 253;
+const MARKS: [(u8, Verdict); 3] =
+    [(FIRST_MARK, Verdict::Permitted), (254, Verdict::Forbidden), (255, Verdict::Judged)];
+
+/// Comparisons that find the run which a number is in, of two or more.
 fn halve(runs: &[Run], program: &mut BpfProgram) -> Option<()> {
-    if let [(_, verdict)] = runs {
-        program.push(match verdict {
-            Verdict::Permitted => instruction(RETURN, PERMIT),
-            Verdict::Forbidden => instruction(RETURN, KILL_PROCESS),
-            Verdict::Judged => instruction(JUMP, 0),
-        });
-        return Some(());
-    }
     let (lower, upper) = runs.split_at(runs.len() / 2);
     let at = program.len();
     program.push(instruction(IF_NOT_LESS, upper.first()?.0));
-    halve(lower, program)?;
-    let over = u8::try_from(program.len() - at - 1).ok()?;
-    program.get_mut(at)?.jt = over;
-    halve(upper, program)
+    let jf = descend(lower, at, program)?;
+    let jt = descend(upper, at, program)?;
+    let comparison = program.get_mut(at)?;
+    (comparison.jt, comparison.jf) = (jt, jf);
+    Some(())
+}
+
+/// How far it is from the comparison at `at` to what finds the run among these.
+fn descend(runs: &[Run], at: usize, program: &mut BpfProgram) -> Option<u8> {
+    if let [(_, verdict)] = runs {
+        return MARKS.iter().find(|(_, of)| of == verdict).map(|(mark, _)| *mark);
+    }
+    let way = u8::try_from(program.len() - at - 1).ok().filter(|way| *way < FIRST_MARK)?;
+    halve(runs, program).map(|()| way)
 }

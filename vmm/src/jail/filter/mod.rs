@@ -62,7 +62,7 @@ pub enum FilterError {
     Head,
     /// The kernel has none, or refuses this one.
     #[error("the kernel takes no filter")]
-    Kernel(#[source] seccompiler::Error),
+    Kernel(#[source] std::io::Error),
 }
 
 /// The programs of this process, by the place of their role in [`Role::ALL`].
@@ -87,12 +87,12 @@ pub fn program(role: Role, needs: &Needs) -> Result<BpfProgram, FilterError> {
     dispatch::with_head(verdicts, judge).ok_or(FilterError::Head)
 }
 
-/// Makes the programs for a machine of `config`, and finds out whether the kernel takes any.
+/// Makes the programs for a machine of `config`, and finds out whether the kernel has filters.
 pub(super) fn prepare(config: &VmConfig, purpose: Purpose) -> Result<(), FilterError> {
     let needs = Needs::of(config, purpose);
     let programs = Role::ALL.iter().map(|role| program(*role, &needs)).collect::<Result<Vec<_>, _>>()?;
-    // Whether there are filters at all is known before the guest runs.
-    seccompiler::apply_filter(&dispatch::NOTHING).map_err(FilterError::Kernel)?;
+    // Known before the guest runs. Where a thread cannot go behind its own all the same, the process ends.
+    super::privileges::filters_are_there().map_err(FilterError::Kernel)?;
     let _ = PROGRAMS.set(programs);
     Ok(())
 }

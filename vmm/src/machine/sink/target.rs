@@ -10,15 +10,18 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hearth_config::vm::Output as Destination;
-use nix::libc::{O_NOCTTY, O_NONBLOCK};
+use nix::fcntl::OFlag;
 
 use crate::jail::{Printer, outside};
 use crate::listener::folder_takes;
+use crate::places::{self, Place};
 use crate::stdio::Stream;
 
 /// Bytes of an output file. It becomes `<path>.1` then, in place of an older one: months of an ordinary guest,
 /// and too little to fill the flash of a gateway.
 pub(super) const FILE_BYTES: u64 = 16 << 20;
+/// A named pipe without a reader is an error then, not a wait.
+const FLAGS: OFlag = OFlag::O_NONBLOCK.union(OFlag::O_NOCTTY);
 
 #[derive(Debug)]
 pub(super) enum Target {
@@ -50,7 +53,7 @@ impl Target {
     /// Whether the destination could be opened, as far as that can be told without making it.
     pub(super) fn examine(destination: &Destination) -> io::Result<()> {
         let Destination::File(path) = destination else { return Ok(()) };
-        match options().open(path) {
+        match places::open(path, &mut options(), FLAGS) {
             Err(error) if error.kind() == ErrorKind::NotFound => folder_takes(path),
             other => other.map(drop),
         }
@@ -127,25 +130,25 @@ impl BoundedFile {
 /// Renames the file to `<path>.1` and opens a new one in its place. What is there already goes only if it can be an
 /// older one of these: a file, and no longer than they get.
 pub(crate) fn put_aside(path: &Path) -> io::Result<File> {
-    let mut old = path.as_os_str().to_owned();
-    old.push(".1");
+    let place = Place::of(path)?;
+    let old = place.beside(".1");
     match fs::symlink_metadata(&old) {
         Ok(found) if !found.is_file() || found.len() > FILE_BYTES => {
             return Err(ErrorKind::AlreadyExists.into());
         }
         _ => {}
     }
-    fs::rename(path, &old)?;
-    open(path)
+    fs::rename(place.path(), &old)?;
+    // Whatever somebody puts there meanwhile is not ours to print into.
+    options().create_new(true).custom_flags(FLAGS.bits()).open(place.path())
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    options().create(true).open(path)
+    places::open(path, options().create(true), FLAGS)
 }
 
 fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
-    // A named pipe without a reader is an error then, not a wait.
-    options.append(true).custom_flags(O_NONBLOCK | O_NOCTTY);
+    options.append(true);
     options
 }

@@ -9,11 +9,13 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Seek, SeekFrom};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, FcntlArg, OFlag, fallocate, fcntl};
+
+use crate::places;
 
 use super::{SECTOR, trim};
 
@@ -75,7 +77,7 @@ impl Image {
         // A named pipe would keep the open waiting for its other end; non-blocking, it is looked at and refused.
         // O_EXCL without O_CREAT means something for block devices alone: not one that the host has mounted.
         let flags = OFlag::O_NONBLOCK | if read_only { OFlag::empty() } else { OFlag::O_EXCL };
-        let opened = OpenOptions::new().read(true).write(!read_only).custom_flags(flags.bits()).open(path);
+        let opened = places::open(path, OpenOptions::new().read(true).write(!read_only), flags);
         let mut file = match opened {
             Err(error) if error.kind() == io::ErrorKind::ResourceBusy => return Err(in_use()),
             other => other.map_err(failed)?,
