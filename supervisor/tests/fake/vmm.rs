@@ -34,7 +34,9 @@ enum Turn {
 }
 
 fn main() {
-    let args: Vec<String> = std::env::args().skip(1).collect();
+    let mut args: Vec<String> = std::env::args().skip(1).collect();
+    // It has no jail.
+    args.truncate(args.iter().position(|word| word == "--netns").unwrap_or(args.len()));
     let (file, snapshot) = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["run", file] => (file, None),
         ["template", file, folder, ..] => exit(template(Path::new(file), Path::new(folder))),
