@@ -240,7 +240,7 @@ pub(crate) struct Test {
     /// Leave out the tests that boot whole boards.
     #[arg(long)]
     pub(crate) quick: bool,
-    /// Run only tests with this in their name; leaves formatting and linter out. `sim` alone is the supervisor's
+    /// Run only tests with this in their name; leaves formatting, linter and dependencies out. `sim` alone is the supervisor's
     /// simulation, with its figures; `isolation` alone are the attempts to get out of a machine's jail, made and held.
     #[arg(value_name = "FILTER")]
     pub(crate) filter: Option<String>,

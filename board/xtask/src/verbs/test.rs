@@ -1,6 +1,6 @@
 //! `test`: the one command that says whether the project is well.
 //!
-//! Duty: formatting, linter, all tests, whole boards; one closing line with the counts.
+//! Duty: formatting, linter, dependencies, all tests, whole boards; one closing line with the counts.
 //! Not here: the tests. Invariant: a check that could not run is counted as skipped with its reason, and
 //! everything runs even after a failure, so that one run shows all that is wrong.
 //!
@@ -108,6 +108,9 @@ pub(crate) fn run(shop: &Workshop, options: &cli::Test) -> Result<ExitCode, Test
         check(shop, &mut counts, "formatting", &["fmt", "--all", "--check"])?;
         let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
         check(shop, &mut counts, "linter", &clippy)?;
+        // Advisories need a database, which not every place can fetch: `cargo deny check` has them, too.
+        let deny = ["deny", "check", "bans", "licenses", "sources"];
+        check(shop, &mut counts, "dependencies", &deny)?;
     }
     if let Err(error) = packages::require(shop, &[Need::Broker, Need::Network]) {
         // Tests that need it say that they are skipped.
