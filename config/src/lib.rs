@@ -23,6 +23,10 @@ pub mod vm;
 pub mod workload;
 mod writer;
 
+/// What the daemon's control group is called where a service manager delegated the one around it; machines' groups are
+/// beside it.
+pub const DAEMON_GROUP: &str = "hearthd";
+
 pub use fault::{Fault, Faults, Position};
 pub use layers::drop_in_folder;
 pub use quantity::Mebibytes;

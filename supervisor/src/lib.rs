@@ -30,6 +30,7 @@ mod lookout;
 pub mod machine;
 mod monitor;
 mod outlet;
+pub mod own_group;
 mod pressure;
 mod process;
 mod reload;

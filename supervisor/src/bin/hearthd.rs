@@ -10,6 +10,7 @@ use std::process::{Command, ExitCode};
 use hearth_config::device::{LOG_FORMATS, Log, LogFormat};
 use hearth_supervisor::console::Console;
 use hearth_supervisor::daemon::{self, Outcome};
+use hearth_supervisor::own_group;
 use hearth_supervisor::setup::Setup;
 use hearth_supervisor::wording::one_line;
 
@@ -110,6 +111,9 @@ fn run(config: &std::path::Path, check: bool, format: Option<LogFormat>) -> Exit
         Ok(console) => console,
         Err(error) => return fail(FAILED, &format!("cannot print: {error}")),
     };
+    if let Err(error) = own_group::settle() {
+        console.say(&format!("machines get no control groups of their own: {error}"));
+    }
     match daemon::run(setup, &console) {
         Ok(Outcome::Stopped) => ExitCode::SUCCESS,
         Ok(Outcome::Reboot) => ExitCode::from(REBOOT),

@@ -7,6 +7,7 @@ pub(crate) mod client;
 pub(crate) mod clones;
 mod data;
 mod ends;
+mod groups;
 mod life;
 mod rates;
 mod snapshots;
@@ -64,10 +65,17 @@ fn chosen(filter: &str, name: &str) -> bool {
 pub(crate) fn run(filter: &str, clock: Clock) -> ExitCode {
     let (mut held, mut failed) = (0, 0);
     let of_rates = if clock == Clock::Counted { rates::TRIALS } else { &[] };
-    for (name, trial) in
-        [ends::TRIALS, data::TRIALS, life::TRIALS, snapshots::TRIALS, clones::TRIALS, of_rates]
-            .into_iter()
-            .flatten()
+    for (name, trial) in [
+        ends::TRIALS,
+        data::TRIALS,
+        life::TRIALS,
+        groups::TRIALS,
+        snapshots::TRIALS,
+        clones::TRIALS,
+        of_rates,
+    ]
+    .into_iter()
+    .flatten()
     {
         if !chosen(filter, name) {
             continue;

@@ -11,6 +11,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
+use hearth_config::DAEMON_GROUP;
 use hearth_config::vm::VmConfig;
 use nix::unistd::Pid;
 
@@ -77,7 +78,7 @@ impl Groups {
     fn make_at(root: &Path, own: &str, config: &VmConfig) -> Self {
         let mut groups = Self { folders: Vec::new(), door: None, lacking: Vec::new() };
         if root.join("cgroup.controllers").exists() {
-            match parent(own, root, None).and_then(|parent| groups.whole(&parent, config)) {
+            match parent(own, root, None).and_then(|own| groups.whole(beside_the_daemon(&own), config)) {
                 Ok(door) => groups.door = Some(door),
                 Err(error) => groups.lacking.push(error.to_string()),
             }
@@ -182,6 +183,11 @@ fn parent(own: &str, place: &Path, controller: Option<&str>) -> io::Result<PathB
     Ok(place.join(path.trim_start_matches('/')))
 }
 
+/// Where the daemon stepped down in a group that was delegated to it, machines' groups are beside its own.
+fn beside_the_daemon(own: &Path) -> &Path {
+    own.parent().filter(|_| own.file_name().is_some_and(|name| name == DAEMON_GROUP)).unwrap_or(own)
+}
+
 /// Removes the groups of porters that are gone.
 fn clear(parent: &Path) {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
@@ -211,6 +217,9 @@ mod tests {
         assert_eq!(found(v1, Some("cpu")), Some("/c/b".into()));
         assert_eq!(found(v1, None), Some("/c/".into()));
         assert_eq!(found(v1, Some("pids")), None);
+        let of_a_service = found("0::/system.slice/hearthd.service/hearthd\n", None).unwrap();
+        assert_eq!(beside_the_daemon(&of_a_service), Path::new("/c/system.slice/hearthd.service"));
+        assert_eq!(beside_the_daemon(Path::new("/c/user")), Path::new("/c/user"));
     }
 
     #[test]
