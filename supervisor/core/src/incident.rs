@@ -57,6 +57,8 @@ pub struct Attempt {
     /// Of the fault that it was used against.
     pub class: FaultClass,
     pub since: Moment,
+    /// The wait before it that this means brings along, whichever attempt it is.
+    pub wait: Duration,
 }
 
 /// What came of a means: what a policy learns from.
@@ -66,7 +68,7 @@ pub struct Outcome {
     pub class: FaultClass,
     pub rung: Rung,
     pub cured: bool,
-    /// Until it was ready to stay so, or until it was seen that it did not help.
+    /// Until it was ready to stay so, or until it was seen that it did not help; with the wait that it brings along.
     pub took: Duration,
 }
 
@@ -94,13 +96,13 @@ impl Incident {
         self.proposed = None;
     }
 
-    /// From `since` on: a delay before it is not its fault.
-    pub(crate) fn use_rung(&mut self, choice: Choice, since: Moment) {
+    /// From `since` on: a delay that grew before it is not its fault, but `wait` is.
+    pub(crate) fn use_rung(&mut self, choice: Choice, since: Moment, wait: Duration) {
         self.tried.note(choice.rung);
         self.last = Some(choice);
         (self.proposed, self.consent) = (None, None);
         self.stage = Stage::Healing;
-        self.attempt = Some(Attempt { rung: choice.rung, class: self.class, since });
+        self.attempt = Some(Attempt { rung: choice.rung, class: self.class, since, wait });
     }
 
     /// Its machine is only now being made: it waited for room, or for others.
@@ -112,11 +114,11 @@ impl Incident {
 
     /// What comes of the means that was used last: it failed, unless this is proven to be healed.
     pub(crate) fn outcome(&mut self, workload: WorkloadId, now: Moment) -> Option<Outcome> {
-        let Attempt { rung, class, since } = self.attempt.take()?;
+        let Attempt { rung, class, since, wait } = self.attempt.take()?;
         let proven = self.deadline().filter(|until| *until <= now);
         let took = proven.map_or(now, |until| until).since(since);
         let (cured, proof) = (proven.is_some(), if proven.is_some() { STEADY } else { Duration::ZERO });
-        Some(Outcome { workload, class, rung, cured, took: took.saturating_sub(proof) })
+        Some(Outcome { workload, class, rung, cured, took: took.saturating_sub(proof) + wait })
     }
 
     pub(crate) fn ready(&mut self, now: Moment) {
@@ -151,7 +153,7 @@ mod tests {
 
     fn used(from: Moment) -> Incident {
         let mut incident = Incident::open(Moment::START, &Failure::HeartbeatLost);
-        incident.use_rung(Choice { rung: Rung::ColdRestart, reason: Reason::Cheapest }, from);
+        incident.use_rung(Choice { rung: Rung::ColdRestart, reason: Reason::Cheapest }, from, Duration::ZERO);
         incident
     }
 
@@ -184,7 +186,11 @@ mod tests {
     #[test]
     fn only_a_steady_time_closes_it_and_what_was_tried_is_kept_until_then() {
         let mut incident = Incident::open(Moment::START, &Failure::HeartbeatLost);
-        incident.use_rung(Choice { rung: Rung::ColdRestart, reason: Reason::Cheapest }, Moment::START);
+        incident.use_rung(
+            Choice { rung: Rung::ColdRestart, reason: Reason::Cheapest },
+            Moment::START,
+            Duration::ZERO,
+        );
         assert_eq!(incident.deadline(), None);
         incident.ready(Moment::from_millis(500));
         assert_eq!(incident.deadline(), Some(Moment::from_millis(500).after(STEADY)));

@@ -117,8 +117,7 @@ impl Healing {
         for (place, (means, rung)) in rungs.iter_mut().zip(RUNGS).enumerate() {
             // A machine from nothing starts the process as well.
             let with = if rung == Rung::ColdRestart { self.cures.takes(RESTART) } else { None };
-            let thought = seconds(rung.cost_ms()) + with.unwrap_or(0.0);
-            means.seconds = self.cures.takes(place).unwrap_or(thought);
+            means.seconds = seconds(rung.cost_ms()) + with.unwrap_or(0.0);
             means.risk = RISKS_S[place] * risk / availability.max(f32::MIN_POSITIVE);
         }
         Ladder { rungs, escalation: ESCALATION_S }

@@ -180,7 +180,7 @@ impl Workload {
     fn restart_process(&mut self, turn: &mut Turn<'_>, slot: Slot, failure: Failure, choice: Choice) {
         let vm = self.vm(slot);
         if let Some(incident) = self.replica_mut(slot).and_then(|replica| replica.incident.as_mut()) {
-            incident.use_rung(choice, turn.now);
+            incident.use_rung(choice, turn.now, Duration::ZERO);
         }
         turn.tell(Announcement::ProcessRestart { replica: vm.replica, failure: failure.clone(), choice });
         let deadline = turn.now.after(deadlines::PROCESS_RESTART);
@@ -371,7 +371,10 @@ impl Workload {
         });
         let until = turn.now.after(delay);
         if let Some(incident) = &mut replica.incident {
-            incident.use_rung(choice, until);
+            // A first restore is spared it.
+            let own =
+                if choice.rung == Rung::Restore { Duration::ZERO } else { delay.min(backoff::FIRST_DELAY) };
+            incident.use_rung(choice, until, own);
         }
         self.go(turn, slot, Lifecycle::BackingOff { until }, Cause::Healing(choice));
         turn.tell(Announcement::RestartIn { replica: id, attempt, delay, choice });

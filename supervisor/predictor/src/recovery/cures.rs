@@ -90,16 +90,20 @@ impl<const C: usize, const R: usize> Cures<C, R> {
         (count > 0.0).then(|| sum / count)
     }
 
-    /// What to try for a fault of this class when the rungs in `tried`, one bit each, did not work.
+    /// What to try for a fault of this class when the rungs in `tried`, one bit each, did not work. `ladder` says what is
+    /// thought of them, and so which comes next without evidence: times are measured with failures in them, which one rung had
+    /// and the next may not have had yet, so they are evidence like any other.
     pub fn choose(&self, ladder: &Ladder<R>, class: usize, tried: u8) -> Choice {
-        let class = self.classes.get(class).copied().unwrap_or_default();
+        let evidence = self.classes.get(class).copied().unwrap_or_default();
         let mut rungs = ladder.rungs;
-        for (rung, evidence) in rungs.iter_mut().zip(class.0) {
-            if evidence.seconds > 0.0 {
-                *rung = Rung { seconds: evidence.seconds, ..*rung };
+        for (place, (rung, evidence)) in rungs.iter_mut().zip(evidence.0).enumerate() {
+            let here = Some(evidence.seconds).filter(|seconds| *seconds > 0.0);
+            if let Some(seconds) = here.or_else(|| self.takes(place)) {
+                *rung = Rung { seconds, ..*rung };
             }
         }
-        Ladder { rungs, ..*ladder }.choose(tried, &class.0.map(Evidence::chance))
+        let usual = ladder.cheapest_left(tried);
+        Ladder { rungs, ..*ladder }.choose(usual, tried, &evidence.0.map(Evidence::chance))
     }
 
     /// Whether restored evidence can be believed.
@@ -170,6 +174,23 @@ mod tests {
         }
         let choice = cures.choose(&LADDER, 0, 0);
         assert_eq!(choice.rung, Some(1), "the first rung takes nine seconds here, whatever the ladder says");
+    }
+
+    /// A process that nearly always helps at once, and once took long to be seen not to.
+    #[test]
+    fn one_long_failure_of_what_nearly_always_helps_does_not_bring_another_before_it() {
+        let mut cures = Cures::<1, 3>::default();
+        for _ in 0..7 {
+            cures.tried(0, 0, Outcome::Cured, 0.002);
+        }
+        // One incident that only the last rung cured.
+        cures.tried(0, 0, Outcome::Failed, 5.0);
+        cures.tried(0, 1, Outcome::Failed, 5.0);
+        cures.tried(0, 2, Outcome::Cured, 0.53);
+        let ladder =
+            Ladder { rungs: [0.15, 0.3, 1.8].map(|seconds| Rung { seconds, risk: 0.0 }), escalation: 900.0 };
+        let choice = cures.choose(&ladder, 0, 0);
+        assert_eq!((choice.rung, choice.basis), (Some(0), Basis::Ladder));
     }
 
     #[test]

@@ -77,8 +77,8 @@ pub struct Choice {
 impl<const R: usize> Ladder<R> {
     const FITS: () = assert!(R >= 1 && R <= MOST_RUNGS, "a ladder has one to MOST_RUNGS rungs");
 
-    /// What to do when the rungs in `tried` (a bit each) did not work.
-    pub(crate) fn choose(&self, tried: u8, chances: &[Chance; R]) -> Choice {
+    /// What to do when the rungs in `tried` (a bit each) did not work, and `usual` would be next without evidence.
+    pub(crate) fn choose(&self, usual: Option<usize>, tried: u8, chances: &[Chance; R]) -> Choice {
         let () = Self::FITS;
         let values = self.values(chances);
         let (expected, best) = self.best(tried, chances, &values);
@@ -86,7 +86,7 @@ impl<const R: usize> Ladder<R> {
             let (chance, seconds) = (0.0, 0.0);
             return Choice { rung: None, then: None, expected, chance, seconds, basis: Basis::Ladder };
         };
-        let usual = self.cheapest_left(tried).unwrap_or(best);
+        let usual = usual.unwrap_or(best);
         let convinced = best != usual && self.holds_against_doubt(best, usual, tried, chances);
         let (rung, basis) = if convinced { (best, Basis::Evidence) } else { (usual, Basis::Ladder) };
         let chance = chances.get(rung).map_or(0.0, |chance| chance.mean);
@@ -154,7 +154,7 @@ impl<const R: usize> Ladder<R> {
         own + (1.0 - chance) * next
     }
 
-    fn cheapest_left(&self, tried: u8) -> Option<usize> {
+    pub(crate) fn cheapest_left(&self, tried: u8) -> Option<usize> {
         let left = self.rungs.iter().enumerate().filter(|&(rung, _)| tried & bit(rung) == 0);
         left.min_by(|left, right| left.1.cost().total_cmp(&right.1.cost())).map(|(rung, _)| rung)
     }
@@ -214,7 +214,7 @@ mod tests {
     fn equal_chances_are_tried_cheapest_first() {
         let mut tried = 0;
         let mut order = Vec::new();
-        while let Some(rung) = LADDER.choose(tried, &[sure(0.5); 4]).rung {
+        while let Some(rung) = LADDER.choose(LADDER.cheapest_left(tried), tried, &[sure(0.5); 4]).rung {
             order.push(rung);
             tried |= bit(rung);
         }
@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn a_cure_that_is_known_to_work_goes_first_and_a_guess_does_not() {
         let chances = [sure(0.02), sure(0.01), Chance { mean: 0.95, deviation: 0.02 }, sure(0.5)];
-        let choice = LADDER.choose(0, &chances);
+        let choice = LADDER.choose(LADDER.cheapest_left(0), 0, &chances);
         assert_eq!((choice.rung, choice.basis), (Some(2), Basis::Evidence));
         let ladder = Ladder { rungs: [Rung { seconds: 2.9, risk: 0.0 }; 4], ..LADDER };
         let unsure = [
@@ -233,20 +233,20 @@ mod tests {
             sure(0.5),
             sure(0.5),
         ];
-        assert_eq!(ladder.choose(0, &unsure).basis, Basis::Ladder);
+        assert_eq!(ladder.choose(ladder.cheapest_left(0), 0, &unsure).basis, Basis::Ladder);
     }
 
     #[test]
     fn what_is_not_worth_its_cost_is_left_to_a_person() {
         let ladder = Ladder { escalation: 10.0, ..LADDER };
-        assert_eq!(ladder.choose(0b0111, &[sure(0.1); 4]).rung, None);
-        assert_eq!(LADDER.choose(0b0111, &[sure(0.2); 4]).rung, Some(3));
+        assert_eq!(ladder.choose(ladder.cheapest_left(0b0111), 0b0111, &[sure(0.1); 4]).rung, None);
+        assert_eq!(LADDER.choose(LADDER.cheapest_left(0b0111), 0b0111, &[sure(0.2); 4]).rung, Some(3));
     }
 
     #[test]
     fn a_choice_explains_itself() {
         let chances = [sure(0.5), sure(0.92), sure(0.5), sure(0.5)];
-        let choice = LADDER.choose(0, &chances);
+        let choice = LADDER.choose(LADDER.cheapest_left(0), 0, &chances);
         let names = ["restart", "restore", "cold start", "reboot"];
         let text = Explained { choice: &choice, names: &names }.to_string();
         assert!(text.starts_with("expected 7.6 "), "{text}");
@@ -289,7 +289,7 @@ mod tests {
             means in proptest::array::uniform6(0.0f32..=1.0), tried in any::<u8>(),
         ) {
             let ladder = Ladder { rungs: seconds.map(|seconds| Rung { seconds, risk }), escalation };
-            let choice = ladder.choose(tried, &means.map(|mean| Chance { mean, deviation: 0.1 }));
+            let choice = ladder.choose(ladder.cheapest_left(tried), tried, &means.map(|mean| Chance { mean, deviation: 0.1 }));
             prop_assert!(choice.rung.is_none_or(|rung| rung < 6 && tried & bit(rung) == 0));
             prop_assert!(choice.expected.is_finite());
         }
