@@ -106,7 +106,7 @@ pub(crate) fn run() {
     let [strength, _, learnt] = total.map(Sum::mean);
     table::target("time to cure beside the ladder by strength", learnt / strength, 3, Wanted::AtMost(0.90));
     table::target("time to cure beside the ladder by cost, worst fault", worst, 3, Wanted::AtMost(1.02));
-    println!("real VMs: not here; the daemon's fault injection measures them\n");
+    println!("real VMs: `cargo xtask bench recovery`\n");
 }
 
 fn row(name: &str, sums: [Sum; 3]) -> Vec<String> {
