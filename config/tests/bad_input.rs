@@ -87,7 +87,7 @@ fn machine_files_are_refused_with_place_key_and_expectation() {
             ),
             (
                 "[[block]]\nid = \"a b\"\npath = \"x\"",
-                "vm.toml:4:1: block[0].id: expected 1 to 20 letters, digits, - or _, found \"a b\"",
+                "vm.toml:4:1: block[0].id: expected 1 to 64 letters, digits, - or _, found \"a b\"",
             ),
             (
                 "[[block]]\nid = \"a\"\npath = \"x\"\n[[block]]\nid = \"a\"\npath = \"y\"",

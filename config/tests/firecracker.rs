@@ -309,3 +309,13 @@ fn the_form_follows_from_the_name_or_the_first_character_and_paths_from_the_form
         "-: expected a configuration file of at most 1024 KiB"
     );
 }
+
+#[test]
+fn a_machine_of_such_a_file_is_written_down_in_our_form_and_read_as_the_same() {
+    // As a snapshot keeps it. With the longest names that there are, such as UUIDs.
+    let text = FULL.replace("\"rootfs\"", &format!("\"{}\"", "r".repeat(64)));
+    let text = text.replace("\"eth0\"", &format!("\"{}\"", "e".repeat(64)));
+    let machine = parse(&text).unwrap();
+    let written = machine.to_toml().unwrap();
+    assert_eq!(VmConfig::parse("vm.toml", &written).unwrap(), machine, "{written}");
+}

@@ -22,8 +22,6 @@ use super::*;
 use crate::reader::{Entry, Table};
 use crate::tree::{Member, Value, member};
 
-/// Bytes of a device's id. The guest sees the first 20 of a disk's; there may be UUIDs in files of others.
-const MAX_ID_BYTES: usize = 64;
 /// Bytes of a partition's UUID as it stands in `root=PARTUUID=`; a GPT has 36.
 const MAX_PARTUUID_BYTES: usize = 64;
 /// Seconds between balloon statistics; the width of Firecracker's field.

@@ -28,8 +28,8 @@ pub const VCPUS: std::ops::RangeInclusive<u8> = 1..=16;
 pub const MEMORY_MIB: std::ops::RangeInclusive<u32> = 32..=65536;
 /// Block devices. Each takes an MMIO window and an interrupt line.
 pub const MAX_BLOCK_DEVICES: usize = 16;
-/// Bytes of a block device's id: virtio-blk shows the guest a serial of 20 bytes.
-pub const MAX_BLOCK_ID_BYTES: usize = 20;
+/// Bytes of a device's id, as in Firecracker's form. Of a disk's, virtio-blk shows the guest 20 as its serial number.
+pub const MAX_ID_BYTES: usize = 64;
 /// Bytes of the kernel command line: x86 Linux takes 2048 with the final zero, and the monitor adds its devices.
 pub const MAX_CMDLINE_BYTES: usize = 1536;
 /// Bytes of a Unix socket's path: the kernel's 107, less the `_4294967295` that a guest's port may add.

@@ -163,7 +163,7 @@ fn rate(table: &mut Table<'_>, [rate, burst, once]: [&'static str; 3]) -> Option
 fn cards(table: &mut Table<'_>) -> Vec<Net> {
     let mut seen = Vec::new();
     table.sections("net", MAX_NETWORK_CARDS, |t| Net {
-        id: id(&t.required("id", A_NAME), MAX_BLOCK_ID_BYTES, &mut seen),
+        id: id(&t.required("id", A_NAME), MAX_ID_BYTES, &mut seen),
         tap: tap(&t.required("tap", A_TAP)),
         mac: mac(&t.entry("mac")),
         receive: limit(t, "receive"),
@@ -253,7 +253,7 @@ fn identity(table: &mut Table<'_>) -> Identity {
 fn blocks(table: &mut Table<'_>) -> Vec<Block> {
     let mut seen: Vec<String> = Vec::new();
     table.sections("block", MAX_BLOCK_DEVICES, |t| Block {
-        id: id(&t.required("id", A_NAME), MAX_BLOCK_ID_BYTES, &mut seen),
+        id: id(&t.required("id", A_NAME), MAX_ID_BYTES, &mut seen),
         path: t.required("path", A_DISK).path().unwrap_or_default(),
         read_only: t.entry("read_only").flag().unwrap_or(false),
         limit: limit(t, "limit"),
