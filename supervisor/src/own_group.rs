@@ -1,8 +1,8 @@
 //! The daemon's place among control groups, such that its machines can have theirs.
 //!
-//! Duty: one step down, where a service manager gave this process a group of version 2 to itself: a group that has a
-//! process in it hands no controller down. `hearth-vmm`, which starts in the same place, makes a machine's group beside
-//! it. Not here: those groups (`hearth-vmm`'s jail); whoever has processes of others in its group stays where it is.
+//! Duty: one step down, where this process is alone in a group of version 2, as a service manager starts it: a group that
+//! has a process in it hands no controller down. `hearth-vmm`, which starts in the same place, makes a machine's group beside
+//! it. Not here: those groups (`hearth-vmm`'s jail); whether the group was delegated, which its unit says.
 
 use std::fs;
 use std::io;

@@ -29,13 +29,13 @@ use smol::future::or;
 use smol::{LocalExecutor, Task, Timer};
 
 use crate::contents::Contents;
-use crate::guest_boot;
 use crate::machine::{Reporter, What};
 use crate::process::Process;
 use crate::setup::vm_folder;
 use crate::state_dir::StateDir;
 use crate::versions::{entries, version_name};
 use crate::wording::Took;
+use crate::{empty_network, guest_boot};
 
 /// No replica is called so, and none has a shorter name if snapshots are made of it: its sockets' paths fit.
 const MAKING: &str = ".new";
@@ -164,6 +164,7 @@ impl Warm {
             // There is one of this version only if it could not be used.
             .arg("--force")
             .args(["--within", &within.as_secs().to_string()])
+            .args(empty_network::option())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(said)

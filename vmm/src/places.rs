@@ -1,9 +1,9 @@
 //! Where a path of the configuration leads, for a process that may open and write anything.
 //!
-//! Duty: walk the path step by step, each folder held open, and say where its last step is. Root goes through no symbolic
-//! link that anybody else made: whoever may write a folder on the way could have root open, lengthen or replace any file
-//! of the host by a link in the place of another. An ordinary user walks as the kernel does; what it reaches it may.
-//! Not here: paths of the kernel's own file systems, and what is opened at the end.
+//! Duty: root goes through no symbolic link that anybody else made: whoever may write a folder on the way could have it
+//! open, lengthen or replace any file of the host by a link in the place of another. Most paths have no link at all, and
+//! the kernel says so while it opens them; the others are walked step by step, each folder held open. For an ordinary
+//! user a path is opened as it is; what it reaches it may. Not here: what is done with what was opened.
 //!
 //! Invariant: nothing changes between the look at a step and its use. A [`Place`] holds the folder that was walked to, so
 //! none is kept by a process that goes into a jail: it would lead out of it.
@@ -12,18 +12,41 @@ use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 
-use nix::fcntl::{AT_FDCWD, OFlag, openat, readlinkat};
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, open as open_as_it_is, openat, openat2, readlinkat};
 use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use nix::unistd::geteuid;
 
 /// Links in one path: as many as the kernel follows.
 const MOST_LINKS: u32 = 40;
 /// Looks at a step, whatever it is.
 const LOOK: OFlag = OFlag::O_PATH.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+/// Of a file that is made.
+const MODE: Mode = Mode::from_bits_truncate(0o666);
+
+/// Opens what `path` leads to.
+pub fn open(path: &Path, flags: OFlag) -> io::Result<File> {
+    let flags = flags | OFlag::O_CLOEXEC;
+    if !geteuid().is_root() {
+        return Ok(open_as_it_is(path, flags, MODE)?.into());
+    }
+    let mode = if flags.contains(OFlag::O_CREAT) { MODE } else { Mode::empty() };
+    let how = OpenHow::new().flags(flags).mode(mode).resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
+    match openat2(AT_FDCWD, path, how) {
+        // There is a link, or the kernel is older than Linux 5.6.
+        Err(Errno::ELOOP | Errno::ENOSYS) => {}
+        opened => return Ok(opened?.into()),
+    }
+    match walk(path, true)? {
+        End::Step(place) => place.open(&place.path(), flags),
+        End::Kernels(found) => Ok(open_as_it_is(&held(&found), flags, MODE)?.into()),
+    }
+}
 
 /// The last step of a path, in the folder that it is in.
 #[derive(Debug)]
@@ -33,45 +56,27 @@ pub struct Place {
     name: OsString,
 }
 
+/// Where a walk ends.
+enum End {
+    Step(Place),
+    /// At what one of the kernel's own links in `/proc` is for, which has no path.
+    Kernels(OwnedFd),
+}
+
 impl Place {
     /// Where `path` leads. What the last step is called there need not exist, and is no link if it does.
     pub fn of(path: &Path) -> io::Result<Self> {
-        Self::seen_by(path, geteuid().is_root())
+        match walk(path, geteuid().is_root())? {
+            End::Step(place) => Ok(place),
+            End::Kernels(_) => Err(Errno::ELOOP.into()),
+        }
     }
 
-    fn seen_by(path: &Path, root: bool) -> io::Result<Self> {
-        let mut folder = openat(AT_FDCWD, ".", LOOK | OFlag::O_DIRECTORY, Mode::empty())?;
-        let mut ahead = VecDeque::new();
-        push(&mut ahead, path);
-        let mut links = 0;
-        while let Some(step) = ahead.pop_front() {
-            let found = match openat(&folder, step.as_os_str(), LOOK, Mode::empty()) {
-                Err(nix::Error::ENOENT) if ahead.is_empty() => return Ok(Self { folder, name: step }),
-                found => found?,
-            };
-            let stat = fstat(&found)?;
-            let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
-            if kind == SFlag::S_IFLNK {
-                if root && stat.st_uid != 0 {
-                    let why = format!(
-                        "`{}` on the way is a symbolic link of user {}, which root does not follow",
-                        step.display(),
-                        stat.st_uid
-                    );
-                    return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
-                }
-                links += 1;
-                if links > MOST_LINKS {
-                    return Err(nix::Error::ELOOP.into());
-                }
-                push(&mut ahead, Path::new(&readlinkat(&found, "")?));
-            } else if ahead.is_empty() && step != ".." && step != "/" {
-                return Ok(Self { folder, name: step });
-            } else {
-                folder = found;
-            }
-        }
-        Ok(Self { folder, name: OsString::from(".") })
+    /// What is called `name` in `folder`, a link or not.
+    pub fn within(folder: &Path, name: &str) -> io::Result<Self> {
+        let folder = Self::of(folder)?;
+        let folder = folder.open(&folder.path(), OFlag::O_PATH | OFlag::O_DIRECTORY)?;
+        Ok(Self { folder: folder.into(), name: name.into() })
     }
 
     /// Leads there as long as this lives, without a second walk. Whoever opens it follows no link at its end.
@@ -80,31 +85,106 @@ impl Place {
         self.beside("")
     }
 
+    /// The same for another name in the folder: with `suffix` behind it.
+    #[must_use]
+    pub fn beside(&self, suffix: impl AsRef<OsStr>) -> PathBuf {
+        let mut name = self.name.clone();
+        name.push(suffix);
+        held(&self.folder).join(name)
+    }
+
     /// The same for a name that listings do not show, with `suffix` behind it.
     #[must_use]
     pub fn hidden(&self, suffix: &str) -> PathBuf {
         let mut name = OsString::from(".");
         name.push(&self.name);
         name.push(suffix);
-        self.held(name)
+        held(&self.folder).join(name)
+    }
+
+    /// Opens one of these, and never what a link there leads to.
+    pub fn open(&self, one: &Path, flags: OFlag) -> io::Result<File> {
+        Ok(open_as_it_is(one, flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, MODE)?.into())
+    }
+
+    /// Whether `file` is what is there now.
+    #[must_use]
+    pub fn has(&self, file: &File) -> bool {
+        let of = |data: std::fs::Metadata| (data.dev(), data.ino());
+        let there = self.path().symlink_metadata().map(of);
+        there.is_ok_and(|there| file.metadata().is_ok_and(|data| of(data) == there))
     }
 
     /// Makes durable which names are in the folder.
     pub fn sync_folder(&self) -> io::Result<()> {
-        File::open(self.held(OsString::from(".")))?.sync_all()
+        OpenOptions::new()
+            .read(true)
+            .custom_flags(OFlag::O_DIRECTORY.bits())
+            .open(held(&self.folder))?
+            .sync_all()
     }
+}
 
-    /// The same for another name in the folder: with `suffix` behind it.
-    #[must_use]
-    pub fn beside(&self, suffix: impl AsRef<OsStr>) -> PathBuf {
-        let mut name = self.name.clone();
-        name.push(suffix);
-        self.held(name)
-    }
+/// Leads to what is open.
+fn held(open: &impl AsRawFd) -> PathBuf {
+    Path::new("/proc/self/fd").join(open.as_raw_fd().to_string())
+}
 
-    fn held(&self, name: OsString) -> PathBuf {
-        Path::new("/proc/self/fd").join(self.folder.as_raw_fd().to_string()).join(name)
+/// Step by step, as root or as anybody.
+fn walk(path: &Path, root: bool) -> io::Result<End> {
+    let mut folder = openat(AT_FDCWD, ".", LOOK | OFlag::O_DIRECTORY, Mode::empty())?;
+    let mut ahead = VecDeque::new();
+    push(&mut ahead, path);
+    let mut links = 0;
+    while let Some(step) = ahead.pop_front() {
+        let found = match look(&folder, &step, ahead.is_empty()) {
+            Err(Errno::ENOENT) if ahead.is_empty() => return Ok(End::Step(Place { folder, name: step })),
+            found => found?,
+        };
+        let stat = fstat(&found)?;
+        let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
+        if kind == SFlag::S_IFLNK {
+            if root && stat.st_uid != 0 {
+                let (step, user) = (step.display(), stat.st_uid);
+                let why = format!(
+                    "`{step}` on the way is a symbolic link of user {user}, which root does not follow"
+                );
+                return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+            }
+            links += 1;
+            if links > MOST_LINKS {
+                return Err(Errno::ELOOP.into());
+            }
+            if fstatfs(&folder)?.filesystem_type() == PROC_SUPER_MAGIC
+                && let Ok(end) = openat(&folder, step.as_os_str(), LOOK & !OFlag::O_NOFOLLOW, Mode::empty())
+            {
+                // What stands in such a link is for people to read.
+                if ahead.is_empty() {
+                    return Ok(End::Kernels(end));
+                }
+                folder = end;
+            } else {
+                push(&mut ahead, Path::new(&readlinkat(&found, "")?));
+            }
+        } else if ahead.is_empty() && step != ".." && step != "/" {
+            return Ok(End::Step(Place { folder, name: step }));
+        } else {
+            folder = found;
+        }
     }
+    Ok(End::Step(Place { folder, name: OsString::from(".") }))
+}
+
+/// A step. One on the way is asked for as a folder first, or a file system that is mounted when somebody comes by would
+/// not be there.
+fn look(folder: &impl AsFd, step: &OsStr, last: bool) -> nix::Result<OwnedFd> {
+    if !last {
+        match openat(folder, step, LOOK | OFlag::O_DIRECTORY, Mode::empty()) {
+            Err(Errno::ENOTDIR | Errno::ELOOP) => {}
+            found => return found,
+        }
+    }
+    openat(folder, step, LOOK, Mode::empty())
 }
 
 /// The steps of `path`, in front of those ahead.
@@ -115,12 +195,6 @@ fn push(ahead: &mut VecDeque<OsString>, path: &Path) {
     }
 }
 
-/// Opens what `path` leads to, as `options` say but for flags of the system's, which are `flags`.
-pub fn open(path: &Path, options: &mut OpenOptions, flags: OFlag) -> io::Result<File> {
-    let place = Place::of(path)?;
-    options.custom_flags((flags | OFlag::O_NOFOLLOW).bits()).open(place.path())
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -129,7 +203,7 @@ mod tests {
     use super::*;
 
     fn read(path: &Path) -> io::Result<String> {
-        open(path, OpenOptions::new().read(true), OFlag::empty()).and_then(io::read_to_string)
+        open(path, OFlag::O_RDONLY).and_then(io::read_to_string)
     }
 
     /// `file` with a word in it, and `folder/file` with another.
@@ -168,6 +242,21 @@ mod tests {
     }
 
     #[test]
+    fn the_kernel_s_own_links_lead_to_what_they_are_for() {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let tree = tree();
+        let link = tree.path().join("printed");
+        symlink(held(&writer), &link).unwrap();
+        for path in [held(&writer), link] {
+            let mut file = open(&path, OFlag::O_WRONLY).unwrap();
+            io::Write::write_all(&mut file, b"x").unwrap();
+        }
+        drop(writer);
+        assert_eq!(io::read_to_string(reader).unwrap(), "xx");
+        assert!(Place::of(Path::new("/proc/self/cwd/Cargo.toml")).unwrap().path().is_file());
+    }
+
+    #[test]
     fn a_path_that_leads_nowhere_says_why() {
         let tree = tree();
         let at = |path: &str| tree.path().join(path);
@@ -196,7 +285,7 @@ mod tests {
         for (path, link) in [("last", "`last`"), ("way/file", "`way`")] {
             let error = read(&at(path)).unwrap_err().to_string();
             assert!(error.starts_with(link) && error.contains("user 1000"), "{error}");
-            assert!(Place::seen_by(&at(path), false).is_ok(), "an ordinary user does");
+            assert!(walk(&at(path), false).is_ok(), "an ordinary user does");
         }
     }
 
@@ -211,9 +300,7 @@ mod tests {
         assert_eq!(fs::read_to_string(place.path()).unwrap(), "inner", "the folder that was walked to");
         fs::rename(at("moved/file"), at("moved/other")).unwrap();
         symlink("../file", at("moved/file")).unwrap();
-        let mut options = OpenOptions::new();
-        let flags = OFlag::O_NOFOLLOW.bits();
-        let opened = options.read(true).custom_flags(flags).open(place.path());
+        let opened = place.open(&place.path(), OFlag::O_RDONLY);
         assert_eq!(opened.unwrap_err().raw_os_error(), Some(nix::libc::ELOOP));
     }
 }

@@ -7,7 +7,7 @@
 //! Invariant: nothing is changed, made or locked, and nothing is kept open. What is found in order may be gone a moment
 //! later: whoever uses it looks again.
 
-use std::fs::{Metadata, OpenOptions};
+use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
@@ -144,16 +144,15 @@ pub fn examine(config: &VmConfig, start: Start) -> Vec<Finding> {
 
 fn readable(path: &Path) -> io::Result<()> {
     // A pipe would keep the open waiting for its other end.
-    let file = places::open(path, OpenOptions::new().read(true), OFlag::O_NONBLOCK)?;
+    let file = places::open(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK)?;
     if file.metadata()?.is_file() { Ok(()) } else { Err(io::Error::other("not a regular file")) }
 }
 
 /// What tells an image from others, if it can be opened as it has to be.
 fn image(path: &Path, read_only: bool, locks: &str) -> Result<(u64, u64), OpenError> {
     let failed = |source| OpenError::Open { path: path.to_owned(), source };
-    let mut options = OpenOptions::new();
-    options.read(true).write(!read_only);
-    let opened = places::open(path, &mut options, OFlag::O_NONBLOCK);
+    let way = if read_only { OFlag::O_RDONLY } else { OFlag::O_RDWR };
+    let opened = places::open(path, way | OFlag::O_NONBLOCK);
     let data = opened.and_then(|file| file.metadata()).map_err(failed)?;
     let kind = data.file_type();
     if kind.is_block_device() {
@@ -339,7 +338,7 @@ mod tests {
             );
             examined(&config, folder.path()).len()
         };
-        let file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        let file = std::fs::File::options().read(true).write(true).open(&path).unwrap();
         assert_eq!((disk(true), disk(false)), (0, 0));
         file.lock_shared().unwrap();
         assert_eq!((disk(true), disk(false)), (0, 1), "one that reads");

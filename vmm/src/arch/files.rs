@@ -1,6 +1,6 @@
 //! Boot files that are handled alike on every architecture.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::path::Path;
 
@@ -18,7 +18,7 @@ const INITRD_ALIGNMENT: u64 = 64 * 1024;
 /// Opens a boot file for reading. Only regular files: a pipe would keep the open waiting for its other end.
 pub(super) fn open(kind: BootFile, path: &Path) -> Result<File, BootError> {
     let unreadable = |source| BootError::Read { file: kind, path: path.to_owned(), source };
-    let opened = places::open(path, OpenOptions::new().read(true), OFlag::O_NONBLOCK);
+    let opened = places::open(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK);
     let file = opened.map_err(unreadable)?;
     if !file.metadata().map_err(unreadable)?.is_file() {
         return Err(unreadable(io::Error::other("not a regular file")));

@@ -177,7 +177,7 @@ pub fn leave_if_inside(status: u8) {
 pub(crate) fn close(
     config: &VmConfig,
     purpose: Purpose,
-    network: Option<&File>,
+    network: Option<File>,
     mut lacks: Lacks,
 ) -> io::Result<Lacks> {
     let (who, bounds) = (privileges::Who::ami(), limits::Bounds::of(config));
@@ -207,7 +207,7 @@ pub(crate) fn close(
 pub fn rehearse(
     config: &VmConfig,
     role: Option<filter::Role>,
-    network: Option<&File>,
+    network: Option<File>,
     payload: impl FnOnce(&Lacks) -> u8,
 ) -> io::Result<u8> {
     let stops = nix::sys::signal::SigSet::empty();

@@ -357,7 +357,7 @@ impl Porter<'_> {
             }
             Errand::PutAside(printer) => {
                 let path = printed_to(config, printer).ok_or(io::ErrorKind::NotFound)?;
-                Some(machine::put_aside(&std::fs::canonicalize(path)?)?.into())
+                Some(machine::put_aside(path)?.into())
             }
             Errand::Begin { name, replaced } => {
                 self.draft = None;

@@ -43,25 +43,35 @@ pub(super) fn become_nobody(who: Who, lacks: &mut Lacks) -> io::Result<()> {
         // As many as there are processes: two machines share none, and the bound of processes is each one's own.
         let number = FIRST_NOBODY.saturating_add(super::outside::porter());
         let (user, group) = (Uid::from_raw(number), Gid::from_raw(number));
+        // While that is permitted; there may be no user namespace.
+        lacks.unless(Layer::Capabilities, empty_bounding_set());
         setgroups(&[])?;
         setresgid(group, group, group)?;
         setresuid(user, user, user)?;
-        lacks.unless(Layer::UserNamespace, unshare(CloneFlags::CLONE_NEWUSER));
-    }
-    // A user namespace begins with all of them.
-    for capability in 0.. {
-        if !drop_from_bounding_set(capability) {
-            break;
+        if lacks.unless(Layer::UserNamespace, unshare(CloneFlags::CLONE_NEWUSER)).is_some() {
+            // It begins with all of them.
+            lacks.unless(Layer::Capabilities, empty_bounding_set());
         }
+    } else {
+        lacks.unless(Layer::Capabilities, empty_bounding_set());
     }
     lacks.unless(Layer::Capabilities, drop_capabilities());
     Ok(())
 }
 
-/// Whether there is such a capability; it cannot be had again by running anything.
-fn drop_from_bounding_set(capability: c_ulong) -> bool {
-    // SAFETY: takes numbers and no memory.
-    unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) == 0 }
+/// No capability can be had again by running anything.
+fn empty_bounding_set() -> nix::Result<()> {
+    for capability in 0.. {
+        let capability: c_ulong = capability;
+        // SAFETY: takes numbers and no memory.
+        match Errno::result(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) }) {
+            Ok(_) => {}
+            // There is none with that number.
+            Err(Errno::EINVAL) => break,
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
 }
 
 #[repr(C)]

@@ -22,18 +22,22 @@ const EMPTY: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlags
 /// One inode, which is the folder itself, and no byte.
 const NOTHING: &str = "size=4096,nr_inodes=1,mode=0555";
 
-/// Leaves all of it, as far as the host lets us: its interfaces for those of `network`, where that is another namespace.
-pub(super) fn leave(network: Option<&File>, lacks: &mut Lacks) {
+/// Leaves all of it, as far as the host lets us: its interfaces for those of `network`, where that is another
+/// namespace, and of which nothing stays open.
+pub(super) fn leave(network: Option<File>, lacks: &mut Lacks) {
     let mut spaces = vec![
         (Layer::MountNamespace, CloneFlags::CLONE_NEWNS),
         (Layer::IpcNamespace, CloneFlags::CLONE_NEWIPC),
         (Layer::UtsNamespace, CloneFlags::CLONE_NEWUTS),
         (Layer::CgroupNamespace, CloneFlags::CLONE_NEWCGROUP),
     ];
-    if let Some(Err(error)) = network.map(join) {
-        log::info!("a network namespace of its own, not the one that it was given: {error}");
-        spaces.push((Layer::NetworkNamespace, CloneFlags::CLONE_NEWNET));
-    } else if network.is_none() {
+    let gone_into = network.is_some_and(|network| {
+        let joined = join(&network);
+        joined
+            .inspect_err(|error| log::info!("a network namespace of its own, not the one given: {error}"))
+            .is_ok()
+    });
+    if !gone_into {
         spaces.push((Layer::NetworkNamespace, CloneFlags::CLONE_NEWNET));
     }
     let all = spaces.iter().fold(CloneFlags::empty(), |all, (_, one)| all | *one);

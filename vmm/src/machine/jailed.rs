@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use event_manager::SubscriberOps;
 use hearth_config::vm::{OnReboot, VmConfig};
 use hearth_wire::control::{self, Event};
+use nix::fcntl::OFlag;
 
 use super::conductor::{Surroundings, to_wire};
 use super::reboots::Reboots;
@@ -28,6 +29,7 @@ use crate::Outcome;
 use crate::control::{Server, open as open_control};
 use crate::jail::{self, Household, Purpose, outside};
 use crate::listener::Listener;
+use crate::places;
 use crate::snapshot::Opened;
 use crate::virtio::net::Attached;
 use crate::virtio::vsock;
@@ -37,14 +39,18 @@ struct Opening {
     control: Option<Listener>,
     vsock: Option<Listener>,
     taps: Attached,
-    /// Where it goes.
+    /// Where it goes; not open any more when it is there.
     network: Option<File>,
 }
 
 impl Opening {
     fn of(config: &VmConfig, network: Option<&Path>) -> Result<Self, MachineError> {
-        let network = network.map(File::open).transpose();
-        let network = network.map_err(host("open the network namespace that it is to go into"))?;
+        let network = network.and_then(|path| {
+            let opened = places::open(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK);
+            opened
+                .inspect_err(|error| log::warn!("{}: no namespace to go into: {error}", path.display()))
+                .ok()
+        });
         let control = config.control.as_ref().map(|control| open_control(&control.socket)).transpose()?;
         let vsock = config.vsock.as_ref().map(|vsock| vsock::listen(&vsock.socket)).transpose()?;
         let mut taps = Attached::default();
@@ -96,9 +102,9 @@ impl Inside {
 
     /// Shuts the door behind a machine that has all that it needs.
     fn close(&mut self, config: &VmConfig, purpose: Purpose) -> Result<(), MachineError> {
-        let lacks =
-            jail::close(config, purpose, self.opening.network.as_ref(), std::mem::take(&mut self.lacks))
-                .map_err(host("close the jail"))?;
+        let network = self.opening.network.take();
+        let lacks = jail::close(config, purpose, network, std::mem::take(&mut self.lacks))
+            .map_err(host("close the jail"))?;
         if !lacks.layers().is_empty() {
             log::warn!("this host lacks a part of the jail: {lacks}");
         }

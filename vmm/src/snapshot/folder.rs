@@ -64,12 +64,11 @@ pub struct Unfinished {
 impl Unfinished {
     /// Begins the folder `name` in `parent`, which is made if it is not there.
     pub fn begin(parent: &Path, name: &str, existing: Existing) -> io::Result<Self> {
-        let name = parent.join(name);
         match DirBuilder::new().mode(OURS_ALONE).create(Place::of(parent)?.path()) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
-        let place = Place::of(&name)?;
+        let place = Place::within(parent, name)?;
         if existing == Existing::Kept && place.path().symlink_metadata().is_ok() {
             return Err(ErrorKind::AlreadyExists.into());
         }
@@ -79,12 +78,11 @@ impl Unfinished {
             _ => {}
         }
         DirBuilder::new().mode(OURS_ALONE).create(&temporary)?;
-        let only_this = OFlag::O_NOFOLLOW | OFlag::O_DIRECTORY;
-        let folder = OpenOptions::new().read(true).custom_flags(only_this.bits()).open(&temporary)?;
+        let folder = place.open(&temporary, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
         if folder.metadata()?.uid() != geteuid().as_raw() {
             return Err(ErrorKind::PermissionDenied.into());
         }
-        Ok(Self { place, name, folder, existing, files: Vec::new() })
+        Ok(Self { place, name: parent.join(name), folder, existing, files: Vec::new() })
     }
 
     /// A new file in it.
@@ -137,6 +135,9 @@ impl Unfinished {
             rename(RenameFlags::RENAME_EXCHANGE)?;
             // Machines that run from it have it open. What cannot be removed now, the next one removes.
             let _ = fs::remove_dir_all(&temporary);
+        }
+        if !self.place.has(&self.folder) {
+            return Err(io::Error::other("somebody put another folder in its place"));
         }
         self.place.sync_folder()?;
         Ok(std::mem::take(&mut self.name))

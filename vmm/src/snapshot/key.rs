@@ -7,18 +7,18 @@
 //!
 //! Disks that the guest may write to count by their size alone: making the template has written to them.
 
-use std::fs::File;
 use std::io;
 use std::path::Path;
 
 use hearth_config::vm::VmConfig;
+use nix::fcntl::OFlag;
 
 use super::copy::sum_of;
 use super::folder::KEY;
 use super::state::FORMAT;
 use super::sum;
 use super::take::anchored;
-use crate::memory;
+use crate::{memory, places};
 
 /// Why there is no key.
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +51,7 @@ pub fn key(config: &VmConfig) -> Result<String, KeyError> {
 }
 
 fn sum_of_file(path: &Path, whole: bool) -> io::Result<(u64, u64)> {
-    let file = File::open(path)?;
+    let file = places::open(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK)?;
     let content = if whole { sum_of(&file, &memory::data(&file)?)? } else { 0 };
     Ok((file.metadata()?.len(), content))
 }
@@ -59,7 +59,8 @@ fn sum_of_file(path: &Path, whole: bool) -> io::Result<(u64, u64)> {
 /// Whether the snapshot in `folder` is a template with this key.
 #[must_use]
 pub fn has_key(folder: &Path, key: &str) -> bool {
-    std::fs::read(folder.join(KEY)).is_ok_and(|found| found == key.as_bytes())
+    let opened = places::open(&folder.join(KEY), OFlag::O_RDONLY | OFlag::O_NONBLOCK);
+    opened.and_then(io::read_to_string).is_ok_and(|found| found == key)
 }
 
 #[cfg(test)]

@@ -3,15 +3,18 @@
 //! Duty: a new folder; both others stay as they are. Invariant: both are read whole before, so nothing damaged is
 //! merged.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+
+use nix::fcntl::OFlag;
 
 use super::folder::{self, Existing, Unfinished};
 use super::state::{self, Id, MachineState};
 use super::{Opened, Refusal, copy, manifest, open, seal};
 use crate::memory::{self, Run};
+use crate::places;
 
 /// Bytes that are copied at once.
 const PIECE: usize = 1 << 20;
@@ -78,7 +81,10 @@ fn write(base: &Opened, difference: &Opened, out: &Path) -> io::Result<()> {
     state.about.memory_sum = copy::sum_of(&memory, &memory::data(&memory)?)?;
     folder.write(folder::STATE, &state::encode(&state))?;
     folder.write(folder::MANIFEST, manifest::text(&state.about).as_bytes())?;
-    folder.write(folder::CONFIG, &fs::read(difference.config())?)?;
+    folder.write(
+        folder::CONFIG,
+        io::read_to_string(places::open(&difference.config(), OFlag::O_RDONLY)?)?.as_bytes(),
+    )?;
     let place = folder.finish()?;
     seal::write(&place, &memory, state.about.memory_sum);
     Ok(())

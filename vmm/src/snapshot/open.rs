@@ -5,7 +5,7 @@
 //! (`machine/restored.rs`).
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -64,7 +64,7 @@ pub struct Opened {
 /// Opens a regular file for reading: a pipe would keep the open waiting for its other end.
 fn regular(folder: &Path, name: &str) -> Result<File, Refusal> {
     let refused = |error: io::Error| Refusal::new(folder, name, format!("cannot be read: {error}"));
-    let opened = places::open(&folder.join(name), OpenOptions::new().read(true), OFlag::O_NONBLOCK);
+    let opened = places::open(&folder.join(name), OFlag::O_RDONLY | OFlag::O_NONBLOCK);
     let file = opened.map_err(refused)?;
     if file.metadata().map_err(refused)?.is_file() {
         Ok(file)

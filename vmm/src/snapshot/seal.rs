@@ -8,11 +8,14 @@
 //! Whatever is wrong with it, or keeps it from being written, costs time and nothing else.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use nix::fcntl::OFlag;
+
 use super::folder::SEAL;
+use crate::places::{self, Place};
 
 /// Bytes of a seal, at most.
 const MAX: u64 = 512;
@@ -35,21 +38,29 @@ fn text(memory: &File, sum: u64) -> io::Result<String> {
 /// Whether `memory` was found to have this sum before, and was not changed since.
 pub(super) fn holds(folder: &Path, memory: &File, sum: u64) -> bool {
     let path = folder.join(SEAL);
-    let found = File::open(path).and_then(|file| io::read_to_string(io::Read::take(file, MAX)));
+    let opened = places::open(&path, OFlag::O_RDONLY | OFlag::O_NONBLOCK);
+    let found = opened.and_then(|file| io::read_to_string(io::Read::take(file, MAX)));
     matches!((found, text(memory, sum)), (Ok(found), Ok(expected)) if found == expected)
 }
 
 /// Notes that `memory` has this sum.
 pub(super) fn write(folder: &Path, memory: &File, sum: u64) {
     // By renaming: whoever reads it reads all of one.
-    let temporary = folder.join(format!(".{SEAL}.{}", std::process::id()));
-    let written = text(memory, sum)
-        .and_then(|text| fs::write(&temporary, text))
-        .and_then(|()| fs::rename(&temporary, folder.join(SEAL)));
-    if let Err(error) = written {
-        let _ = fs::remove_file(&temporary);
+    if let Err(error) = text(memory, sum).and_then(|text| replace(folder, &text)) {
         log::debug!("{}: has no seal, memory is read whole each time: {error}", folder.display());
     }
+}
+
+fn replace(folder: &Path, text: &str) -> io::Result<()> {
+    let place = Place::within(folder, SEAL)?;
+    let temporary = place.hidden(&format!(".{}", std::process::id()));
+    // One of a process that ended half-way, or whatever somebody put there.
+    let _ = fs::remove_file(&temporary);
+    let mut file = place.open(&temporary, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL)?;
+    let written = file.write_all(text.as_bytes()).and_then(|()| fs::rename(&temporary, place.path()));
+    written.inspect_err(|_| {
+        let _ = fs::remove_file(&temporary);
+    })
 }
 
 #[cfg(test)]
@@ -76,5 +87,20 @@ mod tests {
         assert!(!holds(folder.path(), &file(), 1));
         fs::write(folder.path().join(SEAL), [0xff; 4096]).unwrap();
         assert!(!holds(folder.path(), &file(), 1));
+    }
+
+    #[test]
+    fn a_link_in_its_place_is_replaced_and_what_it_leads_to_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("theirs"), "as it was").unwrap();
+        fs::write(at("memory"), [0; 8]).unwrap();
+        for name in [format!(".{SEAL}.{}", std::process::id()), SEAL.to_owned()] {
+            std::os::unix::fs::symlink("theirs", at(&name)).unwrap();
+        }
+        let memory = File::open(at("memory")).unwrap();
+        write(folder.path(), &memory, 7);
+        assert_eq!(fs::read_to_string(at("theirs")).unwrap(), "as it was");
+        assert!(holds(folder.path(), &memory, 7) && !at(SEAL).is_symlink());
     }
 }

@@ -79,7 +79,7 @@ fn attempt(name: &str, how: &str) -> u8 {
         return NOT_HERE;
     }
     let network = shared.flatten();
-    let done = jail::rehearse(&config(), role, network.as_ref(), |lacks| {
+    let done = jail::rehearse(&config(), role, network, |lacks| {
         if attempt.walls.iter().all(|wall| lacks.has(*wall)) && how != "filter" {
             return NOT_HERE;
         }

@@ -3,9 +3,8 @@
 //! Invariant: a file never holds more than [`FILE_BYTES`], and with the one before it twice that: a guest that
 //! prints for ever costs the host's disk no more.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,7 +20,7 @@ use crate::stdio::Stream;
 /// and too little to fill the flash of a gateway.
 pub(super) const FILE_BYTES: u64 = 16 << 20;
 /// A named pipe without a reader is an error then, not a wait.
-const FLAGS: OFlag = OFlag::O_NONBLOCK.union(OFlag::O_NOCTTY);
+const FLAGS: OFlag = OFlag::O_WRONLY.union(OFlag::O_APPEND).union(OFlag::O_NONBLOCK).union(OFlag::O_NOCTTY);
 
 #[derive(Debug)]
 pub(super) enum Target {
@@ -53,7 +52,7 @@ impl Target {
     /// Whether the destination could be opened, as far as that can be told without making it.
     pub(super) fn examine(destination: &Destination) -> io::Result<()> {
         let Destination::File(path) = destination else { return Ok(()) };
-        match places::open(path, &mut options(), FLAGS) {
+        match places::open(path, FLAGS) {
             Err(error) if error.kind() == ErrorKind::NotFound => folder_takes(path),
             other => other.map(drop),
         }
@@ -94,8 +93,8 @@ impl Target {
 #[derive(Debug)]
 pub(super) struct BoundedFile {
     file: File,
-    /// Where the file really is, past symbolic links; `None` where that cannot be told.
-    path: Option<PathBuf>,
+    /// As it is configured.
+    path: PathBuf,
     printer: Printer,
     bytes: u64,
     max: u64,
@@ -103,7 +102,7 @@ pub(super) struct BoundedFile {
 
 impl BoundedFile {
     pub(super) fn new(file: File, path: &Path, printer: Printer, bytes: u64, max: u64) -> Self {
-        Self { file, path: fs::canonicalize(path).ok(), printer, bytes, max }
+        Self { file, path: path.to_owned(), printer, bytes, max }
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -118,9 +117,9 @@ impl BoundedFile {
     /// Keeps the full file beside the new one. Where the folder does not take a second file, or no longer has
     /// the first, the bound is worth more than what was printed.
     fn start_anew(&mut self) -> io::Result<()> {
-        match self.path.as_deref().map(|path| outside::put_aside(self.printer, || put_aside(path))) {
-            Some(Ok(file)) => self.file = file,
-            _ => self.file.set_len(0)?,
+        match outside::put_aside(self.printer, || put_aside(&self.path)) {
+            Ok(file) => self.file = file,
+            Err(_) => self.file.set_len(0)?,
         }
         self.bytes = 0;
         Ok(())
@@ -140,15 +139,9 @@ pub(crate) fn put_aside(path: &Path) -> io::Result<File> {
     }
     fs::rename(place.path(), &old)?;
     // Whatever somebody puts there meanwhile is not ours to print into.
-    options().create_new(true).custom_flags(FLAGS.bits()).open(place.path())
+    place.open(&place.path(), FLAGS | OFlag::O_CREAT | OFlag::O_EXCL)
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    places::open(path, options().create(true), FLAGS)
-}
-
-fn options() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.append(true);
-    options
+    places::open(path, FLAGS | OFlag::O_CREAT)
 }

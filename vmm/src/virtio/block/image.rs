@@ -6,7 +6,7 @@
 //! Invariant: the host's permission is no more than the configuration's: a read-only image has a descriptor that
 //! cannot write.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{self, Seek, SeekFrom};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
@@ -76,8 +76,9 @@ impl Image {
         let in_use = || OpenError::InUse { path: path.to_owned(), read_only };
         // A named pipe would keep the open waiting for its other end; non-blocking, it is looked at and refused.
         // O_EXCL without O_CREAT means something for block devices alone: not one that the host has mounted.
-        let flags = OFlag::O_NONBLOCK | if read_only { OFlag::empty() } else { OFlag::O_EXCL };
-        let opened = places::open(path, OpenOptions::new().read(true).write(!read_only), flags);
+        let flags =
+            OFlag::O_NONBLOCK | if read_only { OFlag::O_RDONLY } else { OFlag::O_RDWR | OFlag::O_EXCL };
+        let opened = places::open(path, flags);
         let mut file = match opened {
             Err(error) if error.kind() == io::ErrorKind::ResourceBusy => return Err(in_use()),
             other => other.map_err(failed)?,
