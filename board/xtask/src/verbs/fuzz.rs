@@ -254,6 +254,8 @@ fn fuzz(
         .args([&corpus, &seeds])
         .arg(format!("-max_total_time={}", minutes * 60))
         .arg(format!("-timeout={INPUT_SECONDS}"))
+        // Of inputs that are slow and no more than that nothing is said: on a busy machine any may be.
+        .arg(format!("-report_slow_units={}", minutes * 60))
         .arg(format!("-rss_limit_mb={MEMORY_MIB}"))
         .arg(format!("-max_len={LONGEST_INPUT}"))
         .arg(format!("-artifact_prefix={}/", findings.display()))
