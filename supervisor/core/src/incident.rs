@@ -105,8 +105,9 @@ impl Incident {
         self.attempt = Some(Attempt { rung: choice.rung, class: self.class, since, wait });
     }
 
-    /// Its machine is only now being made: it waited for room, or for others.
+    /// Its machine is only now being made: it waited for room, or for others. Whatever was asked was asked about the last.
     pub(crate) fn started(&mut self, now: Moment) {
+        (self.proposed, self.consent) = (None, None);
         if let Some(attempt) = &mut self.attempt {
             attempt.since = now;
         }

@@ -42,7 +42,7 @@ pub(crate) struct Replica {
     /// What its balloon is to hold; none: another daemon may have ordered something.
     pub(crate) balloon_mib: Option<u32>,
     pub(crate) tally: Tally,
-    /// A person wants a new machine for it.
+    /// A person wants a new machine for it, and is asked nothing about that.
     pub(crate) replace: bool,
     pub(crate) ghosts: Vec<Ghost>,
 }
@@ -93,6 +93,11 @@ impl Replica {
     /// What would heal it waits for somebody's word.
     pub(crate) fn is_proposed(&self) -> bool {
         self.incident.as_ref().is_some_and(|incident| incident.proposed.is_some())
+    }
+
+    /// Likewise, and it has no machine meanwhile.
+    pub(crate) fn is_asked_without_machine(&self) -> bool {
+        self.lifecycle == Lifecycle::Waiting && self.is_proposed()
     }
 
     /// It ended, and is not begun again by itself.

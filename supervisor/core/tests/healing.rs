@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bench::*;
 use hearth_core::{
-    Action, Allowed, Announcement, Boot, Breaker, Check, End, Event, Failure, Grounds, Hold, Lifecycle,
+    Action, Allowed, Announcement, Boot, Breaker, Check, End, Event, Failure, Grounds, Hold, Kind, Lifecycle,
     Means, Order, Place, ProbeSpec, Request, Role, Rung, Rungs, STEADY, Said, Spec, StartHow, VmEnd,
 };
 
@@ -412,4 +412,33 @@ fn another_daemon_does_not_do_what_nobody_agreed_to() {
     assert_eq!((starts(&told), proposed(&told)), (vec![], Some(Rung::ColdRestart)), "{told:?}");
     let _ = next.step(heal());
     assert_eq!(starts(&next.pass(Duration::from_secs(2), &[])).len(), 1);
+}
+
+#[test]
+fn who_wants_a_new_machine_gets_one_whatever_was_asked_about_the_last() {
+    let mut bench = Bench::new(&[asked(&[])]);
+    let _ = bench.up();
+    let _ = bench.runs(0, 1);
+    assert_eq!(proposed(&answers_badly(&mut bench)), Some(Rung::RestartProcess));
+    let restart = || Event::Ask(Request::Restart(id(0)));
+    assert_eq!(stops(&bench.step(restart())), [vm(0, 1)]);
+    let told = bench.vm_ended(0, 1, VmEnd::StoppedByHost);
+    assert_eq!(starts(&told).len(), 1, "{told:?}");
+    // Its troubles are its own: it is asked about anew, and without a machine likewise.
+    let _ = bench.runs(0, 2);
+    assert_eq!(proposed(&bench.vm_ended(0, 2, VmEnd::Panicked)), Some(Rung::ColdRestart));
+    assert_eq!(starts(&bench.step(restart())).len(), 1);
+}
+
+#[test]
+fn a_machine_that_ends_before_it_is_its_turn_to_be_replaced_is_not_asked_about() {
+    let mut bench = Bench::new(&[Spec { kind: Kind::Service { replicas: 2 }, ..asked(&[]) }]);
+    let _ = bench.up();
+    let machines = [vm(0, 1), vm_at(0, 1, 2)];
+    for machine in machines {
+        let _ = bench.runs_at(machine);
+    }
+    assert_eq!(stops(&bench.step(Event::Ask(Request::Restart(id(0))))), [machines[0]]);
+    let told = bench.say(machines[1], Said::Ended(VmEnd::Panicked));
+    assert_eq!((proposed(&told), starts(&told).len()), (None, 1), "{told:?}");
 }

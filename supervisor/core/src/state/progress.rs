@@ -138,8 +138,10 @@ impl State {
         if workload.replica(slot).is_some_and(|replica| !replica.ghosts.is_empty()) {
             return Some(Hold::Identity);
         }
-        // Another version is not what was proposed to be healed.
-        let proposed = |replica: &Replica| replica.is_proposed() && replica.build == workload.target(slot);
+        // Another version is not what was proposed to be healed, and who wants a new machine has answered.
+        let proposed = |replica: &Replica| {
+            replica.is_proposed() && !replica.replace && replica.build == workload.target(slot)
+        };
         if workload.replica(slot).is_some_and(proposed) {
             return Some(Hold::Consent);
         }

@@ -277,7 +277,9 @@ impl Workload {
         match self.decide(turn, &Case { class, possible, tried, budget_left }) {
             Decision::Do(choice) => self.use_means(turn, slot, choice, failure),
             Decision::Propose(choice) => {
-                self.propose(turn, slot, failure.clone(), choice);
+                if !self.replica(slot).is_some_and(|replica| replica.replace) {
+                    self.propose(turn, slot, failure.clone(), choice);
+                }
                 self.go(turn, slot, Lifecycle::Waiting, Cause::Failed(failure.clone()));
             }
         }

@@ -327,6 +327,11 @@ impl Workload {
     /// A person wants new machines.
     pub(crate) fn restart(&mut self, turn: &mut Turn<'_>) {
         self.replace_all();
+        for replica in self.replicas.iter_mut().filter(|replica| replica.is_asked_without_machine()) {
+            // That answers what would be done about the last one.
+            replica.replace = true;
+            replica.hold = None;
+        }
         if self.breaker == (Breaker::HalfOpen { trial: None }) || self.breaker.is_open() {
             return self.retry(turn);
         }

@@ -110,7 +110,7 @@ impl Workload {
             scale: self.scale,
             done: self.ended(|end| *end == End::Done),
             failed: self.ended(|end| matches!(end, End::Failed(_))),
-            asked: self.slots_of(|replica| replica.lifecycle == Lifecycle::Waiting && replica.is_proposed()),
+            asked: self.slots_of(|replica| replica.is_asked_without_machine() && !replica.replace),
             snapshot: self.snapshot,
         }
     }
