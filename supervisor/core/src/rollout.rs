@@ -38,6 +38,8 @@ pub enum Rollout {
         moved: u16,
         failures: u16,
         old_failures: u16,
+        /// What those served before that made room for it.
+        replaced: Trials,
     },
     Reverting {
         bad: Version,
@@ -78,6 +80,13 @@ impl Rollout {
     pub(crate) fn old_failed(&mut self) {
         if let Rollout::Canary { old_failures, .. } | Rollout::Spreading { old_failures, .. } = self {
             *old_failures = old_failures.saturating_add(1);
+        }
+    }
+
+    /// A replica makes room for the candidate: what it served goes on to be what the candidate is compared with.
+    pub(crate) fn replaced(&mut self, tally: Tally) {
+        if let Rollout::Spreading { replaced, .. } = self {
+            replaced.add(tally);
         }
     }
 

@@ -180,6 +180,30 @@ fn errors_that_say_nothing_to_who_weighs_them_do_not_take_a_version_back() {
 }
 
 #[test]
+fn a_version_goes_back_only_for_being_worse_than_one_that_was_seen() {
+    let (mut bench, machines) = served((100, 30), (9, 0));
+    let event = judged(&bench, Advice::RollBack);
+    assert_eq!(bench.step(event), [], "eighteen requests of the others are too few");
+    let _ = bench.say(machines[1], Said::Served { requests: 2, errors: 0 });
+    let event = judged(&bench, Advice::RollBack);
+    assert_eq!(stops(&bench.step(event)), [machines[0]]);
+}
+
+#[test]
+fn what_the_version_before_served_counts_when_its_machines_have_made_room() {
+    let (mut bench, mut machines) = served((100, 1), (100, 1));
+    let _ = bench.pass(WINDOW, &machines);
+    machines[1] = replaced(&mut bench, machines[1], 5);
+    machines[2] = machines[2].replica.run(hearth_core::Run(6));
+    let _ = bench.say(vm_at(0, 2, 3), Said::Ended(VmEnd::PoweredOff));
+    let story = bench.state.explain(id(0)).expect("it is known");
+    assert!(matches!(story.rollout, Rollout::Spreading { moved: 3, .. }), "{:?}", story.rollout);
+    let compared = story.compared.expect("two versions");
+    assert_eq!((compared.old.requests, compared.old.errors), (200, 2));
+    assert_eq!(compared.new.requests, 100);
+}
+
+#[test]
 fn a_version_that_is_taken_out_of_the_file_again_goes_as_it_came() {
     let (mut bench, mut machines) = three();
     let _ = bench.configure(&[web(3, 2)]);

@@ -2,7 +2,8 @@
 //!
 //! Duty: what it served beside the one before into advice, and when that is news. Not here: the weighing
 //! (`hearth-predictor`), what follows (`hearth-core`).
-//! Invariant: with fewer requests than its file asks for nothing is said of a version.
+//! Invariant: with fewer requests than its file asks for nothing is said of a version, nor is it said to be worse than
+//! one before that served fewer.
 
 use hearth_core::{Advice, Compared, Judged};
 use hearth_predictor::recovery::rollout::{Stakes, Step, Trials, judge};
@@ -31,6 +32,8 @@ impl Judging {
         let advice = match judgement.step {
             Step::GoOn => Advice::GoOn,
             Step::Wait => Advice::Wait,
+            // Without it, the one before is only thought to be as good as any.
+            Step::RollBack if compared.old.requests < self.wish.requests => Advice::Wait,
             Step::RollBack => Advice::RollBack,
         };
         let judged = Judged { compared, advice, worse_milli: milli(judgement.worse) };
@@ -78,6 +81,14 @@ pub(crate) mod tests {
             Some(Advice::GoOn),
             "another version"
         );
+    }
+
+    #[test]
+    fn nothing_is_worse_than_what_hardly_served() {
+        let mut judging = Judging::new(WISH);
+        assert_eq!(judging.weigh(compared(2, (0, 0), (400, 200))), None);
+        assert_eq!(judging.weigh(compared(2, (19, 0), (400, 200))), None);
+        assert_eq!(advice(judging.weigh(compared(2, (20, 0), (400, 200)))), Some(Advice::RollBack));
     }
 
     #[test]

@@ -195,6 +195,7 @@ impl Workload {
         replica.how = None;
         if replica.build != build {
             replica.incident = None;
+            self.rollout.replaced(replica.tally);
         }
         if let Some(incident) = &mut replica.incident {
             incident.started(turn.now);

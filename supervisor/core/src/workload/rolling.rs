@@ -9,6 +9,7 @@ use crate::breaker::Breaker;
 use crate::id::Slot;
 use crate::lifecycle::{Lifecycle, StopReason};
 use crate::moment::Moment;
+use crate::replica::Replica;
 use crate::rollout::{
     Advice, Compared, Grounds, Group, Judged, Rollout, Tally, Trials, Verdict, canaries, judge,
 };
@@ -26,6 +27,12 @@ impl Workload {
     /// Whether it is to run the candidate.
     pub(crate) fn is_canary(&self, slot: Slot) -> bool {
         self.rollout.candidate().is_some() && slot.0 < self.rollout.moved()
+    }
+
+    /// Whether what it serves is the candidate's doing. One that only waits may still name the candidate as what it ran
+    /// last.
+    fn speaks_for_candidate(&self, replica: &Replica) -> bool {
+        self.is_canary(replica.slot) && self.is_candidate(replica.slot)
     }
 
     /// Somebody wants this version.
@@ -147,9 +154,7 @@ impl Workload {
     fn compare(&self, now: Moment, since: Moment) -> Verdict {
         let (mut old, mut new) = (Group::default(), Group::default());
         for replica in self.replicas.iter().take(self.count) {
-            // One that only waits may still name the candidate as what it ran last.
-            let is_canary = replica.slot.0 < self.rollout.moved() && self.is_candidate(replica.slot);
-            let group = if is_canary { &mut new } else { &mut old };
+            let group = if self.speaks_for_candidate(replica) { &mut new } else { &mut old };
             group.add(replica.tally, now);
         }
         let advice = self.judged_of_candidate().map(|judged| judged.advice);
@@ -167,21 +172,27 @@ impl Workload {
         if matches!(self.rollout, Rollout::Canary { since: None, .. }) {
             return None;
         }
-        let mut compared = Compared { version, old: Trials::default(), new: Trials::default() };
+        let old = match self.rollout {
+            Rollout::Spreading { replaced, .. } => replaced,
+            _ => Trials::default(),
+        };
+        let mut compared = Compared { version, old, new: Trials::default() };
         for replica in self.replicas.iter().take(self.count) {
-            let group = if self.is_candidate(replica.slot) { &mut compared.new } else { &mut compared.old };
-            group.add(replica.tally);
+            let speaks = self.speaks_for_candidate(replica);
+            (if speaks { &mut compared.new } else { &mut compared.old }).add(replica.tally);
         }
         Some(compared)
     }
 
-    /// Somebody weighed it. What is too little by the file is too little whoever weighs it.
+    /// Somebody weighed it. What is too little by the file is too little whoever weighs it, of either version: what is worse
+    /// is worse than something that was seen.
     pub(crate) fn judged(&mut self, turn: &mut Turn<'_>, judged: Judged) {
         if self.rollout.candidate().is_none_or(|candidate| candidate.version != judged.compared.version) {
             return;
         }
         self.judged = Some(judged);
-        let is_enough = judged.compared.new.requests >= self.spec.rollout.requests;
+        let Compared { old, new, .. } = judged.compared;
+        let is_enough = old.requests.min(new.requests) >= self.spec.rollout.requests;
         if judged.advice == Advice::RollBack && is_enough {
             self.reject(turn, judged.grounds());
         }
@@ -189,7 +200,8 @@ impl Workload {
 
     fn promote(&mut self, turn: &mut Turn<'_>, moved: u16) {
         let Rollout::Canary { candidate, failures, old_failures, .. } = self.rollout else { return };
-        self.rollout = Rollout::Spreading { candidate, moved, failures, old_failures };
+        let replaced = Trials::default();
+        self.rollout = Rollout::Spreading { candidate, moved, failures, old_failures, replaced };
         let judged = self.judged_of_candidate().filter(|judged| judged.advice == Advice::GoOn);
         turn.tell(Announcement::Promoted { workload: self.id, to: candidate.version, judged });
         turn.moved = true;
