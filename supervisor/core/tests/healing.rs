@@ -442,3 +442,34 @@ fn a_machine_that_ends_before_it_is_its_turn_to_be_replaced_is_not_asked_about()
     let told = bench.say(machines[1], Said::Ended(VmEnd::Panicked));
     assert_eq!((proposed(&told), starts(&told).len()), (None, 1), "{told:?}");
 }
+
+#[test]
+fn who_agreed_to_what_is_not_possible_any_more_is_asked_again_before_the_machine_goes() {
+    let mut bench = Bench::new(&[asked(&[])]);
+    let _ = bench.up();
+    let _ = bench.runs(0, 1);
+    assert_eq!(proposed(&answers_badly(&mut bench)), Some(Rung::RestartProcess));
+    let _ = bench.say(vm(0, 1), Said::AgentLost);
+    let told = bench.step(heal());
+    assert_eq!((proposed(&told), stops(&told)), (Some(Rung::ColdRestart), vec![]), "{told:?}");
+    assert_eq!(stops(&bench.step(heal())), [vm(0, 1)], "to that somebody agreed");
+}
+
+#[test]
+fn who_agreed_to_a_snapshot_that_is_gone_is_asked_again() {
+    let mut spec = service("web", &[]);
+    spec.allowed.restore = true;
+    spec.healing.automatic = Rungs::of(&[]);
+    let mut bench = Bench::new(&[spec.clone()]);
+    let _ = bench.up();
+    let _ = bench.runs(0, 1);
+    let _ = bench.pass(STEADY, &[vm(0, 1)]);
+    let _ = bench.say(vm(0, 1), Said::SnapshotTaken);
+    assert_eq!(proposed(&bench.vm_ended(0, 1, VmEnd::Panicked)), Some(Rung::Restore));
+    spec.allowed.restore = false;
+    let _ = bench.configure(&[spec]);
+    assert_eq!(proposed(&bench.step(heal())), Some(Rung::ColdRestart));
+    assert_eq!(starts(&bench.pass(Duration::from_secs(60), &[])), []);
+    let _ = bench.step(heal());
+    assert_eq!(bench.next(), [start_of(vm(0, 2), 1, StartHow::Cold)]);
+}

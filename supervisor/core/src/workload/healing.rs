@@ -81,8 +81,8 @@ impl Workload {
         let possible = if in_guest { possible.with(Rung::RestartProcess) } else { possible };
         let budget_left = self.restarts.left(turn.now, budget.budget, budget.window);
         let (class, tried) = self.blame(turn, slot, failure)?;
-        if let Some(choice) = self.agreed(slot) {
-            return (in_guest && choice.rung == Rung::RestartProcess).then_some(Decision::Do(choice));
+        if let Some(choice) = self.agreed(slot, possible) {
+            return (choice.rung == Rung::RestartProcess).then_some(Decision::Do(choice));
         }
         match self.decide(turn, &Case { class, possible, tried, budget_left }) {
             Decision::Do(choice) if choice.rung == Rung::RestartProcess => {
@@ -128,8 +128,15 @@ impl Workload {
         }
     }
 
-    /// What somebody agreed to, and was not done yet. No budget holds up a person's word.
-    fn agreed(&self, slot: Slot) -> Option<Choice> {
+    /// What somebody agreed to, and was not done yet. No budget holds up a person's word. What is not possible any more is
+    /// forgotten: who agreed to it did not agree to what is left.
+    fn agreed(&mut self, slot: Slot, possible: Rungs) -> Option<Choice> {
+        let consent = &mut self.replica_mut(slot)?.incident.as_mut()?.consent;
+        *consent = consent.filter(|choice| possible.has(choice.rung));
+        *consent
+    }
+
+    fn consent(&self, slot: Slot) -> Option<Choice> {
         self.replica(slot)?.incident.as_ref()?.consent
     }
 
@@ -144,7 +151,7 @@ impl Workload {
             let failure = incident.failure.clone();
             match self.replica(slot).map(|replica| &replica.lifecycle) {
                 Some(Lifecycle::Running { .. }) => self.unhealthy(turn, slot, failure),
-                Some(Lifecycle::Waiting) => self.use_means(turn, slot, choice, &failure),
+                Some(Lifecycle::Waiting) => self.heal(turn, slot, &failure),
                 // It goes another way by now.
                 _ => {}
             }
@@ -271,7 +278,7 @@ impl Workload {
         if on_trial {
             return self.quarantine(turn, slot, failure);
         }
-        if let Some(choice) = self.agreed(slot).filter(|choice| possible.has(choice.rung)) {
+        if let Some(choice) = self.agreed(slot, possible) {
             return self.use_means(turn, slot, choice, failure);
         }
         match self.decide(turn, &Case { class, possible, tried, budget_left }) {
@@ -348,7 +355,7 @@ impl Workload {
     /// Starts it again after a while, if the budget allows.
     fn schedule(&mut self, turn: &mut Turn<'_>, slot: Slot, choice: Choice, failure: Option<&Failure>) {
         let budget = self.spec.restart;
-        let agreed = self.agreed(slot) == Some(choice);
+        let agreed = self.consent(slot) == Some(choice);
         if !agreed && !self.restarts.grant(turn.now, budget.budget, budget.window) {
             let last = failure.cloned();
             return self.open_breaker(turn, slot, last);
