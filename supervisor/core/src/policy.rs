@@ -106,6 +106,11 @@ impl Rungs {
         Rungs(self.0 | 1 << rung.place())
     }
 
+    #[must_use]
+    pub const fn without(self, rung: Rung) -> Rungs {
+        Rungs(self.0 & !(1 << rung.place()))
+    }
+
     pub const fn has(self, rung: Rung) -> bool {
         self.0 & (1 << rung.place()) != 0
     }

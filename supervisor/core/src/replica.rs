@@ -100,6 +100,11 @@ impl Replica {
         self.lifecycle == Lifecycle::Waiting && self.is_proposed()
     }
 
+    /// Likewise, and the machine is there, but its workload did not start again within it.
+    pub(crate) fn is_asked_amid_restart(&self) -> bool {
+        matches!(self.lifecycle, Lifecycle::Restarting { .. }) && self.is_proposed()
+    }
+
     /// It ended, and is not begun again by itself.
     pub(crate) fn is_over(&self) -> bool {
         matches!(self.lifecycle, Lifecycle::Ended(End::Done | End::Failed(_)))
@@ -112,7 +117,8 @@ impl Replica {
 
     /// When something about it has to happen, if nothing else does.
     pub(crate) fn deadline(&self, probes: &[ProbeSpec]) -> Option<Moment> {
-        let mut least = self.lifecycle.deadline();
+        // Who is asked about already is not late once more.
+        let mut least = if self.is_asked_amid_restart() { None } else { self.lifecycle.deadline() };
         let mut consider = |at: Option<Moment>| least = [least, at].into_iter().flatten().min();
         if let Lifecycle::Running { health } = self.lifecycle {
             for (spec, probing) in probes.iter().zip(&self.probes) {

@@ -473,3 +473,60 @@ fn who_agreed_to_a_snapshot_that_is_gone_is_asked_again() {
     let _ = bench.step(heal());
     assert_eq!(bench.next(), [start_of(vm(0, 2), 1, StartHow::Cold)]);
 }
+
+#[test]
+fn a_spent_budget_is_no_leave_to_take_a_machine() {
+    let mut spec = asked(&[Rung::RestartProcess]);
+    spec.restart.budget = 1;
+    let mut bench = Bench::new(&[spec]);
+    let _ = bench.up();
+    let _ = bench.runs(0, 1);
+    assert!(answers_badly(&mut bench).contains(&order(vm(0, 1), Order::RestartProcess)));
+    let _ = bench.say(vm(0, 1), Said::WorkloadStarted);
+    // Long enough for what was wrong to be over, and not for the budget.
+    for _ in 0..80 {
+        let _ = bench.say(vm(0, 1), Said::Probed { probe: 1, good: true });
+        let _ = bench.pass(Duration::from_secs(1), &[vm(0, 1)]);
+    }
+    let told = answers_badly(&mut bench);
+    assert_eq!((proposed(&told), stops(&told)), (Some(Rung::ColdRestart), vec![]), "{told:?}");
+}
+
+/// Its workload is to be started again within the guest, and that does not happen.
+fn restarts_late() -> (Bench, Vec<Action>) {
+    let mut bench = Bench::new(&[asked(&[Rung::RestartProcess])]);
+    let _ = bench.up();
+    let _ = bench.runs(0, 1);
+    assert!(answers_badly(&mut bench).contains(&order(vm(0, 1), Order::RestartProcess)));
+    let told = bench.pass(Duration::from_secs(600), &[vm(0, 1)]);
+    (bench, told)
+}
+
+#[test]
+fn a_machine_whose_workload_does_not_start_again_is_asked_about_once() {
+    let (mut bench, told) = restarts_late();
+    assert_eq!((proposed(&told), stops(&told)), (Some(Rung::ColdRestart), vec![]), "{told:?}");
+    let told = announcements(&told);
+    let times = told.iter().filter(|told| matches!(told, Announcement::Proposed { .. }));
+    assert_eq!(times.count(), 1, "{told:?}");
+    assert_eq!(stops(&bench.step(heal())), [vm(0, 1)]);
+    let _ = bench.vm_ended(0, 1, VmEnd::StoppedByHost);
+    assert_eq!(bench.next(), [start_of(vm(0, 2), 1, StartHow::Cold)]);
+}
+
+#[test]
+fn one_that_starts_again_late_needs_nobody_s_word() {
+    let (mut bench, _) = restarts_late();
+    let _ = bench.say(vm(0, 1), Said::WorkloadStarted);
+    assert_eq!(bench.step(heal()), []);
+    assert!(matches!(bench.lifecycle(0), Lifecycle::Running { .. }));
+}
+
+#[test]
+fn who_waits_for_a_word_amid_a_restart_is_in_nobody_s_way() {
+    let (mut bench, _) = restarts_late();
+    assert_eq!(stops(&bench.step(Event::Ask(Request::Restart(id(0))))), [vm(0, 1)]);
+    let (mut bench, _) = restarts_late();
+    let next = Spec { build: build(2), ..asked(&[Rung::RestartProcess]) };
+    assert_eq!(stops(&bench.configure(&[next])), [vm(0, 1)]);
+}

@@ -71,7 +71,7 @@ impl Workload {
             && replica.agent
             && matches!(replica.lifecycle, Lifecycle::Running { .. });
         let asks = Rungs::of(&Rung::ALL) != self.spec.healing.automatic
-            && matches!(replica.lifecycle, Lifecycle::Running { .. });
+            && matches!(replica.lifecycle, Lifecycle::Running { .. } | Lifecycle::Restarting { .. });
         if !is_tried || !(in_guest || asks) {
             return None;
         }
@@ -84,11 +84,16 @@ impl Workload {
         if let Some(choice) = self.agreed(slot, possible) {
             return (choice.rung == Rung::RestartProcess).then_some(Decision::Do(choice));
         }
-        match self.decide(turn, &Case { class, possible, tried, budget_left }) {
-            Decision::Do(choice) if choice.rung == Rung::RestartProcess => {
-                let granted = self.restarts.grant(turn.now, budget.budget, budget.window);
-                granted.then_some(Decision::Do(choice))
+        let case = Case { class, possible, tried, budget_left };
+        let mut decision = self.decide(turn, &case);
+        if matches!(decision, Decision::Do(choice) if choice.rung == Rung::RestartProcess) {
+            if self.restarts.grant(turn.now, budget.budget, budget.window) {
+                return Some(decision);
             }
+            // What the budget refuses is one way less, and no leave to take the machine.
+            decision = self.decide(turn, &Case { possible: possible.without(Rung::RestartProcess), ..case });
+        }
+        match decision {
             Decision::Do(_) => None,
             propose => Some(propose),
         }
@@ -150,7 +155,9 @@ impl Workload {
             incident.consent = Some(choice);
             let failure = incident.failure.clone();
             match self.replica(slot).map(|replica| &replica.lifecycle) {
-                Some(Lifecycle::Running { .. }) => self.unhealthy(turn, slot, failure),
+                Some(Lifecycle::Running { .. } | Lifecycle::Restarting { .. }) => {
+                    self.unhealthy(turn, slot, failure);
+                }
                 Some(Lifecycle::Waiting) => self.heal(turn, slot, &failure),
                 // It goes another way by now.
                 _ => {}
@@ -161,6 +168,11 @@ impl Workload {
     /// A guest that was silent is heard again: nobody has to agree to anything.
     pub(crate) fn beats_again(&mut self, turn: &mut Turn<'_>, slot: Slot) {
         self.withdraw(turn, slot, |failure| *failure == Failure::HeartbeatLost);
+    }
+
+    /// Likewise of one whose workload came late.
+    pub(crate) fn restarts_after_all(&mut self, turn: &mut Turn<'_>, slot: Slot) {
+        self.withdraw(turn, slot, |failure| *failure == Failure::ProcessNotRestarted);
     }
 
     /// Likewise of one whose answers were bad and are good.

@@ -88,6 +88,7 @@ impl Workload {
 
     fn workload_started(&mut self, turn: &mut Turn<'_>, slot: Slot) {
         let id = self.id_of(slot);
+        self.restarts_after_all(turn, slot);
         let Some(replica) = self.replicas.get_mut(slot.index()) else { return };
         replica.heard = turn.now;
         match replica.lifecycle {

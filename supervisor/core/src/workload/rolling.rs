@@ -299,7 +299,7 @@ impl Workload {
         }
         let next = self.slots().take(self.count).find(|slot| {
             self.replica(*slot).is_some_and(|replica| {
-                matches!(replica.lifecycle, Lifecycle::Running { .. })
+                (matches!(replica.lifecycle, Lifecycle::Running { .. }) || replica.is_asked_amid_restart())
                     // A job is let end before its next version begins.
                     && (replica.replace || (!self.spec.kind.ends() && replica.build != self.target(*slot)))
             })
@@ -322,7 +322,8 @@ impl Workload {
     fn is_in_motion(&self, slot: Slot) -> bool {
         let Some(replica) = self.replica(slot) else { return false };
         match replica.lifecycle {
-            Lifecycle::Starting { .. } | Lifecycle::Restarting { .. } | Lifecycle::Stopping { .. } => true,
+            Lifecycle::Restarting { .. } => !replica.is_asked_amid_restart(),
+            Lifecycle::Starting { .. } | Lifecycle::Stopping { .. } => true,
             // Held for want of room: another version may be just what gives it room.
             Lifecycle::Waiting => !replica.hold.is_some_and(|hold| hold.is_room() || hold == Hold::Consent),
             Lifecycle::Running { .. } => !replica.lifecycle.is_ready() && self.is_candidate(slot),

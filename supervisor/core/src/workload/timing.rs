@@ -77,9 +77,7 @@ impl Workload {
             Lifecycle::Starting { .. } => {
                 self.stop(turn, slot, Means::Terminate, StopReason::Failed(Failure::NotReadyInTime));
             }
-            Lifecycle::Restarting { .. } => {
-                self.stop(turn, slot, Means::Terminate, StopReason::Failed(Failure::ProcessNotRestarted));
-            }
+            Lifecycle::Restarting { .. } => self.unhealthy(turn, slot, Failure::ProcessNotRestarted),
             Lifecycle::Ending { end, .. } => {
                 self.stop(turn, slot, Means::Terminate, StopReason::Overstayed(end));
             }
