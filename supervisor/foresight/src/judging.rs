@@ -23,7 +23,10 @@ impl Judging {
 
     /// None: it is no news.
     pub(crate) fn weigh(&mut self, compared: Compared) -> Option<Judged> {
+        // It is compared anew: what was said of it was said of another try.
+        self.told = self.told.filter(|told| compared.new.requests >= told.compared.new.requests);
         if compared.new.requests < self.wish.requests {
+            self.told = None;
             return None;
         }
         let trials = |of: hearth_core::Trials| Trials { all: of.requests, failed: of.errors };
@@ -81,6 +84,16 @@ pub(crate) mod tests {
             Some(Advice::GoOn),
             "another version"
         );
+    }
+
+    #[test]
+    fn a_version_that_is_tried_again_is_judged_again() {
+        let mut judging = Judging::new(WISH);
+        let bad = |judging: &mut Judging, new| advice(judging.weigh(compared(2, (900, 9), (new, new / 2))));
+        assert_eq!(bad(&mut judging, 200), Some(Advice::RollBack));
+        assert_eq!(bad(&mut judging, 0), None);
+        assert_eq!(bad(&mut judging, 300), Some(Advice::RollBack), "its first requests are none");
+        assert_eq!(bad(&mut judging, 100), Some(Advice::RollBack), "nobody looked at its first requests");
     }
 
     #[test]
