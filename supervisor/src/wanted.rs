@@ -125,7 +125,8 @@ fn spec(workload: &WorkloadConfig) -> Spec {
     }
 }
 
-/// What is done to heal it without asking anybody: all that its file does not name.
+/// What is done to heal it without asking anybody: of what a file can name, what its file does name; and whatever no file
+/// can name.
 pub(crate) fn automatic(workload: &WorkloadConfig) -> Rungs {
     let named = |means: &HealMeans| workload.heal.automatic.contains(means);
     let of = |rung: &Rung| match rung {

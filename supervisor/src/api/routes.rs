@@ -218,6 +218,12 @@ fn served(body: &[u8]) -> Result<Served, Reply> {
         let Served { errors, requests, .. } = served;
         return Err(bad(format!("expected at most the {requests} of requests as errors, found {errors}")));
     }
+    if served.errors > 0 && served.replica.is_none() {
+        let errors = served.errors;
+        return Err(bad(format!(
+            "expected the replica whose {errors} requests went wrong: its version is judged by them"
+        )));
+    }
     Ok(served)
 }
 
@@ -335,6 +341,19 @@ mod tests {
                 "{message}"
             );
         }
+    }
+
+    #[test]
+    fn errors_count_for_a_version_so_their_replica_is_named() {
+        let served = |body: &str| route(Method::Post, "/v1/workloads/web/served", "", body.as_bytes());
+        let (status, message) = told(served("{\"requests\": 9, \"errors\": 3}"));
+        assert_eq!(status, 400);
+        assert_eq!(
+            message,
+            "expected the replica whose 3 requests went wrong: its version is judged by them"
+        );
+        assert!(served("{\"requests\": 9, \"errors\": 3, \"replica\": \"web.1\"}").is_ok());
+        assert!(served("{\"requests\": 9}").is_ok());
     }
 
     #[test]

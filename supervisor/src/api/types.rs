@@ -228,10 +228,10 @@ pub struct Served {
     /// Those that wait for a replica now.
     #[serde(default)]
     pub waiting: u32,
-    /// Of the requests, those that went wrong.
+    /// Of the requests, those that went wrong. They speak for or against a version, so without a replica they are refused.
     #[serde(default)]
     pub errors: u32,
-    /// The one that served them: its version is judged by it. Left out: they count for the workload as a whole.
+    /// The one that served them: its version is judged by it. Left out: the requests count for the workload as a whole.
     #[serde(default)]
     pub replica: Option<String>,
 }

@@ -223,7 +223,7 @@ pub enum Verb {
         /// Those that wait for a replica now
         #[arg(long, default_value_t = 0)]
         waiting: u32,
-        /// Of the requests, those that went wrong
+        /// Of the requests, those that went wrong; only along with the replica that served them
         #[arg(long, default_value_t = 0)]
         errors: u32,
         /// The replica that served them, such as web or web.1: while a new version takes over, it is judged by that
