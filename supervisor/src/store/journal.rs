@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// The digit is the version: to be raised whenever an event's or the state's bytes change their meaning.
-const MAGIC: &Magic = b"HRTHJNL5";
+const MAGIC: &Magic = b"HRTHJNL6";
 /// Newest first. Several, so that a daemon that crashes again and again does not wipe out how it began.
 const FILES: [&str; 4] = ["journal", "journal.1", "journal.2", "journal.3"];
 /// Bytes of one payload; the largest is the state with a hundred workloads.
