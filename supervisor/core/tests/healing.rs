@@ -530,3 +530,34 @@ fn who_waits_for_a_word_amid_a_restart_is_in_nobody_s_way() {
     let next = Spec { build: build(2), ..asked(&[Rung::RestartProcess]) };
     assert_eq!(stops(&bench.configure(&[next])), [vm(0, 1)]);
 }
+
+#[test]
+fn what_is_automatic_now_is_done_and_nobody_is_asked_any_more() {
+    let mut bench = Bench::new(&[asked(&[])]);
+    let _ = bench.up();
+    let _ = bench.runs(0, 1);
+    assert_eq!(proposed(&answers_badly(&mut bench)), Some(Rung::RestartProcess));
+    let told = bench.configure(&[asked(&[Rung::Restore])]);
+    assert_eq!((announcements(&told).len(), stops(&told)), (1, vec![]), "that is another means: {told:?}");
+    let told = bench.configure(&[asked(&[Rung::RestartProcess])]);
+    assert!(told.contains(&order(vm(0, 1), Order::RestartProcess)), "{told:?}");
+
+    assert_eq!(proposed(&bench.vm_ended(0, 1, VmEnd::Panicked)), Some(Rung::ColdRestart));
+    let told = bench.configure(&[asked(&[Rung::ColdRestart])]);
+    assert!(restart(&told).is_some(), "{told:?}");
+    assert_eq!(bench.next(), [start_of(vm(0, 2), 1, StartHow::Cold)]);
+}
+
+#[test]
+fn another_daemon_asks_by_the_file_of_now() {
+    let mut bench = Bench::new(&[asked(&[])]);
+    let _ = bench.up();
+    let _ = bench.runs(0, 1);
+    let _ = bench.vm_ended(0, 1, VmEnd::Panicked);
+    let now = asked(&[Rung::ColdRestart]);
+    let mut next = Bench { records: bench.records.clone(), ..Bench::new(&[now]) };
+    let mut told = next.begin(Boot::default());
+    told.extend(next.step(Event::Surveyed));
+    told.extend(next.pass(Duration::from_secs(2), &[]));
+    assert_eq!((starts(&told).len(), proposed(&told)), (1, None), "{told:?}");
+}

@@ -177,4 +177,5 @@ fn adapt(workload: &mut Workload, turn: &mut Turn<'_>, spec: Spec) {
         workload.reprobe(turn);
     }
     workload.offer(turn, build);
+    workload.ask_less(turn);
 }

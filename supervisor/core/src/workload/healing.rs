@@ -123,13 +123,19 @@ impl Workload {
         turn.moved = true;
     }
 
-    /// An earlier daemon asked, and whoever listens to this one has not heard it.
+    /// An earlier daemon asked, and whoever listens to this one has not heard it. What it asked about is not kept, nor what
+    /// it had tried: it is decided anew, by the file of now.
     pub(crate) fn ask_again(&mut self, turn: &mut Turn<'_>, slot: Slot) {
-        let failure = Failure::Earlier;
-        let choice = Choice { rung: Rung::ColdRestart, reason: Reason::Cheapest };
-        if let Some(replica) = self.replica_mut(slot) {
-            replica.incident = Some(Incident::open(turn.now, &failure));
-            self.propose(turn, slot, failure, choice);
+        self.heal(turn, slot, &Failure::Earlier);
+    }
+
+    /// The file lets more be done without asking: nobody is asked about that any more.
+    pub(crate) fn ask_less(&mut self, turn: &mut Turn<'_>) {
+        for slot in self.slots() {
+            let proposed = self.proposed(slot);
+            if proposed.is_some_and(|choice| self.spec.healing.automatic.has(choice.rung)) {
+                self.answer(turn, slot, None);
+            }
         }
     }
 
@@ -145,23 +151,30 @@ impl Workload {
         self.replica(slot)?.incident.as_ref()?.consent
     }
 
+    fn proposed(&self, slot: Slot) -> Option<Choice> {
+        self.replica(slot)?.incident.as_ref()?.proposed
+    }
+
     /// Somebody agrees to what is proposed.
     pub(crate) fn agree(&mut self, turn: &mut Turn<'_>) {
         for slot in self.slots() {
-            let Some(incident) = self.replica_mut(slot).and_then(|replica| replica.incident.as_mut()) else {
-                continue;
-            };
-            let Some(choice) = incident.proposed.take() else { continue };
-            incident.consent = Some(choice);
-            let failure = incident.failure.clone();
-            match self.replica(slot).map(|replica| &replica.lifecycle) {
-                Some(Lifecycle::Running { .. } | Lifecycle::Restarting { .. }) => {
-                    self.unhealthy(turn, slot, failure);
-                }
-                Some(Lifecycle::Waiting) => self.heal(turn, slot, &failure),
-                // It goes another way by now.
-                _ => {}
+            if let Some(choice) = self.proposed(slot) {
+                self.answer(turn, slot, Some(choice));
             }
+        }
+    }
+
+    /// The question is answered, and what is wrong is looked at again.
+    fn answer(&mut self, turn: &mut Turn<'_>, slot: Slot, consent: Option<Choice>) {
+        let Some(replica) = self.replica_mut(slot) else { return };
+        let Some(incident) = &mut replica.incident else { return };
+        (incident.proposed, incident.consent) = (None, consent);
+        let failure = incident.failure.clone();
+        match replica.lifecycle {
+            Lifecycle::Running { .. } | Lifecycle::Restarting { .. } => self.unhealthy(turn, slot, failure),
+            Lifecycle::Waiting => self.heal(turn, slot, &failure),
+            // It goes another way by now.
+            _ => {}
         }
     }
 
