@@ -23,8 +23,11 @@ impl Judging {
 
     /// None: it is no news.
     pub(crate) fn weigh(&mut self, compared: Compared) -> Option<Judged> {
-        // It is compared anew: what was said of it was said of another try.
-        self.told = self.told.filter(|told| compared.new.requests >= told.compared.new.requests);
+        // It is compared anew: what was said of it was said of another try. Either version may be the first to serve in it.
+        let Compared { old, new, .. } = compared;
+        self.told = self.told.filter(|Judged { compared: told, .. }| {
+            old.requests >= told.old.requests && new.requests >= told.new.requests
+        });
         if compared.new.requests < self.wish.requests {
             self.told = None;
             return None;
@@ -94,6 +97,8 @@ pub(crate) mod tests {
         assert_eq!(bad(&mut judging, 0), None);
         assert_eq!(bad(&mut judging, 300), Some(Advice::RollBack), "its first requests are none");
         assert_eq!(bad(&mut judging, 100), Some(Advice::RollBack), "nobody looked at its first requests");
+        assert_eq!(judging.weigh(compared(2, (0, 0), (150, 75))), None, "it is the first to serve");
+        assert_eq!(bad(&mut judging, 150), Some(Advice::RollBack));
     }
 
     #[test]
