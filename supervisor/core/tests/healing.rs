@@ -561,3 +561,15 @@ fn another_daemon_asks_by_the_file_of_now() {
     told.extend(next.pass(Duration::from_secs(2), &[]));
     assert_eq!((starts(&told).len(), proposed(&told)), (1, None), "{told:?}");
 }
+
+#[test]
+fn who_is_stopped_and_wanted_again_before_its_machine_is_gone_is_not_asked_about() {
+    let mut bench = Bench::new(&[asked(&[])]);
+    let _ = bench.up();
+    let _ = bench.runs(0, 1);
+    assert_eq!(proposed(&answers_badly(&mut bench)), Some(Rung::RestartProcess));
+    assert_eq!(stops(&bench.step(Event::Ask(Request::Stop(id(0))))), [vm(0, 1)]);
+    let _ = bench.step(Event::Ask(Request::Start(id(0))));
+    let told = bench.vm_ended(0, 1, VmEnd::StoppedByHost);
+    assert_eq!(starts(&told).len(), 1, "{told:?}");
+}

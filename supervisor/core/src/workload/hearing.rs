@@ -189,6 +189,10 @@ impl Workload {
                 StopReason::Overstayed(end) => end.outcome(),
                 StopReason::Failed(first) => Err(first.clone()),
                 StopReason::Shutdown | StopReason::NotWanted => {
+                    // Nobody has to agree to anything about a machine that was not wanted.
+                    if let Some(incident) = &mut replica.incident {
+                        (incident.proposed, incident.consent) = (None, None);
+                    }
                     self.breaker.withdrawn(slot);
                     return self.go(turn, slot, Lifecycle::Ended(End::Stopped), Cause::MachineGone);
                 }
