@@ -126,7 +126,7 @@ impl Place {
 }
 
 /// Leads to what is open.
-fn held(open: &impl AsRawFd) -> PathBuf {
+pub(crate) fn held(open: &impl AsRawFd) -> PathBuf {
     Path::new("/proc/self/fd").join(open.as_raw_fd().to_string())
 }
 

@@ -7,12 +7,11 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind};
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::seal;
-use crate::places::Place;
+use crate::places::{Place, held};
 use nix::fcntl::{AT_FDCWD, OFlag, RenameFlags, renameat2};
 use nix::unistd::geteuid;
 
@@ -89,8 +88,7 @@ impl Unfinished {
     pub(super) fn file(&mut self, name: &str) -> io::Result<File> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true).mode(OURS_ALONE_FILE);
-        let here = Path::new("/proc/self/fd").join(self.folder.as_raw_fd().to_string());
-        let file = options.open(here.join(name))?;
+        let file = options.open(held(&self.folder).join(name))?;
         self.files.push(file.try_clone()?);
         Ok(file)
     }
