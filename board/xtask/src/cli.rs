@@ -36,7 +36,8 @@ pub(crate) struct Cli {
 pub(crate) enum Verb {
     /// Installs the packages and toolchains that the other verbs need.
     ///
-    /// They do so themselves when they need them; this verb does it all at once, e.g. before going offline.
+    /// They do so themselves when they need them; this verb does it all at once. Before going offline also `cargo fetch`,
+    /// `cargo xtask kernel` and `cargo xtask rootfs`.
     Setup(ArchChoice),
     /// Builds the guests' kernel and fetches the boards' kernel.
     ///
@@ -53,7 +54,8 @@ pub(crate) enum Verb {
     /// Asks the box that `up` runs in another terminal: hearthctl's words, from this machine.
     #[command(disable_help_flag = true)]
     Ctl {
-        /// What hearthctl is to do, e.g. `status`, `top`, `explain clock`, `logs -f clock`; --help tells all.
+        /// What hearthctl is to do, e.g. `status`, `top`, `explain clock`, `logs -f clock`; `--help` tells all, `check FILE`
+        /// needs no box.
         #[arg(value_name = "WORDS", trailing_var_arg = true, allow_hyphen_values = true)]
         words: Vec<OsString>,
     },
@@ -131,7 +133,7 @@ pub(crate) enum BoardVerb {
     Build {
         /// Which board.
         board: Board,
-        /// Take hearth.toml and workloads/ from here instead of the project's config folder.
+        /// Take hearth.toml, hearth.d/, network.toml and workloads/ from here instead of the project's config folder.
         #[arg(long, value_name = "FOLDER")]
         config: Option<PathBuf>,
         #[command(flatten)]
@@ -141,7 +143,7 @@ pub(crate) enum BoardVerb {
     Run {
         /// Which board.
         board: Board,
-        /// Take hearth.toml and workloads/ from here instead of the project's config folder.
+        /// Take hearth.toml, hearth.d/, network.toml and workloads/ from here instead of the project's config folder.
         #[arg(long, value_name = "FOLDER")]
         config: Option<PathBuf>,
         #[command(flatten)]
@@ -222,7 +224,8 @@ pub(crate) struct Up {
     /// Run on this board, whatever the machine's KVM is.
     #[arg(long, value_name = "NAME")]
     pub(crate) board: Option<Board>,
-    /// Take the workloads from FOLDER/workloads instead of the project's config folder.
+    /// Take hearth.toml, hearth.d/, network.toml and workloads/ from here instead of the project's config folder; on
+    /// this machine itself workloads/ alone counts.
     #[arg(long, value_name = "FOLDER")]
     pub(crate) config: Option<PathBuf>,
     #[command(flatten)]
@@ -240,8 +243,11 @@ pub(crate) struct Test {
     /// Leave out the tests that boot whole boards.
     #[arg(long)]
     pub(crate) quick: bool,
-    /// Run only tests with this in their name; leaves formatting, linter and dependencies out. `sim` alone is the supervisor's
-    /// simulation, with its figures; `isolation` alone are the attempts to get out of a machine's jail, made and held.
+    /// Run only tests with this in their name, or all of the file of tests that has this name; leaves formatting, linter and
+    /// dependencies out. Boards boot only where it says `on_a_board`, as in `on_a_board::the_demo`.
+    ///
+    /// `sim` alone is the supervisor's simulation, with its figures; `isolation` alone are the attempts to get out of a
+    /// machine's jail, made and held.
     #[arg(value_name = "FILTER")]
     pub(crate) filter: Option<String>,
     /// With `sim`: how many seeds.

@@ -33,18 +33,30 @@ pub(crate) enum CtlError {
     Start { path: PathBuf, source: io::Error },
 }
 
+/// What asks no daemon: help, and words that are about files or brokers.
+fn needs_no_box(words: &[OsString]) -> bool {
+    let is = |word: &OsString, known: &[&str]| known.iter().any(|known| word == known);
+    words.iter().any(|word| is(word, &["--help", "-h", "--version", "-V"]))
+        || words
+            .iter()
+            .find(|word| !word.as_encoded_bytes().starts_with(b"-"))
+            .is_some_and(|verb| is(verb, &["check", "replay", "vm", "fleet", "doctor", "help"]))
+}
+
 /// Returns only if it cannot be done.
 pub(crate) fn run(shop: &Workshop, words: &[OsString]) -> Result<std::convert::Infallible, CtlError> {
     let (door, own) = up::places(shop)?;
     let socket = [door.socket(), own].into_iter().find(|socket| UnixStream::connect(socket).is_ok());
-    let socket = socket.ok_or(CtlError::NoBox)?;
-    let path = match door.program() {
+    if socket.is_none() && !needs_no_box(words) {
+        return Err(CtlError::NoBox);
+    }
+    let path = match door.program().filter(|_| socket.is_some()) {
         Some(program) => program,
         // A board of the other architecture has none that runs here.
         None => image::programs(shop, Arch::HOST)?.path("hearthctl"),
     };
     let mut command = Command::new(&path);
-    command.args(words).env(SOCKET_VARIABLE, &socket);
+    command.args(words).envs(socket.map(|socket| (SOCKET_VARIABLE, socket)));
     if let Ok(broker) = fs::read_to_string(up::broker_note(shop)?) {
         command.env(BROKER_VARIABLE, broker);
     }

@@ -7,6 +7,8 @@
 //! A test that cannot run on this machine prints `skipped: REASON` on a line of its own and returns; runners
 //! call it passed, so its line is what moves it to the third count.
 
+mod selection;
+
 use std::{
     collections::BTreeMap,
     env, fs, io,
@@ -15,8 +17,10 @@ use std::{
     time::Instant,
 };
 
+use serde_json::Value;
 use thiserror::Error;
 
+use self::selection::Selection;
 use super::board;
 use crate::{
     boards::{Board, guest_files::GuestKernelChoice},
@@ -51,6 +55,8 @@ pub(crate) enum TestError {
     Simulation(#[source] io::Error),
     #[error("the attempts to get out of a jail cannot be started")]
     Isolation(#[source] io::Error),
+    #[error("cannot read what cargo tells of this workspace")]
+    Workspace(#[source] serde_json::Error),
     #[error("cannot read {}", path.display())]
     Read { path: PathBuf, source: io::Error },
 }
@@ -120,8 +126,14 @@ pub(crate) fn run(shop: &Workshop, options: &cli::Test) -> Result<ExitCode, Test
         Ok(_) => Runner::Nextest,
         Err(_) => Runner::Cargo,
     };
-    counts.add(suite(shop, runner, "tests", &["--workspace"], filter)?);
-    if runner == Runner::Nextest {
+    let meant = match filter {
+        Some(filter) => Selection::of(filter, &workspace(shop)?),
+        None => Selection::all(),
+    };
+    let of: Vec<&str> = meant.of.iter().map(String::as_str).collect();
+    counts.add(suite(shop, runner, "tests", &of, meant.name.as_deref())?);
+    let is_all = of == ["--workspace"];
+    if runner == Runner::Nextest && is_all {
         // It does not know them; cargo's own runner had them among the rest.
         counts.add(suite(shop, Runner::Cargo, "doctests", &["--doc", "--workspace"], filter)?);
     }
@@ -144,11 +156,21 @@ pub(crate) fn run(shop: &Workshop, options: &cli::Test) -> Result<ExitCode, Test
     } else {
         println!("whole boards: there are no tests yet");
     }
+    if let Some(filter) = filter.filter(|_| counts == Counts::default()) {
+        println!("no test, no file of tests and no package is called {filter}");
+        counts.failed += 1;
+    }
     for (reason, times) in &counts.skipped {
         println!("skipped: {reason}{}", if *times > 1 { format!(" ({times} times)") } else { String::new() });
     }
     println!("{}", counts.line());
     Ok(if counts.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Packages and their files, as cargo tells them.
+fn workspace(shop: &Workshop) -> Result<Value, TestError> {
+    let told = command::ask(shop.cargo().args(["metadata", "--no-deps", "--format-version", "1"]))?;
+    serde_json::from_str(&told).map_err(TestError::Workspace)
 }
 
 /// As many simulated hours as somebody wants. It prints its own figures, or what went wrong and how to see it again.
@@ -207,7 +229,8 @@ fn suite(
     let ended = job.run_to_end(runner.command(shop, selection, filter))?;
     let log = fs::read_to_string(&ended.log)
         .map_err(|source| TestError::Read { path: ended.log.clone(), source })?;
-    let mut counts = read_counts(&log, runner, filter.is_some());
+    let of_some = filter.is_some() || selection != ["--workspace"];
+    let mut counts = read_counts(&log, runner, of_some);
     if !ended.status.success() && counts.failed == 0 {
         // It did not get as far as running tests: a program that does not compile.
         counts.failed = 1;
