@@ -102,6 +102,10 @@ pub(crate) fn build(
     if network.exists() {
         tree.data("etc/hearth/network.toml", network.as_path())?;
     }
+    let drop_ins = config.join("hearth.d");
+    if drop_ins.is_dir() {
+        tree.host_folder("etc/hearth/hearth.d", &drop_ins)?;
+    }
     add_modules(&mut tree, &kernel.release, &kernel.modules)?;
     add_roots(&mut tree)?;
     (extra.files)(&mut tree)?;
