@@ -101,7 +101,8 @@ pub fn announce(
         }
         Announcement::Quarantined { workload, failure, restarts } => {
             let last = failure.as_ref().map_or_else(String::new, |failure| format!(", last: {failure}"));
-            format!("{}: ALARM: quarantined after {restarts} restarts{last}", name(*workload))
+            let name = name(*workload);
+            format!("{name}: ALARM: quarantined after {restarts} restarts{last}; `retry {name}` lifts that")
         }
         Announcement::Retried { workload } => format!("{}: is tried again", name(*workload)),
         Announcement::RolloutBegan { workload, from, to, canaries } => {
@@ -169,7 +170,10 @@ pub fn announce(
         Announcement::SafeMode { failed_boots, held } => {
             let until = held
                 .map_or_else(|| "until somebody ends it".to_owned(), |held| format!("for {}", Took(held)));
-            format!("ALARM: safe mode after {failed_boots} failed boots: no workload starts {until}")
+            format!(
+                "ALARM: safe mode after {failed_boots} failed boots: no workload starts {until}; `box leave-safe-mode` \
+                 ends it"
+            )
         }
         Announcement::SafeModeOver => "safe mode was long enough, the workloads are tried again".to_owned(),
         Announcement::Late { subsystem } => {

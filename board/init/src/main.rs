@@ -39,7 +39,8 @@ Beside hearthd it keeps /usr/bin/hearth-network running, and, if hearth.relay=TO
 command line, /usr/bin/hearth-relay.
 
 A disk or partition named hearth-state, by the disk's serial number or the partition's name, with an ext4
-file system on it, becomes /var before anything starts, and keeps what is in there over reboots.
+file system on it, becomes /var before anything starts, and keeps what is in there over reboots. Where such
+a disk comes late, as a memory card does, hearth.state=wait on the kernel command line waits 10 s for it.
 ";
 
 /// The word before a program that does not take the daemon's place.

@@ -33,7 +33,7 @@ const WORD: &str = "hearth.relay=";
 /// Not that of the API itself, which may be open to programs on the box.
 const PORT: u16 = 9170;
 const DAEMON: &str = "/run/hearth/api.sock";
-/// As many as the daemon itself takes.
+/// Fewer than the daemon takes: a person on the box finds a place.
 const MAX_CONNECTIONS: usize = 16;
 /// Bytes of a token: 128 bits in hexadecimal digits, and then some.
 const MAX_TOKEN_BYTES: usize = 64;

@@ -5,7 +5,7 @@
 
 use hearth_core::{
     Breaker, CallStory, Compared, End, Explanation, Failure, Hold, Kind, Lifecycle, MAX_REPLICAS, Moment,
-    Place, ReplicaStory, Rollout, Slot, Stage, State, Vm, WorkloadId,
+    Phase, Place, ReplicaStory, Rollout, Slot, Stage, State, Vm, WorkloadId,
 };
 use hearth_foresight::Outlook;
 use serde::Serialize;
@@ -298,6 +298,11 @@ fn why(core: &State, now: Moment, story: &Explanation) -> Vec<String> {
         lines.push(format!("{left} of {of} MiB are left to each machine: {}", memory.why));
     }
     lines.extend(story.calls.iter().flat_map(|story| calls(now, story)));
+    if core.phase() == Phase::Safe {
+        lines.push(
+            "the box is in safe mode, its last boots failed; `box leave-safe-mode` ends that".to_owned(),
+        );
+    }
     if story.stopped {
         lines.push("somebody stopped it; `start` lifts that".to_owned());
     }

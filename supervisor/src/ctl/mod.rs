@@ -54,7 +54,7 @@ Exit status:
   0  done
   1  it failed, or hearthd refused it
   2  wrong usage, or a fault in a configuration file
-  3  hearthd cannot be reached
+  3  hearthd, or for fleet the broker, cannot be reached
   4  there is no such workload
   5  asked with --check: not all is as it should be
 exec has statuses of its own: see hearthctl exec --help";

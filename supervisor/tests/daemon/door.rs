@@ -276,13 +276,14 @@ fn after_boots_that_failed_the_box_waits_in_safe_mode_for_somebody() {
     std::fs::write(store.join("records"), records).unwrap();
     for _ in 0..2 {
         let mut daemon = site.start();
-        daemon.wait_for("hearthd | ALARM: safe mode after 4 failed boots: no workload starts for 900.0 s");
+        daemon.wait_for("hearthd | ALARM: safe mode after 4 failed boots: no workload starts for 900.0 s; `box leave-safe-mode` ends it");
         // Killed, it comes back to the same boot, and counts nothing.
         daemon.kill();
     }
     let mut daemon = site.start();
-    daemon.wait_for("hearthd | ALARM: safe mode after 4 failed boots: no workload starts for 900.0 s");
+    daemon.wait_for("hearthd | ALARM: safe mode after 4 failed boots: no workload starts for 900.0 s; `box leave-safe-mode` ends it");
     assert!(told(&site, &["status"]).contains(", safe-mode: "));
+    assert!(told(&site, &["explain", "clock"]).contains("the box is in safe mode"));
     told(&site, &["box", "leave-safe-mode"]);
     daemon.wait_for("hearthd | ready: 1 of 1 workloads");
     daemon.stop();

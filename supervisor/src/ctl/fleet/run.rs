@@ -27,6 +27,10 @@ Operations, and what they take:
   cancel            --of: ends a running exec, console or fetch-logs
 What a box can do, it says below cmd/ in its place of the tree; update is supported by none yet.
 
+Other keys for a box, such as when one was stolen, are a document of their own, signed by keys of before (release may name
+both roles, operate its own), sealed with hearthctl fleet seal and published at cmd/trust/ID of the box:
+  {\"hearth\": \"trust\", \"for\": [\"GROUP/*\"], \"version\": 2, \"operate\": {\"keys\": [\"RW...\"], \"threshold\": 1}}
+
 Each box gets a command of its own, which it begins at most once, whatever happens to it or to the link; it expires with
 --wait. Exit status: 0 if all boxes say successful; 1 if one does not, or says nothing in time.";
 
