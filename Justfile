@@ -1,22 +1,26 @@
 # The verbs of `cargo xtask`, one line each; `cargo xtask --help` explains them.
 
+set positional-arguments
+
 setup *ARGS:
-    cargo xtask setup {{ARGS}}
+    @cargo xtask setup "$@"
 kernel *ARGS:
-    cargo xtask kernel {{ARGS}}
+    @cargo xtask kernel "$@"
 rootfs *ARGS:
-    cargo xtask rootfs {{ARGS}}
+    @cargo xtask rootfs "$@"
 board *ARGS:
-    cargo xtask board {{ARGS}}
+    @cargo xtask board "$@"
 up *ARGS:
-    cargo xtask up {{ARGS}}
+    @cargo xtask up "$@"
+ctl *ARGS:
+    @cargo xtask ctl "$@"
 test *ARGS:
-    cargo xtask test {{ARGS}}
+    @cargo xtask test "$@"
 fuzz *ARGS:
-    cargo xtask fuzz {{ARGS}}
+    @cargo xtask fuzz "$@"
 bench *ARGS:
-    cargo xtask bench {{ARGS}}
+    @cargo xtask bench "$@"
 doctor *ARGS:
-    cargo xtask doctor {{ARGS}}
+    @cargo xtask doctor "$@"
 clean *ARGS:
-    cargo xtask clean {{ARGS}}
+    @cargo xtask clean "$@"

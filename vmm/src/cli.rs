@@ -165,7 +165,7 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Argumen
     from.extend(words.map(|word| if word == "-" { From::Stdin } else { From::File(word.into()) }));
     let command = match verb.as_str() {
         "run" | "check" if json => return Err(format!("{verb}: --json is for doctor")),
-        "doctor" if lenient => return Err("doctor: --lenient is for run and check".into()),
+        "doctor" if lenient => return Err("doctor: --lenient is for run, check, restore and template".into()),
         "doctor" if from.is_empty() => Command::Doctor { json },
         "run" | "check" if from.is_empty() => return Err(format!("{verb}: expected a FILE")),
         "run" | "check" | "doctor" if from.len() > 1 || verb == "doctor" => {
@@ -288,7 +288,7 @@ mod tests {
             ("run", "run: expected a FILE"),
             ("check --lenient", "check: expected a FILE"),
             ("run --json vm.toml", "run: --json is for doctor"),
-            ("doctor --lenient", "doctor: --lenient is for run and check"),
+            ("doctor --lenient", "doctor: --lenient is for run, check, restore and template"),
             ("doctor x", "doctor: too many arguments"),
             ("doctor --fd 3", "doctor: too many arguments"),
             ("run --fd x", "--fd x: expected a descriptor's number"),
