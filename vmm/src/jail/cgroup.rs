@@ -104,7 +104,7 @@ impl Groups {
             }
         }
         let folder = parent.join(name());
-        fs::create_dir(&folder)?;
+        make(&folder)?;
         self.folders.push(folder.clone());
         for Bound { controller, file, value, .. } in &bounds {
             if let Err(error) = write(&folder.join(file), value) {
@@ -117,7 +117,7 @@ impl Groups {
     /// The group of version 1 that `bound` is about.
     fn one_of_many(&mut self, root: &Path, own: &str, bound: &Bound) -> io::Result<()> {
         let folder = parent(own, &root.join(bound.controller), Some(bound.controller))?.join(name());
-        fs::create_dir(&folder)?;
+        make(&folder)?;
         self.folders.push(folder.clone());
         write(&folder.join(bound.file_v1), &bound.value_v1)
     }
@@ -197,6 +197,17 @@ fn clear(parent: &Path) {
             // One that still has somebody in it stays.
             let _ = fs::remove_dir(entry.path());
         }
+    }
+}
+
+/// A new group. One of the same name is what a porter left that was killed, and had this one's number.
+fn make(folder: &Path) -> io::Result<()> {
+    match fs::create_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            fs::remove_dir(folder)?;
+            fs::create_dir(folder)
+        }
+        made => made,
     }
 }
 

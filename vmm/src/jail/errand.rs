@@ -51,7 +51,26 @@ pub(super) enum Told {
     Refused(i32),
 }
 
+/// Bytes of all that a host lacks, with room for the rest of the word.
+const LACKS_BYTES: usize = LONGEST / 2;
+/// Controllers that there are groups for, and then some.
+const MOST_LACKS: usize = 32;
+
 impl Told {
+    /// In place of an answer that is longer than a word.
+    pub(super) const TOO_LONG: Self = Self::Refused(nix::libc::EMSGSIZE);
+
+    /// As much of it as goes into a word; what is cut short says so.
+    pub(super) fn lacking(mut texts: Vec<String>) -> Self {
+        texts.truncate(MOST_LACKS);
+        let each = LACKS_BYTES / texts.len().max(1);
+        for text in texts.iter_mut().filter(|text| text.len() > each) {
+            text.truncate(text.floor_char_boundary(each.saturating_sub(3)));
+            text.push_str("...");
+        }
+        Self::Lacks(texts)
+    }
+
     pub(super) fn refused(error: &io::Error) -> Self {
         let known = match error.kind() {
             io::ErrorKind::AlreadyExists => nix::libc::EEXIST,
@@ -59,5 +78,21 @@ impl Told {
             _ => nix::libc::EIO,
         };
         Self::Refused(error.raw_os_error().unwrap_or(known))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_host_lacks_is_told_in_a_word_however_much_it_is() {
+        for (count, length) in [(0, 0), (1, 10), (1, 5000), (6, 300), (40, 40), (200, 1)] {
+            let told = Told::lacking(vec!["\u{e4}".repeat(length); count]);
+            let mut buffer = [0; LONGEST];
+            assert!(postcard::to_slice(&told, &mut buffer).is_ok(), "{count} of {length}");
+        }
+        let Told::Lacks(short) = Told::lacking(vec!["pids: no such file".to_owned()]) else { panic!() };
+        assert_eq!(short, ["pids: no such file"]);
     }
 }

@@ -9,7 +9,9 @@ use std::os::fd::AsFd;
 use hearth_config::vm::{Output, VmConfig};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{SFlag, fstat};
+use nix::sys::utsname::uname;
 
+use super::privileges::Who;
 use super::{Lacks, Layer};
 
 /// Bytes of address space beside guest memory: program, stacks, boot files, rings, and 64 MiB that the C library sets
@@ -19,6 +21,9 @@ const PER_THREAD_BYTES: u64 = 160 << 20;
 /// Threads beside the vCPUs: the event loop, helpers, and what the kernel starts for each disk.
 const BESIDE_THREADS: u64 = 16;
 pub(super) const THREADS_PER_DISK: u64 = 12;
+/// Descriptors: streams of vsock, clients, and what the program itself takes; twice that.
+const FOR_ALL_DESCRIPTORS: u64 = 1024;
+const PER_DEVICE_DESCRIPTORS: u64 = 32;
 /// Bytes of any file that is no disk and no memory: output, and what describes a snapshot.
 const FILE_BYTES: u64 = 64 << 20;
 
@@ -28,9 +33,19 @@ pub(super) fn threads(config: &VmConfig) -> u64 {
     u64::from(config.machine.vcpus) + BESIDE_THREADS + THREADS_PER_DISK * disks
 }
 
+/// Descriptors of this machine, at most: what was taken over keeps no more files alive than that.
+fn descriptors(config: &VmConfig) -> u64 {
+    let devices = config.block.len() + config.net.len() + usize::from(config.machine.vcpus);
+    FOR_ALL_DESCRIPTORS + PER_DEVICE_DESCRIPTORS * devices as u64
+}
+
 /// The bounds of one machine.
 #[derive(Debug)]
-pub(super) struct Bounds(Vec<(Resource, u64)>);
+pub(super) struct Bounds {
+    bounds: Vec<(Resource, u64)>,
+    /// Whoever started this has it write into a file of his, as long as he likes.
+    is_boundless: bool,
+}
 
 impl Bounds {
     /// Found out while its files can still be looked at.
@@ -42,20 +57,24 @@ impl Bounds {
             (Resource::RLIMIT_CORE, 0),
             (Resource::RLIMIT_AS, space),
             (Resource::RLIMIT_NPROC, threads(config)),
+            (Resource::RLIMIT_NOFILE, descriptors(config)),
         ];
-        if let Some(bytes) = file_bytes(config) {
-            bounds.push((Resource::RLIMIT_FSIZE, bytes));
-        }
-        Self(bounds)
+        let file = file_bytes(config);
+        bounds.extend(file.map(|bytes| (Resource::RLIMIT_FSIZE, bytes)));
+        Self { bounds, is_boundless: file.is_none() }
     }
 
     /// Sets them all.
-    pub(super) fn set(mut self, lacks: &mut Lacks) {
-        if lacks.has(Layer::UserNamespace) {
-            // Counted per user: without a namespace of its own, of everything that the user runs.
-            self.0.retain(|(resource, _)| *resource != Resource::RLIMIT_NPROC);
+    pub(super) fn set(mut self, who: Who, lacks: &mut Lacks) {
+        if self.is_boundless {
+            lacks.note(Layer::ResourceLimits, "a standard stream is a file, which may become of any length");
         }
-        for (resource, bound) in self.0 {
+        if lacks.has(Layer::UserNamespace) || (who == Who::Ordinary && !counts_for_each_namespace()) {
+            // Counted per user: without a namespace of its own, of everything that the user runs.
+            self.bounds.retain(|(resource, _)| *resource != Resource::RLIMIT_NPROC);
+            lacks.note(Layer::ResourceLimits, "threads are counted for all that this user runs");
+        }
+        for (resource, bound) in self.bounds {
             let set = getrlimit(resource).and_then(|(_, hard)| {
                 let bound = bound.min(hard);
                 setrlimit(resource, bound, bound)
@@ -65,6 +84,15 @@ impl Bounds {
             }
         }
     }
+}
+
+/// Whether this kernel counts a user's threads for each user namespace: from 5.14 on.
+fn counts_for_each_namespace() -> bool {
+    uname().is_ok_and(|kernel| {
+        let release = kernel.release().to_string_lossy();
+        let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+        matches!((numbers.next(), numbers.next()), (Some(Ok(major)), Some(Ok(minor))) if (major, minor) >= (5, 14))
+    })
 }
 
 /// The longest file that the machine writes; `None` where it writes to one that is not its own.

@@ -13,6 +13,7 @@
 //! | `spaces.rs` | namespaces and the empty root |
 //! | `privileges.rs` | user, capabilities, Landlock |
 //! | `heap.rs` | one heap for all threads |
+//! | `streams.rs` | standard input, output and errors |
 //! | `limits.rs`, `cgroup.rs` | how much of the host it may use |
 //! | `filter/` | system calls, per thread |
 //!
@@ -32,6 +33,7 @@ pub(crate) mod outside;
 mod porter;
 mod privileges;
 mod spaces;
+mod streams;
 
 use std::fmt;
 use std::fs::File;
@@ -181,18 +183,24 @@ pub(crate) fn close(
     mut lacks: Lacks,
 ) -> io::Result<Lacks> {
     let (who, bounds) = (privileges::Who::ami(), limits::Bounds::of(config));
-    crate::memory::keep_page_map();
+    privileges::without_administration(crate::memory::keep_page_map)?;
     heap::keep_to_one();
     crate::logger::be_ready();
     spaces::leave(network, &mut lacks);
     lacks.unless(Layer::NoNewPrivileges, nix::sys::prctl::set_no_new_privs());
     privileges::become_nobody(who, &mut lacks)?;
-    bounds.set(&mut lacks);
+    bounds.set(who, &mut lacks);
     lacks.unless(Layer::Landlock, privileges::forbid_files());
     // Last: whoever becomes somebody else is no longer told of its parent's end.
     nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
-    let filters = filter::prepare(config, purpose);
-    lacks.unless(Layer::Seccomp, filters.map_err(|error| crate::logger::chain(&error)));
+    match filter::prepare(config, purpose) {
+        Ok(()) => {}
+        Err(error @ filter::FilterError::Kernel(_)) => {
+            lacks.note(Layer::Seccomp, crate::logger::chain(&error));
+        }
+        // The host has them, and the fault is here: no guest runs so.
+        Err(error) => return Err(io::Error::other(error)),
+    }
     // And if it has ended before that line, there is nobody who answers.
     for group in outside::closed()? {
         lacks.note(Layer::ControlGroups, group);

@@ -15,24 +15,24 @@
 //! the machine's. Nothing that comes on the errands' channel makes this process wait for a guest or grow.
 
 use std::fs::File;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hearth_config::vm::{Output, VmConfig};
+use hearth_config::vm::{OnReboot, Output, VmConfig};
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, kill, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::termios::{SetArg, Termios, tcgetattr, tcsetattr};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Pid, geteuid, setsid};
-use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+use nix::unistd::{Pid, geteuid, pipe2, setsid};
 use vmm_sys_util::signal::register_signal_handler;
 use vmm_sys_util::sock_ctrl_msg::ScmSocket;
 
@@ -40,15 +40,25 @@ use super::cgroup::Groups;
 use super::clone::{self, Side};
 use super::errand::{Errand, LONGEST, Told};
 use super::outside::{self, Printer};
-use super::{Lacks, Layer};
-use crate::machine::Reboots;
+use super::{Lacks, Layer, streams};
+use crate::machine::{Place, Reboots};
+use crate::rate::{Bucket, Verdict};
 use crate::snapshot::{Existing, Folder};
-use crate::{doctor, listener, logger, machine};
+use crate::{Outcome, doctor, listener, logger, machine};
 
 /// Clients of the control socket that one life leaves to the next: more are not served either.
 const MAX_CLIENTS: usize = 16;
 /// When the machine's process is killed because it does not end, nobody waits longer than this for the kernel.
 const AFTER_KILL: Duration = Duration::from_secs(1);
+/// Errands of one machine, since they are done at nobody's expense: as many as there are connections in a burst of them.
+const ERRANDS_PER_S: u64 = 500;
+const ERRANDS_AT_ONCE: u64 = 1000;
+/// What those cost in which files are made.
+const LARGE_ERRAND: u64 = 50;
+/// A second signal that means a stop ends the guest at once; this is for what its monitor has under way.
+const AFTER_SECOND_STOP: Duration = Duration::from_secs(30);
+/// What a poll counts in.
+const A_MILLISECOND: Duration = Duration::from_millis(1);
 /// The kernel writes its log a moment later.
 const KERNEL_LOG_WAIT: Duration = Duration::from_millis(200);
 /// Bytes of its longest record.
@@ -61,8 +71,8 @@ const BEYOND_THE_FILTER: &str =
 #[derive(Debug)]
 pub(crate) struct Household<'a> {
     pub(crate) config: &'a VmConfig,
-    /// The folder of a template's folder, if it becomes one.
-    pub(crate) template: Option<&'a Path>,
+    /// What it becomes, if that is a template.
+    pub(crate) template: Option<&'a Place>,
     /// Signals that mean a stop; they are blocked.
     pub(crate) stops: SigSet,
 }
@@ -72,8 +82,8 @@ pub(crate) struct Household<'a> {
 pub(crate) struct Life {
     /// Counts from 0.
     pub(crate) number: u32,
-    /// Each count of it is a signal to stop.
-    pub(crate) stop: Arc<EventFd>,
+    /// Each byte of it is a signal to stop.
+    pub(crate) stops: File,
     /// Clients that stayed, and whether they have subscribed.
     pub(crate) clients: Vec<(UnixStream, bool)>,
     pub(crate) lacks: Lacks,
@@ -103,14 +113,15 @@ pub(crate) fn enter(household: &Household<'_>) -> io::Result<Life> {
     let mut clients = Vec::new();
     let mut reboots = Reboots::default();
     for number in 0u32.. {
-        let (ours, theirs) = UnixDatagram::pair()?;
-        let stop = Arc::new(EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?);
+        let (ours, theirs) = channel()?;
+        // Two descriptions: what becomes of the machine's does not make this process wait.
+        let (stops, stop) = pipe2(OFlag::O_NONBLOCK | OFlag::O_CLOEXEC)?;
         let porter = std::process::id();
         let mut lacks = Lacks::default();
         let mut groups = Groups::make(household.config);
         let child = match split(&mut groups, &mut lacks)? {
             Side::Child => {
-                drop((ours, signals));
+                drop((ours, signals, stop));
                 groups.leave_to_the_porter();
                 listener::disown();
                 // Signals of a terminal, or to a whole group, are the porter's to hand on.
@@ -118,15 +129,16 @@ pub(crate) fn enter(household: &Household<'_>) -> io::Result<Life> {
                 nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
                 clone::wipe_environment();
                 outside::by(theirs, porter);
-                return Ok(Life { number, stop, clients, lacks, reboots });
+                streams::narrow(household.config, household.template.is_some())?;
+                return Ok(Life { number, stops: stops.into(), clients, lacks, reboots });
             }
             Side::Parent(child) => child,
         };
-        drop((theirs, clients));
+        drop((theirs, stops, clients));
         let mut porter = Porter {
             household,
             signals: &signals,
-            stop,
+            stop: stop.into(),
             channel: ours,
             child,
             lacking: groups.take_lacking(),
@@ -134,6 +146,10 @@ pub(crate) fn enter(household: &Household<'_>) -> io::Result<Life> {
             ending: None,
             clients: Vec::new(),
             again: false,
+            is_alone: false,
+            pace: Bucket::new(ERRANDS_PER_S, ERRANDS_AT_ONCE),
+            mips: None,
+            stops: 0,
         };
         let gone = porter.watch()?;
         drop((porter, groups));
@@ -144,6 +160,14 @@ pub(crate) fn enter(household: &Household<'_>) -> io::Result<Life> {
         }
     }
     Err(io::ErrorKind::QuotaExceeded.into())
+}
+
+/// A way for words between two processes. Connected for good: what one sends to a name of its choice goes to the other
+/// all the same, where the two ends of a pair of datagram sockets could be used to reach whoever has a name in the
+/// network namespace in which they were made.
+fn channel() -> io::Result<(UnixDatagram, UnixDatagram)> {
+    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+    Ok((ours.into(), theirs.into()))
 }
 
 extern "C" fn heard(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
@@ -229,7 +253,8 @@ fn what_it_was() -> String {
 struct Porter<'a> {
     household: &'a Household<'a>,
     signals: &'a SignalFd,
-    stop: Arc<EventFd>,
+    /// Each byte is a signal to stop.
+    stop: File,
     channel: UnixDatagram,
     child: Pid,
     /// Of control groups.
@@ -239,18 +264,33 @@ struct Porter<'a> {
     ending: Option<(u8, Instant)>,
     clients: Vec<(UnixStream, bool)>,
     again: bool,
+    /// The machine's process has closed its end of the channel.
+    is_alone: bool,
+    /// What it may ask for: errands are done outside its bounds.
+    pace: Bucket,
+    /// What was measured before.
+    mips: Option<Option<u64>>,
+    stops: u32,
 }
 
 impl Porter<'_> {
     fn watch(&mut self) -> io::Result<Gone> {
         loop {
-            let left = self.ending.map(|(_, until)| until.saturating_duration_since(Instant::now()));
-            let patience = left
-                .map_or(PollTimeout::NONE, |left| PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX));
-            let mut looked_at = [
-                PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
-                PollFd::new(self.channel.as_fd(), PollFlags::POLLIN),
-            ];
+            let now = Instant::now();
+            // An errand that is over its pace stays where it is, and whoever sent it waits.
+            let later = match self.pace.look(1, now) {
+                Verdict::Pass => None,
+                Verdict::Wait(until) => Some(until),
+            };
+            let until = self.ending.map(|(_, until)| until).into_iter().chain(later).min();
+            let patience = until.map_or(PollTimeout::NONE, |until| {
+                let left = until.saturating_duration_since(now) + A_MILLISECOND;
+                PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+            });
+            let mut looked_at = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+            if !self.is_alone && later.is_none() {
+                looked_at.push(PollFd::new(self.channel.as_fd(), PollFlags::POLLIN));
+            }
             match poll(&mut looked_at, patience) {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(errno) => return Err(errno.into()),
@@ -301,7 +341,7 @@ impl Porter<'_> {
         }
     }
 
-    fn hand_on(&self, signal: i32) {
+    fn hand_on(&mut self, signal: i32) {
         match Signal::try_from(signal) {
             Ok(Signal::SIGCHLD) => {}
             // The machine's process is in no group of a terminal's.
@@ -311,7 +351,13 @@ impl Porter<'_> {
                 let _ = kill(self.child, Signal::SIGCONT);
             }
             _ => {
-                let _ = self.stop.write(1);
+                // A machine that does not read has been told by what it has not read.
+                let _ = (&self.stop).write(&[1]);
+                self.stops = self.stops.saturating_add(1);
+                if self.stops > 1 {
+                    let status = Outcome::HostStop.status();
+                    self.ending.get_or_insert_with(|| (status, Instant::now() + AFTER_SECOND_STOP));
+                }
             }
         }
     }
@@ -322,15 +368,26 @@ impl Porter<'_> {
         if self.channel.set_nonblocking(true).is_err() {
             return false;
         }
-        let Ok((length, along)) = self.channel.recv_with_fd(&mut buffer) else { return false };
+        let (length, along) = match self.channel.recv_with_fd(&mut buffer) {
+            Ok((0, _)) => {
+                // Nobody is at the other end any more: it is not looked at again.
+                self.is_alone = true;
+                return false;
+            }
+            Ok(word) => word,
+            Err(_) => return false,
+        };
         let words = buffer.get(..length).unwrap_or_default();
-        let done =
-            postcard::from_bytes(words).map_err(io::Error::other).and_then(|errand| self.run(errand, along));
+        let done = postcard::from_bytes(words).map_err(io::Error::other).and_then(|errand| {
+            self.pace.charge(cost(&errand), Instant::now());
+            self.run(errand, along)
+        });
         let (told, file) = done.unwrap_or_else(|error| (Told::refused(&error), None));
-        let mut buffer = [0; LONGEST];
+        let (mut buffer, mut spare) = ([0; LONGEST], [0; LONGEST]);
         let words: &[u8] = match postcard::to_slice(&told, &mut buffer) {
             Ok(words) => words,
-            Err(_) => return true,
+            // Nobody waits for an answer that does not come.
+            Err(_) => postcard::to_slice(&Told::TOO_LONG, &mut spare).map_or(&[], |words| words),
         };
         // It waits for this one, and nothing else is on the way.
         let _ = match file {
@@ -347,8 +404,10 @@ impl Porter<'_> {
         let socket =
             || config.vsock.as_ref().map(|vsock| vsock.socket.as_path()).ok_or(io::ErrorKind::NotConnected);
         let file = match errand {
-            Errand::Closed => return Ok((Told::Lacks(std::mem::take(&mut self.lacking)), None)),
-            Errand::Measure => return Ok((Told::Number(doctor::emulating_mips()), None)),
+            Errand::Closed => return Ok((Told::lacking(std::mem::take(&mut self.lacking)), None)),
+            Errand::Measure => {
+                return Ok((Told::Number(*self.mips.get_or_insert_with(doctor::emulating_mips)), None));
+            }
             Errand::CallGuest => Some(listener::stream_to(socket()?)?.into()),
             Errand::CallHost { port } => {
                 let mut path = socket()?.as_os_str().to_owned();
@@ -391,10 +450,11 @@ impl Porter<'_> {
                 }
                 None
             }
-            Errand::Again => {
+            Errand::Again if config.machine.on_reboot == OnReboot::Restart => {
                 self.again = true;
                 None
             }
+            Errand::Again => return Err(io::ErrorKind::PermissionDenied.into()),
         };
         Ok((Told::Done, file))
     }
@@ -403,14 +463,26 @@ impl Porter<'_> {
     fn begin(&self, name: &str, replaced: bool) -> io::Result<Folder> {
         let Household { config, template, .. } = self.household;
         let name = hearth_wire::control::SnapshotName::new(name).ok_or(io::ErrorKind::InvalidInput)?;
-        match (replaced, template, &config.snapshot) {
-            (true, Some(place), _) if place.file_name().is_some_and(|own| own == name.as_str()) => {
-                let parent = place.parent().filter(|parent| !parent.as_os_str().is_empty());
-                Folder::begin(parent.unwrap_or(Path::new(".")), name.as_str(), Existing::Replaced)
+        let (mut folder, key) = match (replaced, template, &config.snapshot) {
+            (true, Some(place), _) if place.name == name.as_str() => {
+                let folder = Folder::begin(&place.parent, name.as_str(), Existing::Replaced)?;
+                (folder, Some(place.key.as_str()))
             }
-            (false, _, Some(settings)) => Folder::begin(&settings.folder, name.as_str(), Existing::Kept),
-            _ => Err(io::ErrorKind::PermissionDenied.into()),
-        }
+            (false, _, Some(settings)) => {
+                (Folder::begin(&settings.folder, name.as_str(), Existing::Kept)?, None)
+            }
+            _ => return Err(io::ErrorKind::PermissionDenied.into()),
+        };
+        folder.describe(config, key)?;
+        Ok(folder)
+    }
+}
+
+/// What an errand takes out of the pace.
+const fn cost(errand: &Errand) -> u64 {
+    match errand {
+        Errand::Begin { .. } | Errand::Finish { .. } | Errand::PutAside(_) => LARGE_ERRAND,
+        _ => 1,
     }
 }
 

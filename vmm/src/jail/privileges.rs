@@ -81,21 +81,50 @@ struct Header {
 }
 
 #[repr(C)]
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct Sets {
     effective: u32,
     permitted: u32,
     inheritable: u32,
 }
 
+/// _LINUX_CAPABILITY_VERSION_3: two words each.
+const VERSION: u32 = 0x2008_0522;
+/// CAP_SYS_ADMIN, in the first word.
+const ADMINISTRATION: u32 = 1 << 21;
+
 fn drop_capabilities() -> io::Result<()> {
-    /// _LINUX_CAPABILITY_VERSION_3: two words each.
-    const VERSION: u32 = 0x2008_0522;
+    have_capabilities(&[Sets::default(), Sets::default()])
+}
+
+fn have_capabilities(sets: &[Sets; 2]) -> io::Result<()> {
     let header = Header { version: VERSION, pid: 0 };
-    let none = [Sets::default(), Sets::default()];
     // SAFETY: both pointers are to structures as version 3 has them, which outlive the call; the kernel reads them.
-    let result = unsafe { libc::syscall(libc::SYS_capset, &raw const header, none.as_ptr()) };
+    let result = unsafe { libc::syscall(libc::SYS_capset, &raw const header, sets.as_ptr()) };
     Errno::result(result).map(drop).map_err(io::Error::from)
+}
+
+fn capabilities() -> io::Result<[Sets; 2]> {
+    let mut header = Header { version: VERSION, pid: 0 };
+    let mut sets = [Sets::default(), Sets::default()];
+    // SAFETY: both pointers are to structures as version 3 has them, which outlive the call; the kernel writes into them.
+    let result = unsafe { libc::syscall(libc::SYS_capget, &raw mut header, sets.as_mut_ptr()) };
+    Errno::result(result).map_err(io::Error::from)?;
+    Ok(sets)
+}
+
+/// Does `what` as somebody who does not administrate the system. The kernel asks whoever opened a page map, and not
+/// whoever reads it, whether to tell where in the host's memory pages lie: that is worth something to whoever wants to
+/// reach the memory beside them.
+pub(super) fn without_administration<T>(what: impl FnOnce() -> T) -> io::Result<T> {
+    let before = capabilities()?;
+    let mut meanwhile = before;
+    let [first, _] = &mut meanwhile;
+    first.effective &= !ADMINISTRATION;
+    have_capabilities(&meanwhile)?;
+    let done = what();
+    have_capabilities(&before)?;
+    Ok(done)
 }
 
 /// Whether the kernel has filters of system calls, and ends a whole process by them.

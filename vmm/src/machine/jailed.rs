@@ -71,11 +71,15 @@ struct Inside {
 }
 
 /// Goes in. Returns in the machine's process only.
-fn enter(config: &VmConfig, network: Option<&Path>, template: Option<&Path>) -> Result<Inside, MachineError> {
+fn enter(
+    config: &VmConfig,
+    network: Option<&Path>,
+    template: Option<&Place>,
+) -> Result<Inside, MachineError> {
     let opening = Opening::of(config, network)?;
     let household = Household { config, template, stops: signals::that_stop() };
     let life = jail::enter(&household).map_err(host("start the machine's process"))?;
-    let stops = StopSignals::told_by(life.stop)
+    let stops = StopSignals::told_by(life.stops)
         .map_err(|errno| MachineError::Host("watch for signals", errno.into()))?;
     let control = match &opening.control {
         Some(listener) => {
@@ -157,7 +161,7 @@ pub(super) fn make_template(
     network: Option<&Path>,
 ) -> Result<PathBuf, MachineError> {
     let warm_up = super::warm_up(config)?;
-    let mut inside = enter(config, network, Some(&place.parent.join(&place.name)))?;
+    let mut inside = enter(config, network, Some(&place))?;
     let mut machine = inside.assemble(config, None)?;
     machine.events.add_subscriber(Box::new(warm_up.clone()));
     machine.snapshots.becomes_template = true;

@@ -6,19 +6,19 @@
 //! The signals are blocked before the first thread starts and read from a descriptor in the event loop, so
 //! no handler ever runs and no system call is interrupted. Not its duty: what a signal leads to (see `life`).
 
-use std::sync::Arc;
+use std::fs::File;
+use std::io::Read;
 
 use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use vmm_sys_util::eventfd::EventFd;
 
 /// Hears the signals.
 #[derive(Debug)]
 pub(super) struct StopSignals {
     descriptor: SignalFd,
     /// Where somebody else hears them and says so.
-    told: Option<Arc<EventFd>>,
+    told: Option<File>,
     heard: u32,
 }
 
@@ -43,12 +43,12 @@ impl StopSignals {
         Self::of(&that_stop(), None)
     }
 
-    /// The same, where the porter hears most of them: each count of `told` is one.
-    pub(super) fn told_by(told: Arc<EventFd>) -> nix::Result<Self> {
+    /// The same, where the porter hears most of them: each byte of `told`, which does not block, is one.
+    pub(super) fn told_by(told: File) -> nix::Result<Self> {
         Self::of(&that_stop(), Some(told))
     }
 
-    fn of(mask: &SigSet, told: Option<Arc<EventFd>>) -> nix::Result<Self> {
+    fn of(mask: &SigSet, told: Option<File>) -> nix::Result<Self> {
         mask.thread_block()?;
         let descriptor = SignalFd::with_flags(mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
         Ok(Self { descriptor, told, heard: 0 })
@@ -73,7 +73,9 @@ impl MutEventSubscriber for StopSignals {
         while let Ok(Some(_)) = self.descriptor.read_signal() {
             self.heard = self.heard.saturating_add(1);
         }
-        if let Some(count) = self.told.as_ref().and_then(|told| told.read().ok()) {
+        // Two are as good as many; what is left of more brings the next turn.
+        let mut bytes = [0; 16];
+        if let Some(Ok(count)) = self.told.as_ref().map(|mut told| told.read(&mut bytes)) {
             self.heard = self.heard.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
         }
     }
@@ -83,7 +85,7 @@ impl MutEventSubscriber for StopSignals {
             log::error!("cannot watch for SIGTERM: {error}");
         }
         if let Some(told) = &self.told
-            && let Err(error) = ops.add(Events::new(&**told, EventSet::IN))
+            && let Err(error) = ops.add(Events::new(told, EventSet::IN))
         {
             log::error!("cannot watch for stops: {error}");
         }

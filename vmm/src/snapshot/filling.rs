@@ -6,6 +6,8 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use hearth_config::vm::VmConfig;
+
 use super::folder::{Existing, FILES, Unfinished};
 use crate::jail::outside;
 
@@ -38,6 +40,14 @@ impl Filling {
                 files.push(file.try_clone()?);
                 Ok(file)
             }
+        }
+    }
+
+    /// Says what it is of. In a jail the porter has done so.
+    pub(super) fn describe(&mut self, config: &VmConfig, key: Option<&str>) -> io::Result<()> {
+        match self {
+            Self::Here(folder) => folder.describe(config, key),
+            Self::Outside { .. } => Ok(()),
         }
     }
 

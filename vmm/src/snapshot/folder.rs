@@ -10,8 +10,9 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::seal;
+use super::{anchored, seal};
 use crate::places::{Place, held};
+use hearth_config::vm::VmConfig;
 use nix::fcntl::{AT_FDCWD, OFlag, RenameFlags, renameat2};
 use nix::unistd::geteuid;
 
@@ -28,8 +29,10 @@ pub(super) const KEY: &str = "key";
 /// What was checked on this host.
 pub(super) const SEAL: &str = "seal";
 
-/// What a monitor writes into a folder; their places are the numbers by which a jailed one asks for them.
-pub(super) const FILES: [&str; 5] = [STATE, MEMORY, MANIFEST, CONFIG, KEY];
+/// What a machine's process writes into a folder; their places are the numbers by which a jailed one asks for them. What
+/// it ran with and was made of is not among them: root may run that file one day, so whoever was configured writes it,
+/// and not what a guest may have taken over.
+pub(super) const FILES: [&str; 3] = [STATE, MEMORY, MANIFEST];
 
 /// A guest's memory is nobody else's business.
 const OURS_ALONE: u32 = 0o700;
@@ -102,6 +105,13 @@ impl Unfinished {
     #[must_use]
     pub fn is_memory(&self, number: u8) -> bool {
         FILES.get(usize::from(number)) == Some(&MEMORY)
+    }
+
+    /// Says what it is of: a machine of `config`, made of what `key` says if it is a template.
+    pub fn describe(&mut self, config: &VmConfig, key: Option<&str>) -> io::Result<()> {
+        let text = anchored(config).to_toml().map_err(io::Error::other)?;
+        self.write(CONFIG, text.as_bytes())?;
+        key.map_or(Ok(()), |key| self.write(KEY, key.as_bytes()))
     }
 
     /// [`finish`](Self::finish), and notes that `memory` was found to have this sum.
@@ -179,6 +189,22 @@ mod tests {
             Unfinished::begin(&parent, "a", Existing::Kept).unwrap_err().kind(),
             ErrorKind::AlreadyExists
         );
+    }
+
+    #[test]
+    fn what_a_machine_was_is_said_by_whoever_configured_it_and_under_no_number() {
+        let place = tempfile::tempdir().unwrap();
+        let mut folder = Unfinished::begin(place.path(), "a", Existing::Kept).unwrap();
+        let config = VmConfig::parse("vm.toml", "boot.kernel = \"/k\"").unwrap();
+        folder.describe(&config, Some("made of this")).unwrap();
+        for number in 0..=u8::MAX {
+            let known = usize::from(number) < FILES.len();
+            assert_eq!(folder.numbered(number).is_ok(), known, "{number}");
+        }
+        let at = folder.finish().unwrap();
+        assert_eq!(names(&at), [KEY, MANIFEST, MEMORY, STATE, CONFIG]);
+        assert_eq!(VmConfig::load(&at.join(CONFIG)).unwrap(), config);
+        assert_eq!(fs::read_to_string(at.join(KEY)).unwrap(), "made of this");
     }
 
     #[test]

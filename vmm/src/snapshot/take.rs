@@ -102,8 +102,6 @@ pub struct Draft {
     /// What is still to be copied.
     later: Vec<Backed>,
     state: MachineState,
-    config: String,
-    key: Option<String>,
 }
 
 /// Copies what a snapshot needs of a machine that rests.
@@ -112,13 +110,13 @@ pub fn copy_in_pause(wish: &Wish<'_>, ram: &GuestRam, mut state: MachineState) -
         io::ErrorKind::AlreadyExists => TakeError::Taken(wish.name.to_owned()),
         _ => TakeError::Files { path: wish.folder.to_owned(), source },
     };
-    let config = anchored(wish.config).to_toml()?;
     let base = match (wish.kind, wish.base.and_then(|base| base.id)) {
         (SnapshotKind::Full, _) => None,
         (SnapshotKind::Difference, None) => return Err(TakeError::NoBase),
         (SnapshotKind::Difference, id) => id,
     };
     let mut folder = Filling::begin(wish.folder, wish.name, wish.existing).map_err(failed)?;
+    folder.describe(wish.config, wish.key).map_err(failed)?;
     let memory = folder.file(folder::MEMORY).map_err(failed)?;
     let bytes = ram.iter().map(GuestMemoryRegion::len).sum();
     memory.set_len(bytes).map_err(failed)?;
@@ -137,8 +135,7 @@ pub fn copy_in_pause(wish: &Wish<'_>, ram: &GuestRam, mut state: MachineState) -
     state.about.base = base;
     state.about.memory_bytes = bytes;
     state.runs = if base.is_some() { runs.clone() } else { Vec::new() };
-    let key = wish.key.map(str::to_owned);
-    Ok(Draft { folder, parent: wish.folder.to_owned(), memory, runs, later, state, config, key })
+    Ok(Draft { folder, parent: wish.folder.to_owned(), memory, runs, later, state })
 }
 
 impl Draft {
@@ -163,17 +160,13 @@ impl Draft {
     /// Makes it durable and gives it its name. Takes as long as storage does.
     pub fn finish(mut self) -> Result<PathBuf, TakeError> {
         self.complete()?;
-        let Self { mut folder, parent, memory, runs, mut state, config, key, .. } = self;
+        let Self { mut folder, parent, memory, runs, mut state, .. } = self;
         let failed = |source| TakeError::Files { path: parent.clone(), source };
         // Of a full one, all that is no hole.
         let runs = if state.about.base.is_some() { runs } else { memory::data(&memory).map_err(failed)? };
         state.about.memory_sum = sum_of(&memory, &runs).map_err(failed)?;
         folder.write(folder::STATE, &state::encode(&state)).map_err(failed)?;
         folder.write(folder::MANIFEST, manifest::text(&state.about).as_bytes()).map_err(failed)?;
-        folder.write(folder::CONFIG, config.as_bytes()).map_err(failed)?;
-        if let Some(key) = key {
-            folder.write(folder::KEY, key.as_bytes()).map_err(failed)?;
-        }
         folder.finish(&memory, state.about.memory_sum).map_err(failed)
     }
 }

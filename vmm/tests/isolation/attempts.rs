@@ -2,10 +2,13 @@
 
 use std::ffi::{CString, c_long};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use hearth_vmm::jail::Layer;
 use nix::errno::Errno;
 use nix::libc;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// What came of an attempt.
 pub(crate) enum Held {
@@ -29,6 +32,8 @@ pub(crate) struct Attempt {
     /// Those in its way, beside the filter.
     pub(crate) walls: &'static [Layer],
     pub(crate) may_be_killed: bool,
+    /// Every event loop does so: behind the filter, too, it has to come to nothing.
+    pub(crate) is_permitted: bool,
     pub(crate) prepare: fn() -> Prepared,
     pub(crate) act: fn(&Prepared) -> Held,
 }
@@ -39,7 +44,7 @@ const fn of(
     walls: &'static [Layer],
     act: fn(&Prepared) -> Held,
 ) -> Attempt {
-    Attempt { class, name, walls, may_be_killed: false, prepare: Prepared::default, act }
+    Attempt { class, name, walls, may_be_killed: false, is_permitted: false, prepare: Prepared::default, act }
 }
 
 /// A raw system call.
@@ -105,6 +110,20 @@ pub(crate) const ALL: &[Attempt] = &[
             &[libc::EPERM, libc::EACCES, libc::EROFS],
         )
     }),
+    Attempt {
+        class: "files",
+        name: "read_what_a_person_types",
+        walls: ROOT,
+        may_be_killed: false,
+        is_permitted: true,
+        prepare: Prepared::default,
+        act: |_| {
+            let byte = 0u8;
+            let read = |number| call(libc::SYS_read, [number, address(&byte), 1, 0, 0, 0]);
+            // Its own words it may write; what others wrote it may not read there.
+            if [0, 1, 2].map(read).iter().any(|read| matches!(read, Ok(1..))) { Held::No } else { Held::Yes }
+        },
+    },
     of("network", "speak_tcp_to_the_host", &[Layer::NetworkNamespace], |_| connect_inet()),
     of("network", "see_every_packet", &[Layer::Capabilities], |_| {
         expect(
@@ -114,6 +133,15 @@ pub(crate) const ALL: &[Attempt] = &[
     }),
     of("network", "change_the_routes", &[Layer::NetworkNamespace], |_| routes()),
     of("network", "find_a_program_s_abstract_socket", &[Layer::NetworkNamespace], |_| abstract_socket()),
+    Attempt {
+        class: "network",
+        name: "send_to_a_name_by_a_socket_that_it_was_given",
+        walls: &[Layer::NetworkNamespace],
+        may_be_killed: false,
+        is_permitted: false,
+        prepare: || Prepared { file: Some(listening_by_name().into()) },
+        act: |prepared| send_by_what_is_open(prepared.file.as_ref().unwrap()),
+    },
     of("processes", "signal_the_host_s_init", &[Layer::PidNamespace], |_| {
         // Of the two numbers one is its own, one the porter's; the host's are not there.
         expect(call(libc::SYS_kill, [2, libc::SIGKILL.into(), 0, 0, 0, 0]), NOBODY)
@@ -163,6 +191,7 @@ pub(crate) const ALL: &[Attempt] = &[
         name: "join_the_host_s_namespace",
         walls: POWERLESS,
         may_be_killed: false,
+        is_permitted: false,
         prepare: || Prepared { file: std::fs::File::open("/proc/self/ns/mnt").ok().map(OwnedFd::from) },
         act: |prepared| {
             let space = prepared.file.as_ref().unwrap().as_raw_fd();
@@ -186,6 +215,7 @@ pub(crate) const ALL: &[Attempt] = &[
             FORBIDDEN,
         )
     }),
+    of("kernel", "find_where_in_the_host_s_memory_it_lies", POWERLESS, |_| frames()),
     of("kernel", "rename_the_host", POWERLESS, |_| {
         let name = c"mine";
         expect(call(libc::SYS_sethostname, [name.as_ptr() as i64, 4, 0, 0, 0, 0]), FORBIDDEN)
@@ -235,6 +265,7 @@ pub(crate) const ALL: &[Attempt] = &[
         name: "take_all_addresses",
         walls: &[Layer::ResourceLimits],
         may_be_killed: false,
+        is_permitted: false,
         prepare: Prepared::default,
         // The filter is asked by what no wall permits: memory itself may be mapped.
         act: |_| take_addresses(),
@@ -244,6 +275,7 @@ pub(crate) const ALL: &[Attempt] = &[
         name: "fill_memory",
         walls: &[Layer::ControlGroups],
         may_be_killed: true,
+        is_permitted: false,
         prepare: Prepared::default,
         act: |_| fill_memory(),
     },
@@ -252,8 +284,26 @@ pub(crate) const ALL: &[Attempt] = &[
         name: "fill_the_disk",
         walls: &[Layer::ResourceLimits],
         may_be_killed: false,
+        is_permitted: false,
         prepare: || Prepared { file: Some(tempfile::tempfile().unwrap().into()) },
         act: |prepared| fill_disk(prepared.file.as_ref().unwrap()),
+    },
+    Attempt {
+        class: "bounds",
+        name: "keep_ever_more_files_open",
+        walls: &[Layer::ResourceLimits],
+        may_be_killed: false,
+        is_permitted: false,
+        prepare: || {
+            let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+            setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+            Prepared::default()
+        },
+        act: |_| {
+            (0..MORE_FILES_THAN_A_MACHINE_HAS)
+                .find_map(|_| call(libc::SYS_dup, [0; 6]).err())
+                .map_or(Held::No, |errno| expect(Err(errno), &[libc::EMFILE]))
+        },
     },
     of("bounds", "raise_its_limits", POWERLESS, |_| {
         let limit = [u64::MAX; 2];
@@ -261,6 +311,54 @@ pub(crate) const ALL: &[Attempt] = &[
         expect(call(libc::SYS_prlimit64, [0, resource, address(&limit), 0, 0, 0]), FORBIDDEN)
     }),
 ];
+
+/// Descriptors that a machine may have from before the jail was closed.
+const GIVEN: std::ops::Range<i64> = 3..64;
+
+/// A name of this program's in the host's network namespace, abstract and for datagrams.
+fn name() -> [u8; 16] {
+    let mut name = [0u8; 16];
+    name[0] = 1;
+    name[3..].copy_from_slice(b"hearth-attack");
+    name
+}
+
+fn listening_by_name() -> UnixDatagram {
+    let address = SocketAddr::from_abstract_name(&name()[3..]).unwrap();
+    let socket = UnixDatagram::bind_addr(&address).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    socket
+}
+
+fn send_by_what_is_open(named: &OwnedFd) -> Held {
+    let (to, own) = (name(), i64::from(named.as_raw_fd()));
+    let byte = 1u8;
+    for socket in GIVEN.filter(|number| *number != own) {
+        let flags = i64::from(libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
+        let _ = call(libc::SYS_sendto, [socket, address(&byte), 1, flags, address(&to), 16]);
+    }
+    let heard = call(libc::SYS_recvfrom, [own, address(&byte), 1, libc::MSG_DONTWAIT.into(), 0, 0]);
+    expect(heard, &[libc::EAGAIN])
+}
+
+/// Looks for the page map of this process among what is open, and in it for numbers of page frames.
+fn frames() -> Held {
+    const PRESENT: u64 = 1 << 63;
+    const FRAME: u64 = (1 << 55) - 1;
+    // Of any size that pages have here: each of them was written to.
+    let memory = vec![1u8; 1 << 20];
+    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).unwrap().unwrap();
+    let first = (address(&memory[0]) / page + 1) * 8;
+    for file in GIVEN {
+        let mut entries = [0u64; 4];
+        let read = call(libc::SYS_pread64, [file, entries.as_mut_ptr() as i64, 32, first, 0, 0]);
+        let is_page_map = read == Ok(32) && entries.iter().all(|entry| entry & PRESENT != 0);
+        if is_page_map && entries.iter().any(|entry| entry & FRAME != 0) {
+            return Held::No;
+        }
+    }
+    Held::Yes
+}
 
 const GONE_OR_SHUT: &[i32] = &[libc::ENOENT, libc::EACCES];
 
@@ -296,6 +394,8 @@ fn abstract_socket() -> Held {
     to[3..9].copy_from_slice(b"daemon");
     expect(call(libc::SYS_connect, [socket, address(&to), 9, 0, 0, 0]), &[libc::ECONNREFUSED, libc::EPERM])
 }
+
+const MORE_FILES_THAN_A_MACHINE_HAS: u32 = 2048;
 
 /// More than any machine has threads.
 const FORKS: u32 = 200;

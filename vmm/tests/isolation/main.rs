@@ -14,8 +14,9 @@ mod attempts;
 mod outlive;
 
 use std::fs::File;
+use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 use std::thread;
 
 use attempts::{ALL, Attempt, Held};
@@ -145,12 +146,16 @@ fn run(class: &str) -> bool {
 fn verdict(attempt: &Attempt, how: &str) -> Result<bool, String> {
     let program = std::env::current_exe().unwrap();
     let mut command = Command::new(program);
-    command.args(["--attempt", attempt.name, how]).stdin(Stdio::null());
+    // What a person types, who means somebody else.
+    let (reader, mut keys) = std::io::pipe().unwrap();
+    keys.write_all(b"secret").unwrap();
+    command.args(["--attempt", attempt.name, how]).stdin(reader);
     let output = command.output().map_err(|error| error.to_string())?;
     let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
     let (code, signal) = (output.status.code(), output.status.signal());
     match how {
         "filter" if signal == Some(Signal::SIGSYS as i32) => Ok(true),
+        "filter" if attempt.is_permitted && code == Some(FAILED_AS_EXPECTED.into()) => Ok(true),
         "filter" => Err(format!("expected SIGSYS, found {:?}: {said}", output.status)),
         _ if code == Some(NOT_HERE.into()) => Ok(false),
         _ if code == Some(FAILED_AS_EXPECTED.into()) => Ok(true),

@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// The payload: says that it is there, and stays.
 pub(crate) fn stay() -> ExitCode {
     let done = jail::rehearse(&super::config(), None, None, |_| {
-        println!("here");
+        eprintln!("here");
         loop {
             std::thread::park();
         }
@@ -49,9 +49,9 @@ impl Stands {
     }
 
     fn of(mut command: Command) -> Self {
-        let mut porter = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut porter = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
-        BufReader::new(porter.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        BufReader::new(porter.stderr.take().unwrap()).read_line(&mut line).unwrap();
         let pid = porter.id();
         let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
         let machine = Pid::from_raw(children.trim().parse().unwrap());
@@ -80,7 +80,7 @@ const APART: Duration = Duration::from_micros(150);
 /// Whether nobody is left of a machine whose porter is killed so long after it was started.
 fn nobody_is_left_after(moment: Duration) -> bool {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    let mut porter = command.arg("--stay").stdout(Stdio::piped()).spawn().unwrap();
+    let mut porter = command.arg("--stay").stderr(Stdio::piped()).spawn().unwrap();
     let began = Instant::now();
     while began.elapsed() < moment {
         std::hint::spin_loop();
@@ -88,7 +88,7 @@ fn nobody_is_left_after(moment: Duration) -> bool {
     porter.kill().unwrap();
     porter.wait().unwrap();
     // Both have it, and it ends with the last who does.
-    let mut output = porter.stdout.take().unwrap();
+    let mut output = porter.stderr.take().unwrap();
     let until = Instant::now() + PATIENCE;
     while let Some(left) = until.checked_duration_since(Instant::now()) {
         let mut looked_at = [PollFd::new(output.as_fd(), PollFlags::POLLIN)];

@@ -88,10 +88,11 @@ const KVM_KVMCLOCK_CTRL: u32 = 0xad;
 /// What is read of a machine that is written down, on both architectures (`linux/kvm.h`): lists of registers, all kinds
 /// of registers, interrupt controllers, clocks, and whether an extension is there. On ARM a controller is first told to
 /// put what it holds into the guest's memory, which is a setting.
-const KVM_SAVED: [u32; 23] = [
+const KVM_SAVED: [u32; 22] = [
     0x02, 0x03, 0x05, 0x62, 0x7c, 0x81, 0x83, 0x88, 0x8e, 0x91, 0x98, 0x9f, 0xa1, 0xa3, 0xa4, 0xa6, 0xab,
-    0xad, 0xb0, 0xcf, 0xe1, 0xe2, 0xe3,
+    0xad, 0xb0, 0xcf, 0xe2, 0xe3,
 ];
+const KVM_SET_DEVICE_ATTR: u32 = 0xe1;
 const FIONBIO: u32 = 0x5421;
 const TCGETS: u32 = 0x5401;
 const TCSETS: [u32; 3] = [0x5402, 0x5403, 0x5404];
@@ -137,11 +138,16 @@ fn common() -> Vec<Call> {
     calls
 }
 
+/// To whom a socket is connected, and not to a name.
+fn send() -> Call {
+    Call::if_any(libc::SYS_sendto, [Rule::Is(5, 0)])
+}
+
 /// How messages are kept from waiting for a reader.
-fn messages(needs: &Needs) -> Option<c_long> {
+fn messages(needs: &Needs) -> Option<Call> {
     match needs.messages {
-        Some(Way::Send) => Some(libc::SYS_sendto),
-        Some(Way::Look) => Some(POLL),
+        Some(Way::Send) => Some(send()),
+        Some(Way::Look) => Some(Call::always(POLL)),
         Some(Way::Flag | Way::None) | None => None,
     }
 }
@@ -168,8 +174,8 @@ pub(super) fn of(role: Role, needs: &Needs) -> Vec<Call> {
             None => calls.push(call),
         }
     }
-    if let Some(number) = messages(needs).filter(|number| calls.iter().all(|call| call.number != *number)) {
-        calls.push(Call::always(number));
+    if let Some(call) = messages(needs).filter(|call| calls.iter().all(|there| there.number != call.number)) {
+        calls.push(call);
     }
     calls
 }
@@ -209,7 +215,7 @@ fn event_loop(needs: &Needs) -> Vec<Call> {
         // Kicks: to threads of this process, by one signal.
         Call::if_all(libc::SYS_tgkill, [Rule::Is(0, needs.process), Rule::Is(2, bits(SIGRTMIN()))]),
         // Errands, whose answers may bring a descriptor.
-        Call::always(libc::SYS_sendto),
+        send(),
         Call::always(libc::SYS_recvmsg),
         // How much memory the guest takes.
         Call::always(libc::SYS_mincore),
@@ -251,6 +257,9 @@ fn event_loop(needs: &Needs) -> Vec<Call> {
     }
     if needs.snapshot {
         requests.extend(KVM_SAVED.map(kvm));
+        if cfg!(target_arch = "aarch64") {
+            requests.push(kvm(KVM_SET_DEVICE_ATTR));
+        }
         // vCPUs by descriptors of their own.
         let commands = [Rule::Is(1, bits(libc::F_DUPFD_CLOEXEC)), Rule::Is(1, bits(libc::F_GETFD))];
         calls.push(Call::if_any(libc::SYS_fcntl, commands));
@@ -290,7 +299,7 @@ fn end() -> [Call; 4] {
 
 fn writer() -> Vec<Call> {
     let mut calls = vec![
-        Call::always(libc::SYS_sendto),
+        send(),
         Call::always(libc::SYS_recvmsg),
         Call::always(libc::SYS_ftruncate),
         Call::always(libc::SYS_pread64),

@@ -103,7 +103,15 @@ fn no_list_lets_a_thread_open_connect_start_or_execute_anything() {
         let list = list(role, &everything);
         assert!(list.iter().all(|call| !never.contains(&call.number)), "{role:?}");
         // Those whose arguments decide what they are.
-        for number in [libc::SYS_ioctl, libc::SYS_mmap, libc::SYS_fcntl, libc::SYS_kill, libc::SYS_tgkill] {
+        let looked_at = [
+            libc::SYS_ioctl,
+            libc::SYS_mmap,
+            libc::SYS_fcntl,
+            libc::SYS_kill,
+            libc::SYS_tgkill,
+            libc::SYS_sendto,
+        ];
+        for number in looked_at {
             for call in list.iter().filter(|call| call.number == number) {
                 assert!(!call.any_of.is_empty(), "{role:?}: {number} is looked at");
             }
