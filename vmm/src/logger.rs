@@ -123,6 +123,12 @@ const LINES_PER_CAUSE: u32 = 16;
 pub struct Quota(AtomicU32);
 
 impl Quota {
+    /// With nothing logged yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(AtomicU32::new(0))
+    }
+
     /// Whether one more line may be logged. Says so, once, when it is the last.
     pub fn allow(&self) -> bool {
         let before = self.0.load(Ordering::Relaxed);

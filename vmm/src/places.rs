@@ -73,9 +73,8 @@ impl Place {
     }
 
     /// What is called `name` in `folder`, a link or not.
-    pub fn within(folder: &Path, name: &str) -> io::Result<Self> {
-        let folder = Self::of(folder)?;
-        let folder = folder.open(&folder.path(), OFlag::O_PATH | OFlag::O_DIRECTORY)?;
+    pub fn within(folder: &Path, name: impl Into<OsString>) -> io::Result<Self> {
+        let folder = open(folder, OFlag::O_PATH | OFlag::O_DIRECTORY)?;
         Ok(Self { folder: folder.into(), name: name.into() })
     }
 
@@ -253,6 +252,8 @@ mod tests {
         }
         drop(writer);
         assert_eq!(io::read_to_string(reader).unwrap(), "xx");
+        let folder = File::open(tree.path()).unwrap();
+        assert!(Place::within(&held(&folder), "printed").unwrap().path().is_symlink());
         assert!(Place::of(Path::new("/proc/self/cwd/Cargo.toml")).unwrap().path().is_file());
     }
 

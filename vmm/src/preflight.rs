@@ -243,23 +243,27 @@ mod tests {
     #[test]
     fn a_link_of_another_user_is_a_fault_of_the_key_that_leads_over_it() {
         if !nix::unistd::geteuid().is_root() {
+            eprintln!("skipped: only root makes a link of another user, and only to root it matters");
             return;
         }
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("k"), arch::kernel_for_tests()).unwrap();
         std::fs::write(folder.path().join("disk"), [0; 512]).unwrap();
-        std::os::unix::fs::symlink("disk", folder.path().join("theirs")).unwrap();
-        std::os::unix::fs::symlink("print", folder.path().join("printed")).unwrap();
-        for link in ["theirs", "printed"] {
-            std::os::unix::fs::lchown(folder.path().join(link), Some(1000), Some(1000)).unwrap();
+        for (to, link) in [("disk", "theirs"), ("print", "printed"), (".", "way")] {
+            let link = folder.path().join(link);
+            std::os::unix::fs::symlink(to, &link).unwrap();
+            std::os::unix::fs::lchown(&link, Some(1000), Some(1000)).unwrap();
         }
         let config = "[boot]\nkernel = \"k\"\n[serial]\noutput = \"printed\"\n\
+                      [vsock]\ncid = 3\nsocket = \"way/v\"\n[control]\nsocket = \"way/c\"\n\
                       [[block]]\nid = \"a\"\npath = \"theirs\"\n";
         let why = "on the way is a symbolic link of user 1000, which root does not follow";
         assert_eq!(
             examined(config, folder.path()),
             [
                 format!("serial.output: printed: cannot be written: `printed` {why}"),
+                format!("vsock.socket: cannot listen on \"way/v\": `way` {why}"),
+                format!("control.socket: cannot listen on \"way/c\": `way` {why}"),
                 format!("block[0].path: cannot be used as a disk: theirs: cannot be opened: `theirs` {why}"),
             ]
         );

@@ -75,6 +75,7 @@ impl Told {
         let known = match error.kind() {
             io::ErrorKind::AlreadyExists => nix::libc::EEXIST,
             io::ErrorKind::NotFound => nix::libc::ENOENT,
+            io::ErrorKind::PermissionDenied => nix::libc::EACCES,
             _ => nix::libc::EIO,
         };
         Self::Refused(error.raw_os_error().unwrap_or(known))
