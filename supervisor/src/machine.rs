@@ -161,7 +161,7 @@ struct Ears {
 
 /// What guest and monitor print.
 const CONSOLE: &str = "console";
-const MONITOR: &str = "monitor";
+pub(crate) const MONITOR: &str = "monitor";
 
 impl Machine {
     pub(crate) fn start(

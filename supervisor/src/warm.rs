@@ -3,16 +3,17 @@
 //! ```text
 //! <store>/warm/<workload>/<version>/     what hearth-vmm made: a machine's memory and state
 //!                         <version>.of   of which kernel, initrd and monitor
-//! <state>/vm/.new/                       the machine that is becoming one
+//! <state>/vm/.new/                       the machine that is becoming one, with the pipe of what its monitor says
 //! ```
 //!
 //! Duty: have the monitor make one beside the machines that run, with less right to processors than they; say whether one
 //! can be used. Not here: when one is made or used (`hearth-core`), the snapshot itself (`hearth-vmm`).
 //! Invariants: one is made at a time, its process ends with the daemon or at the start of the next one, and it is whole
-//! or not there. One that a record names, or that no record can name yet, is never removed.
+//! or not there. One that a record names, or that no record can name yet, is never removed. Its process is given no file
+//! to print into: what it says costs memory of a bounded size, whoever has taken it over.
 
 use std::fs::{self, DirBuilder, File};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -25,24 +26,27 @@ use hearth_config::workload::WorkloadConfig;
 use hearth_core::{Record, SNAPSHOT_WITHIN, Version};
 use nix::sys::signal::Signal;
 use rustix::process::{Pid, setpriority_process};
-use smol::future::or;
-use smol::{LocalExecutor, Task, Timer};
+use smol::future::{or, pending, yield_now};
+use smol::io::AsyncReadExt;
+use smol::{Async, LocalExecutor, Task, Timer};
 
 use crate::contents::Contents;
-use crate::machine::{Reporter, What};
+use crate::machine::{MONITOR, Reporter, What};
 use crate::process::Process;
 use crate::setup::vm_folder;
 use crate::state_dir::StateDir;
 use crate::versions::{entries, version_name};
 use crate::wording::Took;
-use crate::{empty_network, guest_boot};
+use crate::{empty_network, guest_boot, outlet};
 
 /// No replica is called so, and none has a shorter name if snapshots are made of it: its sockets' paths fit.
 const MAKING: &str = ".new";
-/// What the monitor said.
-const SAID: &str = "said";
-/// Bytes of that, from its end, that are looked at.
-const LAST_WORDS: u64 = 2048;
+/// Bytes of what the monitor says that are kept, from its end: some lines.
+const LAST_WORDS: usize = 2048;
+/// Bytes per read of its pipe.
+const READ_BYTES: usize = 4096;
+/// Reads of what is in the pipe when it has ended: all of the largest one that anybody may ask the kernel for.
+const LAST_READS: usize = (1 << 20) / READ_BYTES;
 const PRIVATE: u32 = 0o700;
 /// Workloads that serve go first.
 const NICE: i32 = 10;
@@ -111,11 +115,10 @@ impl Warm {
         let began = Instant::now();
         let origin = origin(paths, contents);
         let started = self.start(paths, workload, &place, within);
-        let process = started.as_ref().ok().map(Rc::clone);
-        let said = self.making_folder().join(SAID);
+        let process = started.as_ref().ok().map(|(process, _)| Rc::clone(process));
         let watch = async move {
             let result = match started {
-                Ok(process) => ended(&process, within, &said).await,
+                Ok((process, monitor)) => ended(&process, within, monitor).await,
                 Err(error) => Err(error.to_string()),
             };
             // Only now can it be found.
@@ -147,7 +150,7 @@ impl Warm {
         workload: &WorkloadConfig,
         place: &Path,
         within: Duration,
-    ) -> io::Result<Rc<Process>> {
+    ) -> io::Result<(Rc<Process>, Async<File>)> {
         let folder = self.making_folder();
         StateDir::fresh_folder(&folder)?;
         let file = folder.join("vm.toml");
@@ -156,7 +159,7 @@ impl Warm {
         if let Some(parent) = place.parent() {
             DirBuilder::new().recursive(true).mode(PRIVATE).create(parent)?;
         }
-        let said = File::create(folder.join(SAID))?;
+        let (monitor, stderr) = outlet::make(&folder.join(MONITOR))?;
         let mut child = Command::new(&paths.vmm)
             .arg("template")
             .arg(&file)
@@ -167,7 +170,7 @@ impl Warm {
             .args(empty_network::option())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(said)
+            .stderr(stderr)
             .process_group(0)
             .spawn()?;
         let process = Process::open(child.id()).inspect_err(|_| {
@@ -179,7 +182,7 @@ impl Warm {
             // It makes itself as large as it can without it, only less politely.
             let _ = setpriority_process(Some(pid), NICE);
         }
-        Ok(Rc::new(process))
+        Ok((Rc::new(process), monitor))
     }
 
     /// The core has heard what came of the one of this workload. It may have asked for the next one's by then.
@@ -262,14 +265,19 @@ fn origin(paths: &Paths, contents: &mut Contents) -> String {
     files.map(|file| format!("{:016x}\n", contents.of(file).unwrap_or_default())).concat()
 }
 
-async fn ended(process: &Process, within: Duration, said: &Path) -> Result<(), String> {
+async fn ended(process: &Process, within: Duration, mut monitor: Async<File>) -> Result<(), String> {
+    let mut words = LastWords::default();
     let gone = async { process.gone().await.map_err(|error| error.to_string()) };
     let late = async {
         // The monitor keeps to the time itself, unless it hangs.
         Timer::after(within + MARGIN / 2).await;
         Err(format!("it was not made within {} s", within.as_secs()))
     };
-    let result = or(gone, late).await;
+    let listens = async {
+        words.hear(&mut monitor).await;
+        pending().await
+    };
+    let result = or(or(gone, late), listens).await;
     if result.is_err() {
         process.signal(Signal::SIGKILL);
         let _ = process.gone().await;
@@ -278,20 +286,48 @@ async fn ended(process: &Process, within: Duration, said: &Path) -> Result<(), S
     result?;
     match status {
         Some(status) if status.success() => Ok(()),
-        Some(status) => Err(last_line(said).unwrap_or_else(|| status.to_string())),
+        Some(status) => {
+            words.hear_rest(monitor.get_ref());
+            Err(words.last_line().unwrap_or_else(|| status.to_string()))
+        }
         None => Err("its maker's end cannot be seen".to_owned()),
     }
 }
 
-fn last_line(said: &Path) -> Option<String> {
-    let mut file = File::open(said).ok()?;
-    let length = file.metadata().ok()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(LAST_WORDS))).ok()?;
-    let mut bytes = Vec::new();
-    file.take(LAST_WORDS).read_to_end(&mut bytes).ok()?;
-    let text = String::from_utf8_lossy(&bytes);
-    let line = text.lines().rfind(|line| !line.trim().is_empty())?;
-    Some(line.trim_start_matches("hearth-vmm: ").to_owned())
+/// The end of what a monitor says.
+#[derive(Debug, Default)]
+struct LastWords(Vec<u8>);
+
+impl LastWords {
+    /// As long as it speaks: what a full pipe does not take is lost, and why there is no snapshot is said last.
+    async fn hear(&mut self, pipe: &mut Async<File>) {
+        let mut buffer = [0; READ_BYTES];
+        while let Ok(length @ 1..) = pipe.read(&mut buffer).await {
+            self.keep(&buffer[..length]);
+            // A talkative one takes turns with everything else.
+            yield_now().await;
+        }
+    }
+
+    /// What is in the pipe now, which does not block: of a monitor that has ended, the rest.
+    fn hear_rest(&mut self, mut pipe: &File) {
+        let mut buffer = [0; READ_BYTES];
+        for _ in 0..LAST_READS {
+            let Ok(length @ 1..) = pipe.read(&mut buffer) else { break };
+            self.keep(&buffer[..length]);
+        }
+    }
+
+    fn keep(&mut self, heard: &[u8]) {
+        self.0.extend_from_slice(heard);
+        self.0.drain(..self.0.len().saturating_sub(LAST_WORDS));
+    }
+
+    fn last_line(&self) -> Option<String> {
+        let text = String::from_utf8_lossy(&self.0);
+        let line = text.lines().rfind(|line| !line.trim().is_empty())?;
+        Some(line.trim_start_matches("hearth-vmm: ").to_owned())
+    }
 }
 
 /// What it takes of the disk.

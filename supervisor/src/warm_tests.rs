@@ -152,6 +152,32 @@ fn why_there_is_none_is_told_in_the_monitors_last_words() {
 }
 
 #[test]
+fn a_monitor_that_says_more_than_a_pipe_holds_is_heard_to_its_end_and_has_no_file_to_fill() {
+    let mut site = Site::new(
+        "head -c 300000 /dev/zero | tr '\\0' '.' >&2; \
+         [ -p /proc/self/fd/2 ] && printf '\\nhearth-vmm: it was a pipe\\n' >&2; exit 1",
+    );
+    site.make();
+    assert!(!site.taken());
+    let said = site.said();
+    assert!(said.contains("web: no warm snapshot: it was a pipe\n"), "{said}");
+}
+
+#[test]
+fn a_monitor_that_its_daemon_left_finds_no_broken_pipe() {
+    let mut site = Site::new("read word <\"$0.go\"; echo nobody hears this >&2; echo on >\"$0.went\"");
+    let [go, went] = ["vmm.go", "vmm.went"].map(|name| site.folder.path().join(name));
+    nix::unistd::mkfifo(&go, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    site.make();
+    let process = site.warm.making.take().and_then(|making| making.process).unwrap();
+    // The daemon's ears go with it.
+    drop(site.executor);
+    fs::write(go, "go\n").unwrap();
+    smol::block_on(process.gone()).unwrap();
+    assert!(went.exists());
+}
+
+#[test]
 fn one_that_is_being_made_ends_with_the_daemon_or_its_workload() {
     for forgotten in [false, true] {
         let mut site = Site::new("exec sleep 3600");
