@@ -311,6 +311,19 @@ fn the_form_follows_from_the_name_or_the_first_character_and_paths_from_the_form
 }
 
 #[test]
+fn the_kernel_s_line_has_room_for_what_is_added_about_its_root_drive() {
+    // The example's is said to be read-only, in 17 bytes.
+    let with = |bytes| parse(&FULL.replace("console=ttyS0 reboot=k panic=1", &"a".repeat(bytes)));
+    let longest = with(1519).unwrap();
+    assert_eq!(longest.boot.cmdline.len(), 1536);
+    assert_eq!(VmConfig::parse("vm.toml", &longest.to_toml().unwrap()).unwrap(), longest);
+    for bytes in [1520, 1536] {
+        let faults = with(bytes).unwrap_err().to_string();
+        assert!(faults.contains("boot-source.boot_args: expected at most 1519 bytes, found 15"), "{faults}");
+    }
+}
+
+#[test]
 fn a_machine_of_such_a_file_is_written_down_in_our_form_and_read_as_the_same() {
     // As a snapshot keeps it. With the longest names that there are, such as UUIDs.
     let text = FULL.replace("\"rootfs\"", &format!("\"{}\"", "r".repeat(64)));

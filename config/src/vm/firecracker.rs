@@ -104,10 +104,18 @@ struct RootDrive {
 fn boot(table: &mut Table<'_>, root: Option<&RootDrive>) -> Boot {
     let arguments = table.entry("boot_args");
     let given = if arguments.is_there() { shape::cmdline(&arguments) } else { DEFAULT_CMDLINE.to_owned() };
+    let cmdline = root.map_or(given.clone(), |root| with_root(&given, root));
+    if given.len() <= MAX_CMDLINE_BYTES && cmdline.len() > MAX_CMDLINE_BYTES {
+        let most = MAX_CMDLINE_BYTES - (cmdline.len() - given.len());
+        arguments.fault(format!(
+            "expected at most {most} bytes, found {}: what tells the kernel of its root drive is added",
+            given.len()
+        ));
+    }
     Boot {
         kernel: table.required("kernel_image_path", shape::A_KERNEL).path().unwrap_or_default(),
         initrd: table.entry("initrd_path").path(),
-        cmdline: root.map_or(given.clone(), |root| with_root(&given, root)),
+        cmdline,
     }
 }
 
