@@ -328,7 +328,11 @@ fn a_machine_of_such_a_file_is_written_down_in_our_form_and_read_as_the_same() {
     // As a snapshot keeps it. With the longest names that there are, such as UUIDs.
     let text = FULL.replace("\"rootfs\"", &format!("\"{}\"", "r".repeat(64)));
     let text = text.replace("\"eth0\"", &format!("\"{}\"", "e".repeat(64)));
-    let machine = parse(&text).unwrap();
-    let written = machine.to_toml().unwrap();
-    assert_eq!(VmConfig::parse("vm.toml", &written).unwrap(), machine, "{written}");
+    // And into files that are called as words of ours.
+    for name in ["serial.log", "stdout", "null", "off"] {
+        let machine = parse(&text.replace("serial.log", name)).unwrap();
+        assert!(matches!(&machine.serial.output, Some(Output::File(_))), "{name}");
+        let written = machine.to_toml().unwrap();
+        assert_eq!(VmConfig::parse("vm.toml", &written).unwrap(), machine, "{written}");
+    }
 }

@@ -187,7 +187,11 @@ fn interfaces(table: &mut Table<'_>) -> Vec<Net> {
 }
 
 fn serial(table: &mut Table<'_>) -> Serial {
-    let file = table.entry("serial_out_path").path().map(Output::File);
+    let file = table.entry("serial_out_path").path().map(|path| match path.to_str() {
+        // Words of our form's, and names of files in this one.
+        Some("stdout" | "null" | "off") => Output::File(Path::new(".").join(path)),
+        _ => Output::File(path),
+    });
     let bytes = bucket(table, "rate_limiter");
     let input = if file.is_some() { Input::Null } else { Input::Stdin };
     Serial { output: Some(file.unwrap_or_default()), input, limit: Limit { bytes, operations: None } }
