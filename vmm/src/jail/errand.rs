@@ -27,6 +27,8 @@ pub(super) enum Errand {
     Begin { name: String, replaced: bool },
     /// A file of it, by its number among the names that there are.
     File { name: u8 },
+    /// Its file for memory once more, for reading: a machine goes on from there, and keeps no way to change it.
+    Reread,
     /// All of it is written; its memory has this sum.
     Finish { sum: u64 },
     /// It will not be.

@@ -172,6 +172,11 @@ impl Draft {
         PORTER.get().ok_or(io::ErrorKind::NotConnected)?.ask_for(&Errand::File { name })
     }
 
+    /// Its file for memory, for reading.
+    pub(crate) fn memory_for_reading(&self) -> io::Result<File> {
+        PORTER.get().ok_or(io::ErrorKind::NotConnected)?.ask_for(&Errand::Reread)
+    }
+
     /// Gives it its name, and a seal for memory with this sum.
     pub(crate) fn finish(mut self, sum: u64) -> io::Result<()> {
         self.open = false;

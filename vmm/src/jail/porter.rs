@@ -431,6 +431,10 @@ impl Porter<'_> {
                 }
                 Some(file.into())
             }
+            Errand::Reread => {
+                let (folder, _) = self.draft.as_ref().ok_or(io::ErrorKind::NotFound)?;
+                Some(folder.memory_for_reading()?.into())
+            }
             Errand::Finish { sum } => {
                 let (folder, memory) = self.draft.take().ok_or(io::ErrorKind::NotFound)?;
                 folder.finish_sealed(memory.as_ref(), sum)?;

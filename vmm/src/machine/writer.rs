@@ -113,8 +113,7 @@ fn copy(task: Task) -> Result<(Draft, Copied), TakeError> {
     if wished.rebase {
         // Memory is about to be mapped from it.
         draft.complete()?;
-        let file = draft.memory().try_clone();
-        rebase = Some(file.map_err(failed)?);
+        rebase = Some(draft.memory_for_reading().map_err(failed)?);
     }
     let id = draft.id();
     Ok((draft, Copied { id, rebase }))

@@ -43,6 +43,14 @@ impl Filling {
         }
     }
 
+    /// The file for memory, for reading.
+    pub(super) fn memory_for_reading(&self) -> io::Result<File> {
+        match self {
+            Self::Here(folder) => folder.memory_for_reading(),
+            Self::Outside { draft, .. } => draft.memory_for_reading(),
+        }
+    }
+
     /// Says what it is of. In a jail the porter has done so.
     pub(super) fn describe(&mut self, config: &VmConfig, key: Option<&str>) -> io::Result<()> {
         match self {

@@ -101,6 +101,11 @@ impl Unfinished {
         self.file(FILES.get(usize::from(number)).ok_or(ErrorKind::InvalidInput)?)
     }
 
+    /// The file for RAM, for reading.
+    pub fn memory_for_reading(&self) -> io::Result<File> {
+        File::open(held(&self.folder).join(MEMORY))
+    }
+
     /// Whether this is the number of the file for RAM.
     #[must_use]
     pub fn is_memory(&self, number: u8) -> bool {

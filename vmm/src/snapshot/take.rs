@@ -139,10 +139,9 @@ pub fn copy_in_pause(wish: &Wish<'_>, ram: &GuestRam, mut state: MachineState) -
 }
 
 impl Draft {
-    /// The file that holds the machine's memory.
-    #[must_use]
-    pub const fn memory(&self) -> &File {
-        &self.memory
+    /// The file that holds the machine's memory, for reading.
+    pub fn memory_for_reading(&self) -> io::Result<File> {
+        self.folder.memory_for_reading()
     }
 
     /// Its name among all snapshots.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -194,6 +195,24 @@ impl Monitor {
         let mut line = String::new();
         BufReader::new(self.child.stderr.as_mut().unwrap()).read_line(&mut line).unwrap();
         line
+    }
+
+    /// Files whose path ends so and that one of its processes can write to.
+    pub(crate) fn writable(&self, end: &str) -> Vec<PathBuf> {
+        let pid = self.child.id();
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        let processes = children.split_whitespace().map(str::to_owned).chain([pid.to_string()]);
+        let mut found = Vec::new();
+        for process in processes {
+            for entry in fs::read_dir(format!("/proc/{process}/fd")).unwrap() {
+                let entry = entry.unwrap();
+                // The link's own permissions are what the descriptor is open for.
+                let writes = entry.metadata().unwrap().permissions().mode() & 0o200 != 0;
+                let file = fs::read_link(entry.path()).unwrap();
+                found.extend(Some(file).filter(|file| writes && file.to_string_lossy().ends_with(end)));
+            }
+        }
+        found
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
