@@ -109,6 +109,12 @@ impl Limit {
         Self { bytes, operations }
     }
 
+    /// Whether there is anything that it could hold back.
+    #[must_use]
+    pub const fn is_limited(&self) -> bool {
+        self.bytes.is_some() || self.operations.is_some()
+    }
+
     /// The most bytes that pass without a debt, where bytes are limited.
     #[must_use]
     pub fn burst_bytes(&self) -> Option<u64> {

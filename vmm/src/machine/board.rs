@@ -339,6 +339,6 @@ impl<'a> Board<'a> {
         self.inspected.push(Arc::new(transport.clone()));
         self.parts.push(Arc::new(transport.clone()));
         self.slots.push(slot);
-        Ok(Doorbells::new(transport, bells))
+        Doorbells::new(transport, bells).map_err(host("make a timer"))
     }
 }

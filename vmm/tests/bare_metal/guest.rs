@@ -70,6 +70,14 @@ impl Guest {
         self.emit(&[0xc7, 0x05]).emit(&address.to_le_bytes()).emit(&value.to_le_bytes()) // mov dword ptr [..], value
     }
 
+    /// Reads half a word in memory until it is `value`.
+    pub(crate) fn wait_for_half(self, address: u32, value: u16) -> Self {
+        self.emit(&[0x66, 0x81, 0x3d]) // 1: cmp word ptr [..], value
+            .emit(&address.to_le_bytes())
+            .emit(&value.to_le_bytes())
+            .emit(&[0x75, 0xf5]) // jne 1b
+    }
+
     /// Stores a byte.
     pub(crate) fn store_byte(self, address: u32, value: u8) -> Self {
         self.emit(&[0xc6, 0x05]).emit(&address.to_le_bytes()).emit(&[value]) // mov byte ptr [..], value

@@ -40,6 +40,8 @@ pub struct Needs {
     pub restored: bool,
     /// Rate limits.
     pub limits: bool,
+    /// Who looks again after a time: limits, watchdogs, a console for its reader, the entropy device for the host's.
+    pub timers: bool,
     /// Somebody types.
     pub keyboard: bool,
     /// Reboots in place.
@@ -57,6 +59,11 @@ impl Needs {
         let limited = |limit: &Limit| limit.bytes.is_some() || limit.operations.is_some();
         let typed =
             [config.serial.input, config.console.as_ref().map_or(Input::Null, |console| console.input)];
+        let limits = limited(&config.serial.limit)
+            || config.console.as_ref().is_some_and(|console| limited(&console.limit))
+            || config.rng.as_ref().is_some_and(|rng| limited(&rng.limit))
+            || config.block.iter().any(|disk| limited(&disk.limit))
+            || config.net.iter().any(|card| limited(&card.receive) || limited(&card.send));
         Self {
             block: !config.block.is_empty(),
             net: !config.net.is_empty(),
@@ -66,11 +73,8 @@ impl Needs {
             control: config.control.is_some(),
             snapshot: config.snapshot.is_some() || purpose == Purpose::Template,
             restored: purpose == Purpose::Copy,
-            limits: limited(&config.serial.limit)
-                || config.console.as_ref().is_some_and(|console| limited(&console.limit))
-                || config.rng.as_ref().is_some_and(|rng| limited(&rng.limit))
-                || config.block.iter().any(|disk| limited(&disk.limit))
-                || config.net.iter().any(|card| limited(&card.receive) || limited(&card.send)),
+            limits,
+            timers: limits || config.watchdog.is_some() || config.console.is_some() || config.rng.is_some(),
             keyboard: typed.contains(&Input::Stdin),
             restart: config.machine.on_reboot == OnReboot::Restart,
             messages: logger::way(),
@@ -247,11 +251,10 @@ fn event_loop(needs: &Needs) -> Vec<Call> {
     if needs.net {
         requests.push(Rule::Is(1, TUNSETOFFLOAD));
     }
-    if needs.watchdog || needs.limits {
+    if needs.timers {
         calls.push(Call::always(libc::SYS_timerfd_settime));
     }
     if needs.limits {
-        calls.push(Call::always(libc::SYS_timerfd_create));
         // What a guest printed last waits for its rate after the machine's end.
         calls.push(Call::always(libc::SYS_clock_nanosleep));
     }

@@ -98,6 +98,7 @@ fn no_list_lets_a_thread_open_connect_start_or_execute_anything() {
         libc::SYS_bpf,
         libc::SYS_unlinkat,
         libc::SYS_renameat2,
+        libc::SYS_timerfd_create,
     ];
     for role in Role::ALL {
         let list = list(role, &everything);
@@ -117,6 +118,22 @@ fn no_list_lets_a_thread_open_connect_start_or_execute_anything() {
             }
         }
         program(role, &everything).unwrap();
+    }
+}
+
+#[test]
+fn whoever_may_look_again_after_a_time_may_set_its_timer() {
+    let cases = [
+        ("", false),
+        ("[balloon]\n", false),
+        ("[console]\n", true),
+        ("[rng]\n", true),
+        ("[watchdog]\n", true),
+        ("[serial]\nlimit = { bytes_per_second = 20000, bytes_burst = 1000 }\n", true),
+    ];
+    for (more, waits) in cases {
+        let needs = needs(&format!("[boot]\nkernel = \"k\"\n{more}"));
+        assert_eq!(calls(Role::EventLoop, &needs).contains(&libc::SYS_timerfd_settime), waits, "{more}");
     }
 }
 

@@ -74,7 +74,7 @@ pub(super) struct Sink {
     /// Taken from the buffer, paid for, and not written yet; at most [`CHUNK`].
     pending: Vec<u8>,
     waiting_for_room: bool,
-    /// Made when the limit first holds something back.
+    /// There where there is a limit: later nobody makes one, the jail is closed.
     timer: Option<TimerFd>,
 }
 
@@ -86,13 +86,14 @@ impl Sink {
         limit: Limit,
         output: Output,
     ) -> io::Result<Self> {
-        Ok(Self::new(printer.name(), Target::open(printer, destination)?, limit, output))
+        Self::new(printer.name(), Target::open(printer, destination)?, limit, output)
     }
 
-    fn new(name: &'static str, target: Target, limit: Limit, output: Output) -> Self {
+    fn new(name: &'static str, target: Target, limit: Limit, output: Output) -> io::Result<Self> {
+        let timer = limit.is_limited().then(TimerFd::new).transpose()?;
         // More than the burst would pass as a debt, and the first second would see more than the limit says.
         let burst = limit.burst_bytes().map_or(CHUNK, |burst| usize::try_from(burst).unwrap_or(CHUNK));
-        Self {
+        Ok(Self {
             name,
             output,
             target,
@@ -101,8 +102,8 @@ impl Sink {
             chunk: CHUNK.min(burst),
             pending: Vec::with_capacity(CHUNK),
             waiting_for_room: false,
-            timer: None,
-        }
+            timer,
+        })
     }
 
     /// Writes what still waits, as far as the reader and the limit take it, and tells what was lost.
@@ -169,7 +170,7 @@ impl Sink {
         match next {
             Next::Filling | Next::Room => {}
             Next::Again => self.output.ring(),
-            Next::Time(time) => self.wait_for_time(ops, time),
+            Next::Time(time) => self.wait_for_time(time),
         }
     }
 
@@ -186,18 +187,10 @@ impl Sink {
         }
     }
 
-    fn wait_for_time(&mut self, ops: &mut EventOps<'_>, time: Instant) {
+    fn wait_for_time(&mut self, time: Instant) {
         let delay = time.saturating_duration_since(Instant::now()).max(SOON);
-        let armed = match &mut self.timer {
-            Some(timer) => timer.reset(delay, None).map_err(io::Error::from),
-            none => TimerFd::new().map_err(io::Error::from).and_then(|mut timer| {
-                timer.reset(delay, None)?;
-                ops.add(Events::new(&timer, EventSet::IN))
-                    .map_err(|error| io::Error::other(error.to_string()))?;
-                *none = Some(timer);
-                Ok(())
-            }),
-        };
+        let timer = self.timer.as_mut().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound));
+        let armed = timer.and_then(|timer| timer.reset(delay, None).map_err(io::Error::from));
         if let Err(error) = armed {
             log::error!("{}: its rate limit cannot be kept, its output is swallowed: {error}", self.name);
             self.broken = true;

@@ -21,7 +21,7 @@ fn output_with(bytes: usize) -> Output {
 }
 
 fn sink(target: Target, limit: Limit, output: &Output) -> Sink {
-    Sink::new("console", target, limit, output.clone())
+    Sink::new("console", target, limit, output.clone()).unwrap()
 }
 
 fn bytes_per_second(rate: u64, burst: u64) -> Limit {

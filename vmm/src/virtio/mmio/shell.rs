@@ -1,10 +1,14 @@
-//! The event-loop side of a transport: one doorbell descriptor per queue, the timer of its rate limits and, where
+//! The event-loop side of a transport: one doorbell descriptor per queue, a timer for queues that wait and, where
 //! a device has one, the host's end that its queues lead to.
+//!
+//! Any queue may come to wait: for a rate limit, for a reader, for a host without entropy. So the timer is there from
+//! the start; once the jail is closed nobody makes another descriptor.
 //!
 //! The host's end is watched edge by edge: a device that leaves it unread, because the guest has no buffers, costs
 //! nothing and cannot spin the loop; the driver's next notification lets it go on. Whether it has room is asked
 //! only after a device found it full.
 
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -45,9 +49,8 @@ impl AsRawFd for HostEnd {
 pub struct Doorbells {
     transport: Arc<Transport<dyn VirtioDevice>>,
     bells: Arc<[EventFd]>,
-    /// Made when a rate limit first holds a queue back.
-    timer: Option<TimerFd>,
-    /// Queues that wait for their limit, with the time.
+    timer: TimerFd,
+    /// Queues that wait for their time.
     held: Vec<Option<Instant>>,
     host: Option<HostEnd>,
     /// The host's end was full.
@@ -56,11 +59,12 @@ pub struct Doorbells {
 
 impl Doorbells {
     /// `bells[n]` is what KVM signals when the driver notifies queue `n`.
-    pub fn new(transport: Arc<Transport<dyn VirtioDevice>>, bells: Vec<EventFd>) -> Self {
+    pub fn new(transport: Arc<Transport<dyn VirtioDevice>>, bells: Vec<EventFd>) -> io::Result<Self> {
+        let timer = TimerFd::new()?;
         let held = vec![None; bells.len()];
         let bells: Arc<[EventFd]> = bells.into();
         transport.ring_when_active(bells.clone());
-        Self { transport, bells, timer: None, held, host: None, waits_for_room: false }
+        Ok(Self { transport, bells, timer, held, host: None, waits_for_room: false })
     }
 
     /// Gives queues their turns when `host` is ready, too.
@@ -87,7 +91,7 @@ impl Doorbells {
                 if let Some(held) = self.held.get_mut(queue) {
                     *held = Some(time);
                 }
-                self.arm(ops);
+                self.arm();
             }
             Backlog::HostFull => self.wait_for_room(true, ops),
         }
@@ -128,21 +132,11 @@ impl Doorbells {
     }
 
     /// Sets the timer to the first time that a queue waits for.
-    fn arm(&mut self, ops: &mut EventOps<'_>) {
+    fn arm(&mut self) {
         let Some(first) = self.held.iter().flatten().min().copied() else { return };
         let delay = first.saturating_duration_since(Instant::now()).max(SOON);
-        let armed = match &mut self.timer {
-            Some(timer) => timer.reset(delay, None).map_err(std::io::Error::from),
-            none => TimerFd::new().map_err(std::io::Error::from).and_then(|mut timer| {
-                timer.reset(delay, None)?;
-                let events = Events::with_data(&timer, TIMER, EventSet::IN);
-                ops.add(events).map_err(|error| std::io::Error::other(error.to_string()))?;
-                *none = Some(timer);
-                Ok(())
-            }),
-        };
-        if let Err(error) = armed {
-            log::error!("{}: a rate limit cannot be kept: {error}", self.transport.name());
+        if let Err(error) = self.timer.reset(delay, None) {
+            log::error!("{}: a queue cannot wait for its time: {error}", self.transport.name());
             self.release(None);
         }
     }
@@ -163,13 +157,11 @@ impl Doorbells {
 impl MutEventSubscriber for Doorbells {
     fn process(&mut self, events: Events, ops: &mut EventOps<'_>) {
         if events.data() == TIMER {
-            if let Some(timer) = &mut self.timer {
-                // Disarmed and not read: a doorbell may have set it anew since the event came, and a read would
-                // hold the event loop until then.
-                let _ = timer.clear();
-            }
+            // Disarmed and not read: a doorbell may have set it anew since the event came, and a read would
+            // hold the event loop until then.
+            let _ = self.timer.clear();
             self.release(Some(Instant::now()));
-            self.arm(ops);
+            self.arm();
             return;
         }
         if events.data() == HOST {
@@ -190,9 +182,7 @@ impl MutEventSubscriber for Doorbells {
             }
         }
         // Back on the loop after a pause: what was held is still held.
-        if let Some(timer) = &self.timer
-            && let Err(error) = ops.add(Events::with_data(timer, TIMER, EventSet::IN))
-        {
+        if let Err(error) = ops.add(Events::with_data(&self.timer, TIMER, EventSet::IN)) {
             log::error!("{}: its timer cannot be watched: {error}", self.transport.name());
         }
         if let Some(host) = &self.host

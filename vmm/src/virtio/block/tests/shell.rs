@@ -60,7 +60,7 @@ impl Machine {
         let transport = Arc::new(Transport::new("disk", model, ram.clone(), interrupt.try_clone().unwrap()));
         let mut events = EventManager::<Box<dyn MutEventSubscriber>>::new().unwrap();
         let bells = vec![bell.try_clone().unwrap()];
-        events.add_subscriber(Box::new(Doorbells::new(transport.clone(), bells)));
+        events.add_subscriber(Box::new(Doorbells::new(transport.clone(), bells).unwrap()));
         let Some(completions) = Completions::of(&transport).unwrap() else {
             eprintln!("skipped: no io_uring");
             return None;

@@ -99,7 +99,7 @@ impl House {
         let end = HostEnd { descriptor, readable: FROM_HOST, writable: TO_HOST };
         let mut events = EventManager::new().unwrap();
         let served: Box<dyn MutEventSubscriber> =
-            Box::new(Doorbells::new(transport.clone(), bells).with_host_end(end));
+            Box::new(Doorbells::new(transport.clone(), bells).unwrap().with_host_end(end));
         let doorbells = events.add_subscriber(served);
         Self { transport, events, doorbells, host }
     }

@@ -128,7 +128,7 @@ impl House {
         let clones = bells.iter().map(|bell| bell.try_clone().unwrap()).collect();
         let mut events = EventManager::new().unwrap();
         let served: Box<dyn MutEventSubscriber> =
-            Box::new(Doorbells::new(transport.clone(), clones).with_host_end(host_end));
+            Box::new(Doorbells::new(transport.clone(), clones).unwrap().with_host_end(host_end));
         let doorbells = events.add_subscriber(served);
         Self { driver, transport, events, doorbells, bells, heard: Vec::new() }
     }
