@@ -16,6 +16,7 @@
 //! | [`output`] | what the guest printed and the host has not taken yet |
 //! | [`jail`] | what the machine's process may still do once its guest runs |
 //! | [`control`] | the control socket: requests in, answers and events out |
+//! | [`mailbox`] | from one thread to another, with no call that a filter lacks |
 //! | [`listener`] | listening Unix sockets and their paths |
 //! | [`snapshot`] | the machine as files: written down, and restored from them |
 //! | [`stdio`] | standard output and standard error, without waiting for their readers |
@@ -37,6 +38,7 @@ pub mod kvm;
 pub mod listener;
 pub mod logger;
 pub mod machine;
+pub mod mailbox;
 pub mod mapped_file;
 pub mod memory;
 pub mod outcome;

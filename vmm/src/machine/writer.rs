@@ -11,7 +11,6 @@
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::{io, thread};
 
 use hearth_config::vm::VmConfig;
@@ -20,6 +19,7 @@ use vmm_sys_util::eventfd::EventFd;
 use super::snapshots::Wished;
 use crate::arch::SavedError;
 use crate::jail::filter::{self, Role};
+use crate::mailbox::{Receiver, Sender, mailbox};
 use crate::memory::{self, Backed, GuestRam};
 use crate::snapshot::state::{Id, MachineState};
 use crate::snapshot::{Base, Draft, Existing, TakeError, Wish, copy_in_pause};
@@ -52,23 +52,23 @@ pub(super) struct Writer {
 impl Writer {
     /// Starts it; `done` is rung for each snapshot that is finished.
     pub(super) fn start(done: Arc<EventFd>) -> io::Result<Self> {
-        let (tasks, todo) = channel::<Task>();
-        let (tell_copied, copied) = channel();
-        let (tell_finished, finished) = channel();
+        let (tasks, todo) = mailbox::<Task>();
+        let (tell_copied, copied) = mailbox();
+        let (tell_finished, finished) = mailbox();
         thread::Builder::new().name("snapshot".to_owned()).spawn(move || {
             filter::enter(Role::Writer);
-            while let Ok(task) = todo.recv() {
+            while let Some(task) = todo.take() {
                 let draft = match copy(task) {
                     Ok((draft, copied)) => {
-                        let _ = tell_copied.send(Ok(copied));
+                        tell_copied.send(Ok(copied));
                         draft
                     }
                     Err(error) => {
-                        let _ = tell_copied.send(Err(error));
+                        tell_copied.send(Err(error));
                         continue;
                     }
                 };
-                let _ = tell_finished.send(draft.finish());
+                tell_finished.send(draft.finish());
                 // Fails only when the counter is full, and then it is readable already.
                 let _ = done.write(1);
             }
@@ -78,13 +78,13 @@ impl Writer {
 
     /// Copies what a snapshot needs of a machine that rests; the rest follows by itself.
     pub(super) fn copy(&self, task: Task) -> Result<Copied, TakeError> {
-        let sent = self.tasks.send(task).is_ok();
-        self.copied.recv().ok().filter(|_| sent).unwrap_or_else(gone)
+        let sent = self.tasks.send(task);
+        self.copied.take().filter(|_| sent).unwrap_or_else(gone)
     }
 
     /// What became of the one that was copied; waits for it.
     pub(super) fn finished(&self) -> Result<PathBuf, TakeError> {
-        self.finished.recv().unwrap_or_else(|_| gone())
+        self.finished.take().unwrap_or_else(gone)
     }
 }
 

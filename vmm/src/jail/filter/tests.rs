@@ -1,9 +1,12 @@
 //! How long the lists are, and what they never have.
 
+use std::thread;
+
 use hearth_config::vm::VmConfig;
 use nix::libc;
 
 use super::*;
+use crate::mailbox::mailbox;
 
 /// A machine as the daemon makes it, with everything that a workload can ask for.
 const OF_THE_DAEMON: &str = "
@@ -249,4 +252,42 @@ fn a_call_that_is_decided_by_its_number_is_decided_in_a_few_steps() {
         // Two loads, a comparison, an answer, and a halving for each doubling of the runs.
         assert!(most <= 10, "{role:?}: {most}");
     }
+}
+
+/// The shortest list there is must do for both ends of a mailbox, whichever way they meet: a call that is not on it ends
+/// the process of this test.
+#[test]
+fn threads_behind_filters_can_write_to_each_other() {
+    const LETTERS: u64 = 20_000;
+    /// On their way at once: as many as each box has had room for before, as a heap of a test grows by other calls.
+    const BURST: usize = 3;
+    let program = program(Role::Discarder, &needs("boot.kernel = \"k\"")).unwrap();
+    let (sender, receiver) = mailbox::<u64>();
+    let (back, answers) = mailbox::<u64>();
+    for _ in 0..BURST {
+        assert!(sender.send(0) && back.send(0));
+    }
+    while let (Some(_), Some(_)) = (receiver.try_take(), answers.try_take()) {}
+    let behind = program.clone();
+    let taker = thread::spawn(move || {
+        seccompiler::apply_filter(&behind).unwrap();
+        while let Some(letter) = receiver.take() {
+            back.send(letter);
+        }
+    });
+    let writer = thread::spawn(move || {
+        seccompiler::apply_filter(&program).unwrap();
+        let mut sum = 0u64;
+        for first in (0..LETTERS).step_by(BURST) {
+            let burst = first..(first + BURST as u64).min(LETTERS);
+            for letter in burst.clone() {
+                sender.send(letter);
+            }
+            sum += burst.filter_map(|_| answers.take()).sum::<u64>();
+        }
+        drop(sender);
+        sum + u64::from(answers.take().is_some())
+    });
+    taker.join().unwrap();
+    assert_eq!(writer.join().unwrap(), LETTERS * (LETTERS - 1) / 2);
 }

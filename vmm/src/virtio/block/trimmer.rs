@@ -7,18 +7,19 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use vmm_sys_util::eventfd::EventFd;
 
 use super::disk::Tag;
 use crate::jail::filter::{self, Role};
+use crate::mailbox::{Receiver, Sender, mailbox};
 
 /// The call that discards so many bytes from an offset on.
 pub(super) type Call = fn(BorrowedFd<'_>, u64, u64) -> io::Result<()>;
 
 /// Blocks to forget.
+#[derive(Debug)]
 struct Errand {
     tag: Tag,
     offset: u64,
@@ -40,15 +41,15 @@ pub(super) struct Trimmer {
 impl Trimmer {
     /// A thread that makes `call` on `device`, and rings `event` after each.
     pub(super) fn start(device: OwnedFd, event: EventFd, call: Call) -> io::Result<Self> {
-        let (errands, todo) = channel::<Errand>();
-        let (tell, results) = channel();
+        let (errands, todo) = mailbox::<Errand>();
+        let (tell, results) = mailbox();
         let work = move || {
             filter::enter(Role::Discarder);
-            for Errand { tag, offset, bytes } in todo {
+            while let Some(Errand { tag, offset, bytes }) = todo.take() {
                 let told = tell.send((tag, call(device.as_fd(), offset, bytes)));
                 // Fails only when the counter is full, and then it is readable already.
                 let _ = event.write(1);
-                if told.is_err() {
+                if !told {
                     return;
                 }
             }
@@ -58,7 +59,7 @@ impl Trimmer {
     }
 
     pub(super) fn discard(&mut self, tag: Tag, offset: u64, bytes: u64) {
-        let sent = self.errands.as_ref().is_some_and(|to| to.send(Errand { tag, offset, bytes }).is_ok());
+        let sent = self.errands.as_ref().is_some_and(|to| to.send(Errand { tag, offset, bytes }));
         self.pending = self.pending.saturating_add(usize::from(sent));
     }
 
@@ -67,7 +68,7 @@ impl Trimmer {
     }
 
     pub(super) fn finished(&mut self) -> Option<(Tag, io::Result<()>)> {
-        let finished = self.waited_for.take().or_else(|| self.results.try_recv().ok())?;
+        let finished = self.waited_for.take().or_else(|| self.results.try_take())?;
         self.pending = self.pending.saturating_sub(1);
         Some(finished)
     }
@@ -75,7 +76,7 @@ impl Trimmer {
     /// Blocks until one is over, if any is to come.
     pub(super) fn wait(&mut self) {
         if self.pending > 0 && self.waited_for.is_none() {
-            self.waited_for = self.results.recv().ok();
+            self.waited_for = self.results.take();
         }
     }
 }
