@@ -73,6 +73,15 @@ pub enum Backlog {
     HostFull,
 }
 
+/// Whose thread a model is called on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Thread {
+    /// Of a vCPU, whose driver wrote to a register.
+    Vcpu,
+    /// The event loop's.
+    EventLoop,
+}
+
 /// A device model: registers and rings, nothing else.
 pub trait VirtioDevice: Send {
     /// The device ID of virtio 1.2, section 5.
@@ -131,12 +140,13 @@ pub trait VirtioDevice: Send {
     /// The machine goes on somewhere else: what the driver has to hear of that. Every queue gets a turn after it.
     fn relocated(&mut self) {}
 
-    /// Forgets everything since `activate`, rings included, and waits for nothing. What the host still does with guest
+    /// Forgets everything since `activate`, rings included, and waits for nothing; on any thread. What the host still does with guest
     /// memory is [`under_way`](Self::under_way): the driver is told that the reset is over when there is no more.
     fn reset(&mut self);
 
-    /// Takes back what the host has finished for a driver that is gone, without waiting for more.
-    fn drain(&mut self) {}
+    /// Takes back what the host has finished for a driver that is gone, without waiting for more. A vCPU may make few
+    /// calls: what takes others is left to the event loop, which is to hear of it.
+    fn drain(&mut self, _on: Thread) {}
 
     /// Names and values of what the device did so far. A name never changes its meaning: statistics are read by
     /// programs.

@@ -27,7 +27,7 @@ use super::{SECTOR, feature};
 use crate::logger::Quota;
 use crate::memory::GuestRam;
 use crate::rate::{Limit, Verdict};
-use crate::virtio::device::{Activation, Backlog, VirtioDevice};
+use crate::virtio::device::{Activation, Backlog, Thread, VirtioDevice};
 use crate::virtio::device_id;
 use crate::virtio::rings::{Chain, Ring, RingFault};
 use crate::virtio::state::Rings;
@@ -407,14 +407,18 @@ impl<D: Disk> VirtioDevice for BlockDevice<D> {
 
     fn reset(&mut self) {
         self.active = None;
-        self.drain();
+        self.drain(Thread::Vcpu);
     }
 
-    fn drain(&mut self) {
+    fn drain(&mut self, on: Thread) {
+        let send = |disk: &mut D| match on {
+            Thread::Vcpu => disk.offer(),
+            Thread::EventLoop => disk.submit(),
+        };
         // What a turn left unsent when its ring broke, first; then the rest of what ended in parts.
-        self.disk.submit();
+        send(&mut self.disk);
         while self.disk.finished().is_some() {}
-        self.disk.submit();
+        send(&mut self.disk);
     }
 
     fn counters(&self, report: &mut dyn FnMut(&'static str, u64)) {

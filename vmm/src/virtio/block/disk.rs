@@ -96,6 +96,12 @@ pub trait Disk: Send {
     /// Sends to the host what was started and is pending: once for all of a turn.
     fn submit(&mut self);
 
+    /// As [`submit`](Self::submit), on the thread of a vCPU: what the host does not take is left for the event loop, which
+    /// hears of it.
+    fn offer(&mut self) {
+        self.submit();
+    }
+
     /// What is over, one at a time. Whatever it goes on with needs another [`submit`](Self::submit).
     fn finished(&mut self) -> Option<(Tag, io::Result<()>)>;
 

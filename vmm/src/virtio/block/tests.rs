@@ -18,7 +18,7 @@ use vm_memory::{Bytes, GuestAddress};
 use super::*;
 use crate::memory::GuestRam;
 use crate::rate::Limit;
-use crate::virtio::device::{Activation, Backlog, VirtioDevice};
+use crate::virtio::device::{Activation, Backlog, Thread, VirtioDevice};
 use crate::virtio::testing::{self, Buffer, GuestQueue, Interrupts, Used};
 
 const HEADER_AT: u64 = 0x2_0000;

@@ -33,7 +33,7 @@ use self::registers as reg;
 use self::registers::status;
 use self::setup::{AddressHalf, QueueSetup};
 pub use self::shell::{Doorbells, HostEnd};
-use super::device::{Activation, Backlog, Interrupt, VirtioDevice};
+use super::device::{Activation, Backlog, Interrupt, Thread, VirtioDevice};
 use super::feature;
 use super::rings::{Ring, RingFault};
 use crate::logger::Quota;
@@ -190,7 +190,7 @@ impl<D: VirtioDevice + ?Sized> Transport<D> {
         }
         let mut state = self.lock();
         if !matches!(state.phase, Phase::Active { .. }) {
-            self.drain(&mut state);
+            self.drain(&mut state, Thread::EventLoop);
         }
     }
 
@@ -298,20 +298,20 @@ impl<D: VirtioDevice + ?Sized> Transport<D> {
             state.model.reset();
         }
         state.phase = Phase::Draining;
-        self.drain(&mut state);
+        self.drain(&mut state, Thread::Vcpu);
         while matches!(state.phase, Phase::Draining) {
             drop(state);
             // The event loop drains, too, but it may have ended with the machine.
             // Waits as locks do: vCPUs are let make no other call that waits.
             std::thread::park_timeout(LOOK_AGAIN);
             state = self.lock();
-            self.drain(&mut state);
+            self.drain(&mut state, Thread::Vcpu);
         }
     }
 
     /// Has the model take back what the host is done with. The last of it ends a reset.
-    fn drain(&self, state: &mut State<D>) {
-        state.model.drain();
+    fn drain(&self, state: &mut State<D>, on: Thread) {
+        state.model.drain(on);
         if matches!(state.phase, Phase::Draining) && state.model.under_way() == 0 {
             state.phase = Phase::Negotiating { accepted: 0 };
             state.status = 0;

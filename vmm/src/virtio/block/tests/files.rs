@@ -317,6 +317,32 @@ fn a_ring_that_is_lost_costs_no_request() {
 }
 
 #[test]
+fn a_vcpu_that_resets_leaves_what_a_lost_ring_was_to_do_to_the_event_loop() {
+    let file = image(8);
+    let mut disk = FileDisk::open(file.path(), false).unwrap();
+    if disk.event().is_none() {
+        eprintln!("skipped: no io_uring");
+        return;
+    }
+    disk.take_a_detour();
+    disk.deny_io_uring();
+    let mut rig = Rig::new(disk, false);
+    rig.fill(9, 512);
+    let write = rig.buffers(OUT, 4, 512);
+    rig.queue.offer(&write);
+    // The turn ends there, and nothing of it is sent.
+    rig.queue.make_available(99);
+    assert!(rig.device.notify(0, Instant::now()).is_err());
+    rig.device.reset();
+    rig.device.drain(Thread::Vcpu);
+    assert_eq!((rig.device.under_way(), rig.counter("io_uring")), (1, 1), "a vCPU does not do it itself");
+    assert!(rig.device.disk().event().unwrap().read().is_ok(), "the event loop hears of it");
+    rig.device.drain(Thread::EventLoop);
+    assert_eq!((rig.device.under_way(), rig.counter("io_uring")), (0, 0));
+    assert_eq!(sector(&file, 4), [9; 512]);
+}
+
+#[test]
 fn an_image_is_written_by_one_machine_and_read_by_many() {
     let file = image(4);
     let path = file.path();

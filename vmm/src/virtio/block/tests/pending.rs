@@ -61,7 +61,7 @@ fn a_reset_answers_nothing_and_says_what_is_still_under_way() {
     assert_eq!((rig.device.in_flight(), rig.device.under_way()), (0, 5));
     for left in (0..5).rev() {
         rig.device.disk_mut().wait();
-        rig.device.drain();
+        rig.device.drain(Thread::Vcpu);
         assert_eq!(rig.device.under_way(), left);
     }
     assert_eq!((rig.heads().len(), rig.interrupts.take().len()), (0, 0));
@@ -114,7 +114,7 @@ fn a_ring_that_breaks_takes_what_is_under_way_with_it() {
     assert!(rig.device.notify(0, Instant::now()).is_err());
     rig.device.reset();
     rig.device.disk_mut().wait();
-    rig.device.drain();
+    rig.device.drain(Thread::Vcpu);
     assert_eq!(rig.device.under_way(), 0);
     rig.activate(u64::MAX);
     assert!(rig.heads().is_empty());
@@ -240,7 +240,7 @@ proptest! {
                     rig.device.reset();
                     while rig.device.under_way() > 0 {
                         rig.device.disk_mut().wait();
-                        rig.device.drain();
+                        rig.device.drain(Thread::Vcpu);
                     }
                     let before = rig.queue.used().len();
                     prop_assert!(answered.len() + before <= offered.len());
