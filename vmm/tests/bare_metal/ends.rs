@@ -1,5 +1,6 @@
 //! The ends of a monitor: what it says then, what it leaves behind, and who may hold it up.
 
+use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
@@ -76,6 +77,22 @@ fn what_a_rate_limit_holds_back_still_comes_out_at_the_end() {
     let limit = "[serial]\nlimit = { bytes_per_second = 20000, bytes_burst = 1000 }\n";
     let ended = Monitor::with_more(&guest, limit);
     assert_eq!((ended.status, ended.stdout.len()), (Some(0), 4000), "{}", ended.stderr);
+}
+
+#[test]
+fn a_full_file_that_cannot_be_put_aside_is_emptied_behind_the_filter_too() {
+    need_kvm!();
+    let guest = Guest::new().print("over\n").out(SLEEP_CONTROL, SOFT_OFF).halt();
+    let mut running = Monitor::start_beside(&guest, "[serial]\noutput = \"guest.log\"\n", |folder| {
+        // As large as it gets, and something else where it would go.
+        File::create(folder.join("guest.log")).unwrap().set_len(16 << 20).unwrap();
+        std::fs::create_dir(folder.join("guest.log.1")).unwrap();
+    });
+    running.wait_for_its_end();
+    let printed = std::fs::read(running.folder().join("guest.log")).unwrap();
+    let ended = running.end();
+    assert_eq!((ended.status, printed.len()), (Some(0), 5), "{}", ended.stderr);
+    assert_eq!(printed, b"over\n");
 }
 
 #[test]

@@ -99,6 +99,15 @@ impl Monitor {
         Self::start_with(Some(guest), &format!("{MINIMAL}[control]\nsocket = \"control.sock\"\n{more}"))
     }
 
+    /// In a folder with more files than a guest and its configuration.
+    pub(crate) fn start_beside(guest: &Guest, more: &str, files: impl FnOnce(&Path)) -> Self {
+        let folder = new_folder();
+        guest.write(&folder.join("guest.elf"));
+        fs::write(folder.join("vm.toml"), format!("{MINIMAL}{more}")).unwrap();
+        files(&folder);
+        Self::start_in(folder, Stdio::null())
+    }
+
     /// The same, with its own section for the machine and how it is stopped.
     pub(crate) fn controlled_with(guest: &Guest, config: &str) -> Self {
         let rest = "[boot]\nkernel = \"guest.elf\"\n[control]\nsocket = \"control.sock\"\n";

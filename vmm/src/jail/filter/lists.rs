@@ -8,7 +8,7 @@
 
 use std::ffi::c_long;
 
-use hearth_config::vm::{Input, Limit, OnReboot, VmConfig};
+use hearth_config::vm::{Input, Limit, OnReboot, Output, VmConfig};
 use nix::libc;
 use vmm_sys_util::signal::SIGRTMIN;
 
@@ -42,6 +42,8 @@ pub struct Needs {
     pub limits: bool,
     /// Who looks again after a time: limits, watchdogs, a console for its reader, the entropy device for the host's.
     pub timers: bool,
+    /// Files that the guest prints to.
+    pub files: bool,
     /// Somebody types.
     pub keyboard: bool,
     /// Reboots in place.
@@ -59,6 +61,7 @@ impl Needs {
         let limited = |limit: &Limit| limit.bytes.is_some() || limit.operations.is_some();
         let typed =
             [config.serial.input, config.console.as_ref().map_or(Input::Null, |console| console.input)];
+        let printed = [config.serial.output.as_ref(), config.console.as_ref().map(|console| &console.output)];
         let limits = limited(&config.serial.limit)
             || config.console.as_ref().is_some_and(|console| limited(&console.limit))
             || config.rng.as_ref().is_some_and(|rng| limited(&rng.limit))
@@ -75,6 +78,7 @@ impl Needs {
             restored: purpose == Purpose::Copy,
             limits,
             timers: limits || config.watchdog.is_some() || config.console.is_some() || config.rng.is_some(),
+            files: printed.into_iter().flatten().any(|output| matches!(output, Output::File(_))),
             keyboard: typed.contains(&Input::Stdin),
             restart: config.machine.on_reboot == OnReboot::Restart,
             messages: logger::way(),
@@ -257,6 +261,10 @@ fn event_loop(needs: &Needs) -> Vec<Call> {
     if needs.limits {
         // What a guest printed last waits for its rate after the machine's end.
         calls.push(Call::always(libc::SYS_clock_nanosleep));
+    }
+    if needs.files {
+        // A full one that cannot be put aside is emptied.
+        calls.push(Call::if_all(libc::SYS_ftruncate, [Rule::Is(1, 0)]));
     }
     if needs.snapshot {
         requests.extend(KVM_SAVED.map(kvm));

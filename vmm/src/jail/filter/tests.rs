@@ -73,6 +73,7 @@ fn no_list_lets_a_thread_open_connect_start_or_execute_anything() {
     let everything = Needs {
         restored: true,
         limits: true,
+        files: true,
         keyboard: true,
         restart: true,
         messages: Some(crate::stdio::Way::Send),
@@ -137,6 +138,21 @@ fn whoever_may_look_again_after_a_time_may_set_its_timer() {
     for (more, waits) in cases {
         let needs = needs(&format!("[boot]\nkernel = \"k\"\n{more}"));
         assert_eq!(calls(Role::EventLoop, &needs).contains(&libc::SYS_timerfd_settime), waits, "{more}");
+    }
+}
+
+#[test]
+fn the_event_loop_may_empty_a_file_where_its_guest_prints_to_one_and_never_lengthen_it() {
+    for (more, prints) in
+        [("", false), ("[serial]\noutput = \"s\"\n", true), ("[console]\noutput = \"c\"\n", true)]
+    {
+        let needs = needs(&format!("[boot]\nkernel = \"k\"\n{more}"));
+        let list = list(Role::EventLoop, &needs);
+        for (length, permitted) in [(0, prints), (1, false)] {
+            let number = u32::try_from(libc::SYS_ftruncate).unwrap();
+            let made = Made { number, architecture: OURS, arguments: [7, length, 0, 0, 0, 0] };
+            assert_eq!(permits(&list, &made), permitted, "{more}: {length}");
+        }
     }
 }
 
