@@ -166,9 +166,9 @@ impl Play for Net {
 
     fn prove(&mut self, guest: &mut Guest<Self::Model>) {
         *self.tap.wire() = Wire::default();
-        assert!(guest.set_up(guest.offered_features()));
         let later = std::time::Duration::from_secs(1 << 20);
         guest.now += later;
+        assert!(guest.set_up(guest.offered_features()));
         guest.offer(SEND, &[Piece::Out(vec![0; HEADER]), Piece::Out(vec![1; 60])]);
         guest.turn(SEND);
         assert_eq!((guest.used(SEND).len(), self.tap.wire().sent), (1, 1), "a frame is sent");

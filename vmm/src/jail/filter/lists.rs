@@ -40,7 +40,8 @@ pub struct Needs {
     pub restored: bool,
     /// Rate limits.
     pub limits: bool,
-    /// Who looks again after a time: limits, watchdogs, a console for its reader, the entropy device for the host's.
+    /// Who looks again after a time: limits, watchdogs, a console for its reader, the entropy device for the host's seed,
+    /// a network card for its next turn to set the interface.
     pub timers: bool,
     /// Files that the guest prints to.
     pub files: bool,
@@ -77,7 +78,11 @@ impl Needs {
             snapshot: config.snapshot.is_some() || purpose == Purpose::Template,
             restored: purpose == Purpose::Copy,
             limits,
-            timers: limits || config.watchdog.is_some() || config.console.is_some() || config.rng.is_some(),
+            timers: limits
+                || config.watchdog.is_some()
+                || config.console.is_some()
+                || config.rng.is_some()
+                || !config.net.is_empty(),
             files: printed.into_iter().flatten().any(|output| matches!(output, Output::File(_))),
             keyboard: typed.contains(&Input::Stdin),
             restart: config.machine.on_reboot == OnReboot::Restart,
@@ -189,10 +194,7 @@ pub(super) fn of(role: Role, needs: &Needs) -> Vec<Call> {
 }
 
 fn vcpu(needs: &Needs) -> Vec<Call> {
-    let mut requests = vec![kvm(KVM_RUN), kvm(KVM_GET_MP_STATE), kvm(KVM_GET_REGS), kvm(KVM_KVMCLOCK_CTRL)];
-    if needs.net {
-        requests.push(Rule::Is(1, TUNSETOFFLOAD));
-    }
+    let requests = [kvm(KVM_RUN), kvm(KVM_GET_MP_STATE), kvm(KVM_GET_REGS), kvm(KVM_KVMCLOCK_CTRL)];
     let mut calls = vec![
         Call::if_any(libc::SYS_ioctl, requests),
         // Out of the handler of a kick.

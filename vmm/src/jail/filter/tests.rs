@@ -132,6 +132,7 @@ fn whoever_may_look_again_after_a_time_may_set_its_timer() {
         ("[balloon]\n", false),
         ("[console]\n", true),
         ("[rng]\n", true),
+        ("[[net]]\nid = \"lan\"\ntap = \"tap0\"\n", true),
         ("[watchdog]\n", true),
         ("[serial]\nlimit = { bytes_per_second = 20000, bytes_burst = 1000 }\n", true),
     ];

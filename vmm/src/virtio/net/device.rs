@@ -3,7 +3,8 @@
 //! Duty: features and configuration space; frames off the send queue, each with a header that was checked, to
 //! the host's [`Port`]. Not its duty: frames for the guest (`receive.rs`), descriptors, time.
 //!
-//! Invariant: limits outlive a reset, so a guest gets no fresh burst by resetting its card.
+//! Invariant: limits outlive a reset, so a guest gets no fresh burst by resetting its card. The interface is set anew only
+//! where a driver agreed to something else than the one before it, and at a pace: that is a matter of the whole host.
 
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use super::receive::{Desk, Receiver};
 use super::{Offloads, Port, RECEIVE_QUEUE, SEND_QUEUE, offload};
 use crate::logger::Quota;
 use crate::memory::GuestRam;
-use crate::rate::{Limit, Verdict};
+use crate::rate::{Bucket, Limit, Verdict};
 use crate::virtio::device::{Activation, Backlog, Interrupt, VirtioDevice};
 use crate::virtio::device_id;
 use crate::virtio::rings::{Chain, GuestSlice, Ring, RingFault};
@@ -28,6 +29,10 @@ const QUEUE_SIZE: u16 = 256;
 /// Bytes that one turn may move each way: sixteen of the longest frames. Protects the other devices of the event
 /// loop from the time that the host's network takes for them.
 pub(super) const TURN_BYTES: usize = 1 << 20;
+/// How often the interface may be set anew, at once and from then on per second. Each time takes the lock of all of the
+/// host's networks and may be told to everybody who listens for changes of links; a guest that boots needs it once.
+const SETTINGS_AT_ONCE: u64 = 8;
+const SETTINGS_PER_SECOND: u64 = 1;
 /// What a driver may be told of its MTU (5.1.4.1).
 const MTUS: std::ops::RangeInclusive<u16> = 68..=u16::MAX;
 
@@ -102,6 +107,8 @@ struct Active {
     memory: GuestRam,
     interrupt: Arc<dyn Interrupt>,
     offloads: Offloads,
+    /// The interface knows of them, or has failed to take them.
+    told: bool,
     receiver: Option<Receiver>,
     send: Option<Ring>,
     /// The next frame was accounted for, but the host's interface was full.
@@ -121,19 +128,54 @@ pub struct NetDevice<P> {
     card: Card,
     counters: Counters,
     active: Option<Active>,
+    /// What the interface was told last; `None`: who knows.
+    set_to: Option<Offloads>,
+    settings: Bucket,
 }
 
 impl<P: Port> NetDevice<P> {
     /// A card on `port`.
     pub fn new(port: P, card: Card) -> Self {
-        Self { port, card, counters: Counters::default(), active: None }
+        Self {
+            port,
+            card,
+            counters: Counters::default(),
+            active: None,
+            set_to: Some(Offloads::default()),
+            settings: Bucket::new(SETTINGS_PER_SECOND, SETTINGS_AT_ONCE),
+        }
     }
 
     fn mtu(&self) -> Option<u16> {
         self.port.mtu().filter(|mtu| MTUS.contains(mtu))
     }
 
+    /// Tells the interface what the driver agreed to, where that is news. When to try again, if not now.
+    fn set_port(&mut self, offloads: Offloads, now: Instant) -> Option<Instant> {
+        let wanted = offloads.left_to_guest();
+        if self.set_to == Some(wanted) {
+            return None;
+        }
+        if let Verdict::Wait(time) = self.settings.take(1, now) {
+            return Some(time);
+        }
+        let set = self.port.agree(wanted);
+        self.set_to = set.is_ok().then_some(wanted);
+        if let Err(error) = set {
+            self.counters.fail_to_receive(&error);
+        }
+        None
+    }
+
     fn receive(&mut self, active: &mut Active, now: Instant) -> Result<Backlog, RingFault> {
+        // Before the first frame is taken, and here rather than when the driver gets ready: that is on a vCPU's thread,
+        // which cannot be made to wait.
+        if !active.told {
+            if let Some(time) = self.set_port(active.offloads, now) {
+                return Ok(Backlog::Until(time));
+            }
+            active.told = true;
+        }
         let Active { memory, interrupt, receiver: Some(receiver), .. } = active else {
             return Ok(Backlog::Done);
         };
@@ -263,15 +305,12 @@ impl<P: Port> VirtioDevice for NetDevice<P> {
     fn activate(&mut self, activation: Activation) {
         let Activation { memory, rings, features, interrupt } = activation;
         let offloads = Offloads::agreed(features);
-        if let Err(error) = self.port.agree(offloads) {
-            self.counters.fail_to_receive(&error);
-        }
         let mut rings = rings.into_iter();
         let mergeable = features & FEATURE_MRG_RXBUF != 0;
         let knows_flags = offloads.has(offload::GUEST_CSUM);
         let receiver = rings.next().flatten().map(|ring| Receiver::new(ring, mergeable, knows_flags));
         let send = rings.next().flatten();
-        self.active = Some(Active { memory, interrupt, offloads, receiver, send, paid: false });
+        self.active = Some(Active { memory, interrupt, offloads, told: false, receiver, send, paid: false });
     }
 
     fn notify(&mut self, queue: usize, now: Instant) -> Result<Backlog, RingFault> {

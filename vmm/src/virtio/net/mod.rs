@@ -58,7 +58,8 @@ pub trait Port: Debug + Send {
     /// The largest packet without its Ethernet header, if it says so.
     fn mtu(&self) -> Option<u16>;
 
-    /// What frames may leave to the other side from now on.
+    /// What frames may leave to the guest from now on; at first nothing. Takes a lock that all of the host's networks
+    /// share.
     fn agree(&mut self, offloads: Offloads) -> io::Result<()>;
 
     /// Sends one frame with its header.

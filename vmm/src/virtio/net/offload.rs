@@ -32,6 +32,9 @@ pub const ALWAYS: u64 =
 /// The same for UDP, where the host's kernel is new enough (6.2).
 pub const UDP: u64 = GUEST_USO4 | GUEST_USO6 | HOST_USO;
 
+/// What the guest lets us leave to it: all that the host's interface has to know.
+const LEFT_TO_GUEST: u64 = GUEST_CSUM | GUEST_TSO4 | GUEST_TSO6 | GUEST_ECN | GUEST_USO4 | GUEST_USO6;
+
 /// Features that mean nothing unless one of others was accepted too (5.1.3.1), in the order of their dependence.
 const CONDITIONS: [(u64, u64); 4] = [
     (GUEST_TSO4 | GUEST_TSO6 | GUEST_USO4 | GUEST_USO6, GUEST_CSUM),
@@ -55,6 +58,12 @@ impl Offloads {
             }
         }
         Self(agreed)
+    }
+
+    /// Those of frames for the guest.
+    #[must_use]
+    pub const fn left_to_guest(self) -> Self {
+        Self(self.0 & LEFT_TO_GUEST)
     }
 
     /// Whether `feature` is in force.

@@ -41,6 +41,8 @@ struct Wire {
     full: bool,
     broken: bool,
     agreed: Option<Offloads>,
+    /// How often the card told what was agreed on.
+    settings: usize,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -62,7 +64,9 @@ impl Port for FakePort {
     }
 
     fn agree(&mut self, offloads: Offloads) -> io::Result<()> {
-        self.wire().agreed = Some(offloads);
+        let mut wire = self.wire();
+        wire.agreed = Some(offloads);
+        wire.settings += 1;
         Ok(())
     }
 
@@ -301,6 +305,46 @@ fn the_configuration_space_has_address_and_mtu_and_an_end() {
 fn the_interface_is_told_what_the_guest_agreed_to() {
     let guest = Guest::with(offload::GUEST_CSUM | offload::GUEST_TSO4, 8, Default::default());
     assert_eq!(guest.wire.wire().agreed, Some(Offloads::agreed(offload::GUEST_CSUM | offload::GUEST_TSO4)));
+}
+
+#[test]
+fn drivers_that_come_and_go_set_the_interface_anew_only_for_something_else_and_at_a_pace() {
+    let mut guest = Guest::new();
+    let starts = |guest: &mut Guest, features: u64| {
+        guest.card.reset();
+        guest.activate(features);
+        let turn = guest.ring(RECEIVE_QUEUE);
+        assert_eq!(guest.ring(SEND_QUEUE), Backlog::Done, "what is sent waits for nothing");
+        turn
+    };
+    for _ in 0..100 {
+        assert_eq!(starts(&mut guest, LINUX), Backlog::Done);
+        assert_eq!(starts(&mut guest, LINUX & !offload::HOST_TSO4), Backlog::Done, "none of its business");
+    }
+    assert_eq!(guest.wire.wire().settings, 1);
+    let mut turn = Backlog::Done;
+    for round in 0..100 {
+        turn = starts(&mut guest, if round % 2 == 0 { LINUX & !offload::GUEST_TSO4 } else { LINUX });
+    }
+    assert_eq!(guest.wire.wire().settings, 8, "at once");
+    let Backlog::Until(time) = turn else { panic!("{turn:?}") };
+    // The last driver agreed to all, and what stands is what another one did.
+    guest.wire.wire().to_guest.push_back(frame(1, 60));
+    guest.offer(&[1526]);
+    assert_eq!(guest.ring(RECEIVE_QUEUE), turn);
+    assert!(guest.received().is_empty());
+    guest.now = time;
+    let linux_s = Offloads::agreed(LINUX).left_to_guest();
+    let before = guest.wire.wire().agreed;
+    assert_eq!(guest.ring(RECEIVE_QUEUE), Backlog::Done);
+    assert_eq!((before == Some(linux_s), guest.wire.wire().agreed), (false, Some(linux_s)));
+    guest.wire.wire().to_guest.push_back(frame(2, 60));
+    assert_eq!(guest.ring(RECEIVE_QUEUE), Backlog::Done);
+    assert_eq!(
+        guest.received(),
+        [Received { bytes: frame(2, 60), chains: 1 }],
+        "the one before was another's"
+    );
 }
 
 #[test]
