@@ -7,12 +7,13 @@
 
 use std::sync::{Arc, Mutex};
 
-use event_manager::{MutEventSubscriber, SubscriberId, SubscriberOps};
+use event_manager::{MutEventSubscriber, SubscriberOps};
 use hearth_config::vm::{self as config, Output as Destination, VmConfig};
 use kvm_ioctls::{IoEventAddress, VmFd};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::alarm::Alarm;
+use super::duty::Duty;
 use super::pump::Pump;
 use super::sink::Sink;
 use super::vcpu::Buses;
@@ -102,7 +103,7 @@ pub(super) struct Board<'a> {
     pub(super) slots: Vec<MmioSlot>,
     pub(super) events: Loop,
     /// Who serves a device in the event loop: those that rest while the machine is paused.
-    pub(super) on_duty: Vec<SubscriberId>,
+    pub(super) duty: Duty,
     /// Where a device tells that its driver broke it.
     pub(super) alarm: Arc<Alarm>,
     /// The balloon, for whoever sets its target and asks for its statistics.
@@ -139,7 +140,7 @@ impl<'a> Board<'a> {
             buses,
             slots: Vec::new(),
             events,
-            on_duty: Vec::new(),
+            duty: Duty::default(),
             alarm: Arc::new(Alarm::new().map_err(host("make an event"))?),
             pump: None,
             inspected: Vec::new(),
@@ -152,8 +153,7 @@ impl<'a> Board<'a> {
 
     /// Puts what serves a device into the event loop.
     pub(super) fn serve(&mut self, subscriber: impl MutEventSubscriber + 'static) {
-        let id = self.events.add_subscriber(Box::new(subscriber));
-        self.on_duty.push(id);
+        self.duty.serve(&mut self.events, Box::new(subscriber));
     }
 
     pub(super) fn interrupt(&self, gsi: u32) -> Result<EventFd, MachineError> {
@@ -234,7 +234,7 @@ impl<'a> Board<'a> {
             let mac = card.mac.unwrap_or_else(|| net::derived_mac(&card.tap, &card.id));
             let parts = Card { mac, receive: limit_of(&card.receive), send: limit_of(&card.send) };
             let (_, doorbells) = self.wire(format!("net `{}`", card.id), Net::new(tap, parts))?;
-            self.serve(doorbells.with_host_end(host_end));
+            self.duty.serve_rings(&mut self.events, Box::new(doorbells.with_host_end(host_end)));
         }
         if let Some(vsock) = &config.vsock {
             let listener = match self.door.take() {
@@ -299,7 +299,7 @@ impl<'a> Board<'a> {
         model: D,
     ) -> Result<Arc<Transport<D>>, MachineError> {
         let (transport, doorbells) = self.wire(name, model)?;
-        self.serve(doorbells);
+        self.duty.serve_rings(&mut self.events, Box::new(doorbells));
         Ok(transport)
     }
 

@@ -3,14 +3,14 @@
 //! Duty: turn what happens (signals, requests, vCPUs that came to rest, deadlines) into events of [`Life`], and
 //! carry out what it decides. Not its duty: deciding.
 //!
-//! While the machine is paused, its devices are not in the loop: `resting` holds what serves them. Signals,
-//! the control socket and the watch for the end stay.
+//! While the machine is paused, its devices are not in the loop ([`Duty`]). Signals, the control socket and the watch
+//! for the end stay.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use event_manager::{MutEventSubscriber, SubscriberId, SubscriberOps};
+use event_manager::SubscriberOps;
 use hearth_wire::ToAgent;
 use hearth_wire::control::{self, Answer, Phase, Refusal, Step};
 
@@ -20,6 +20,7 @@ use super::bell::{Bell, BellOf};
 use super::board::Inspect;
 use super::clock::MachineClock;
 use super::crew::Crew;
+use super::duty::Duty;
 use super::ending::Ending;
 use super::halt::{HaltWatch, Verdict as HaltVerdict};
 use super::introduction::{Introduction, Progress};
@@ -82,8 +83,7 @@ pub(super) struct Conductor<'a> {
     pub(super) life: Life,
     pub(super) crew: Crew,
     pub(super) events: Loop,
-    pub(super) on_duty: Vec<SubscriberId>,
-    pub(super) resting: Vec<Box<dyn MutEventSubscriber>>,
+    pub(super) duty: Duty,
     pub(super) inspected: Vec<Arc<dyn Inspect>>,
     pub(super) ending: Arc<Ending>,
     pub(super) alarm: Arc<Alarm>,
@@ -207,8 +207,7 @@ impl Conductor<'_> {
             self.tell_snapshot(finished);
         }
         if self.life.phase() == Phase::Pausing && self.is_quiet() {
-            self.resting =
-                self.on_duty.drain(..).filter_map(|id| self.events.remove_subscriber(id).ok()).collect();
+            self.duty.rest(&mut self.events);
             self.inspected.iter().for_each(|device| device.quiesce());
             self.step(Event::AtRest);
         }
@@ -291,13 +290,13 @@ impl Conductor<'_> {
             Action::Rest => {
                 self.rested.since = Some(Instant::now());
                 self.crew.hold();
+                self.duty.leave_rings(&mut self.events);
                 self.clock.stop(Instant::now());
             }
             Action::Work => {
                 // First: what comes back to the loop may look at it.
                 self.clock.start(Instant::now());
-                let back = self.resting.drain(..).map(|subscriber| self.events.add_subscriber(subscriber));
-                self.on_duty.extend(back);
+                self.duty.work(&mut self.events);
                 self.crew.release();
                 self.rested.last = self.rested.since.take().map(|since| since.elapsed());
             }

@@ -9,7 +9,7 @@
 //! | `mod.rs`, `board.rs`, `platform.rs`, `bus.rs` | assembly: everything up to the first instruction |
 //! | `vcpu.rs`, `crew.rs`, `kick.rs`, `gate.rs`, `tally.rs` | vCPU threads: what they do, and how they rest |
 //! | `life.rs` | running, paused, stopping, ended: every decision, pure |
-//! | `conductor.rs`, `orders.rs`, `bell.rs`, `agent_call.rs`, `introduction.rs`, `pump.rs`, `statistics.rs` | the event loop, which carries decisions out |
+//! | `conductor.rs`, `duty.rs`, `orders.rs`, `bell.rs`, `agent_call.rs`, `introduction.rs`, `pump.rs`, `statistics.rs` | the event loop, which carries decisions out |
 //! | `jailed.rs` | the same in a jail: what is opened on which side of the split |
 //! | `snapshots.rs`, `writer.rs`, `restored.rs` | written down while it rests, and put together again |
 //! | `template.rs`, `warm_up.rs` | brought up to be written down once and copied often |
@@ -31,6 +31,7 @@ mod bus;
 mod clock;
 mod conductor;
 mod crew;
+mod duty;
 mod ending;
 mod error;
 mod farewell;
@@ -61,9 +62,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use event_manager::{
-    EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberId, SubscriberOps,
-};
+use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps};
 use hearth_config::vm::{OnReboot, VmConfig};
 use hearth_wire::control::{self, Event};
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
@@ -74,6 +73,7 @@ pub use self::bus::{Bus, BusDevice, Overlap};
 pub use self::clock::MachineClock;
 use self::conductor::{Conductor, Make, Rested, Surroundings, lock};
 use self::crew::Crew;
+use self::duty::Duty;
 pub use self::ending::Ending;
 pub use self::error::{EventsError, MachineError};
 use self::error::{host, refused};
@@ -117,7 +117,7 @@ pub struct Machine {
     memory: GuestRam,
     buses: Arc<Buses>,
     events: Loop,
-    on_duty: Vec<SubscriberId>,
+    duty: Duty,
     sinks: Vec<Arc<Mutex<Sink>>>,
     ending: Arc<Ending>,
     alarm: Arc<Alarm>,
@@ -205,7 +205,7 @@ impl Machine {
                 None
             }
         };
-        let Board { buses, events, on_duty, inspected, parts, disks, sinks, alarm, pump, .. } = board;
+        let Board { buses, events, duty, inspected, parts, disks, sinks, alarm, pump, .. } = board;
         let snapshots = Snapshots::new(kvm, vm, chipset, parts, disks, anchored(config), base)
             .map_err(host("make an event"))?
             .with_boot_files(mapped.into_inner());
@@ -215,7 +215,7 @@ impl Machine {
             memory,
             buses: Arc::new(buses),
             events,
-            on_duty,
+            duty,
             sinks,
             ending,
             alarm,
@@ -253,8 +253,7 @@ impl Machine {
             life: Life::new(self.patience),
             crew,
             events: self.events,
-            on_duty: self.on_duty,
-            resting: Vec::new(),
+            duty: self.duty,
             inspected: self.inspected,
             ending: self.ending,
             alarm: self.alarm,

@@ -78,7 +78,7 @@ impl Conductor<'_> {
             },
             Order::BalloonStatistics => {
                 // A machine that rests has nobody who could answer, and its rings are left alone.
-                let awake = self.resting.is_empty();
+                let awake = self.duty.is_whole();
                 match self.pump.as_mut().map(|pump| awake && pump.ask(ticket, Instant::now())) {
                     // The answer follows, with the guest's.
                     Some(true) => {}

@@ -32,8 +32,7 @@ impl Board<'_> {
         }
         let dogs = arch::add_watchdogs(&mut self.buses.pio, &mut self.buses.mmio, clock, ending)?;
         for dog in dogs {
-            let id = self.events.add_subscriber(dog.timer);
-            self.on_duty.push(id);
+            self.duty.serve(&mut self.events, dog.timer);
             self.parts.push(dog.part);
         }
         Ok(())
