@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use event_manager::SubscriberOps;
 use hearth_config::vm::VmConfig;
 
 use super::board::Board;

@@ -81,9 +81,18 @@ impl Trimmer {
     }
 }
 
+impl Trimmer {
+    /// Sends the thread home. What it has not begun it does not begin: nobody waits for it any more.
+    fn dismiss(&mut self) {
+        if let Some(errands) = self.errands.take() {
+            errands.take_back();
+        }
+    }
+}
+
 impl Drop for Trimmer {
     fn drop(&mut self) {
-        self.errands = None;
+        self.dismiss();
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
             log::error!("the thread for discards ended by a panic");
         }
@@ -124,6 +133,24 @@ mod tests {
         let (told, result) = trimmer.finished().unwrap();
         assert_eq!((told, result.is_err(), trimmer.pending()), (tag(2), true, 0));
         trimmer.wait();
+    }
+
+    #[test]
+    fn what_the_thread_has_not_begun_when_its_disk_goes_is_not_begun() {
+        let (reader, mut writer) = io::pipe().unwrap();
+        let mut rest = reader.try_clone().unwrap();
+        let event = EventFd::new(EFD_NONBLOCK).unwrap();
+        let mut trimmer = Trimmer::start(reader.into(), event, slow).unwrap();
+        for head in 0..3 {
+            trimmer.discard(Tag { generation: 1, head }, 0, 4);
+        }
+        // One of them at most has begun, and waits for what there is to read.
+        trimmer.dismiss();
+        io::Write::write_all(&mut writer, b"onetwothree!").unwrap();
+        drop((trimmer, writer));
+        let mut left = Vec::new();
+        io::Read::read_to_end(&mut rest, &mut left).unwrap();
+        assert!(left.len() >= 8, "{} bytes are left", left.len());
     }
 
     #[test]
