@@ -39,8 +39,9 @@ pub(super) const QUEUE_SIZE: u16 = 256;
 /// Bytes that one turn may move. Buffers may overlap, so a bound on chains alone is none on work: the event
 /// loop would not come back while a guest reads its whole disk into one page, over and over.
 const TURN_BYTES: u64 = 4 << 20;
-/// Bytes under way at which the next request waits in the queue. A reset, a pause and the end of the machine wait for
-/// what is under way, and a ring full of the largest requests, 4 GiB, would keep a slow disk busy for a minute.
+/// Bytes under way at which the next request waits in the queue, [`Request::load`] of each. A reset, a pause and the end
+/// of the machine wait for what is under way, and a ring full of the largest requests, 4 GiB, would keep a slow disk
+/// busy for a minute, as one full of flushes or of discards would.
 const MAX_UNDER_WAY: u64 = 64 << 20;
 /// Bytes of the answer to GET_ID (5.2.6).
 const ID_BYTES: usize = 20;
@@ -75,7 +76,7 @@ struct Active {
 impl Active {
     /// Whether the queue waited for room and has it now.
     const fn goes_on(&mut self) -> bool {
-        let goes_on = self.crowded && self.under_way.bytes() < MAX_UNDER_WAY;
+        let goes_on = self.crowded && self.under_way.load() < MAX_UNDER_WAY;
         self.crowded &= !goes_on;
         goes_on
     }
@@ -156,7 +157,7 @@ impl<D: Disk> BlockDevice<D> {
             if moved >= TURN_BYTES {
                 break;
             }
-            if active.under_way.bytes() >= MAX_UNDER_WAY {
+            if active.under_way.load() >= MAX_UNDER_WAY {
                 active.crowded = true;
                 backlog = Backlog::Done;
                 break;
@@ -179,9 +180,9 @@ impl<D: Disk> BlockDevice<D> {
             let bytes = chain.readable_bytes().saturating_add(chain.writable_bytes());
             moved = moved
                 .saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX))
-                .saturating_add(request.map_or(0, Request::weight));
+                .saturating_add(request.map_or(0, |request| request.weight(terms.durable())));
             match request {
-                Ok(request) => self.begin(active, chain, request)?,
+                Ok(request) => self.begin(active, chain, request, terms)?,
                 Err(rejection) => self.reject(active, chain, rejection)?,
             }
         }
@@ -189,12 +190,18 @@ impl<D: Disk> BlockDevice<D> {
         Ok(if active.goes_on() { Backlog::More } else { backlog })
     }
 
-    fn begin(&mut self, active: &mut Active, chain: Chain, request: Request) -> Result<(), RingFault> {
+    fn begin(
+        &mut self,
+        active: &mut Active,
+        chain: Chain,
+        request: Request,
+        terms: Terms,
+    ) -> Result<(), RingFault> {
         if chain.writable_bytes() == 0 {
             // Not even a byte for the status: nothing can be said, the chain goes back as it came.
             return self.reject(active, chain, Rejection::Invalid);
         }
-        let job = active.under_way.job(chain, request);
+        let job = active.under_way.job(chain, request, request.load(terms.durable()));
         if active.under_way.must_wait(request) {
             active.under_way.hold(job);
             return Ok(());

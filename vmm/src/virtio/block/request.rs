@@ -21,9 +21,9 @@ const MAX_BYTES: u64 = 16 << 20;
 pub(super) const MAX_ZEROED: u64 = 4 << 20;
 /// Bytes that one request may discard. The host's work grows with the number of extents in it.
 pub(super) const MAX_DISCARDED: u64 = 128 << 20;
-/// What a call that deallocates weighs in a turn, in bytes moved: whatever its length, a transaction of a file
-/// system.
-const RANGE_WEIGHT: u64 = 1 << 20;
+/// What a call weighs, in bytes moved, that deallocates or waits for stable storage: whatever its length, a transaction
+/// of a file system.
+const CALL_WEIGHT: u64 = 1 << 20;
 
 const TYPE_IN: u32 = 0;
 const TYPE_OUT: u32 = 1;
@@ -110,13 +110,20 @@ impl Request {
         }
     }
 
-    /// What it weighs in a turn, in bytes moved, besides its chain.
-    pub(super) const fn weight(self) -> u64 {
+    /// What it weighs in a turn, in bytes moved, besides its chain; with `durable` writes it is over when it is on stable
+    /// storage.
+    pub(super) const fn weight(self, durable: bool) -> u64 {
         match self {
-            Self::Zero { bytes, .. } if bytes > RANGE_WEIGHT => bytes,
-            Self::Zero { .. } | Self::Discard { .. } => RANGE_WEIGHT,
-            Self::Read { .. } | Self::Write { .. } | Self::Flush | Self::GetId => 0,
+            Self::Zero { bytes, .. } if bytes > CALL_WEIGHT => bytes,
+            Self::Zero { .. } | Self::Discard { .. } | Self::Flush => CALL_WEIGHT,
+            Self::Write { .. } if durable => CALL_WEIGHT,
+            Self::Read { .. } | Self::Write { .. } | Self::GetId => 0,
         }
+    }
+
+    /// What it counts while it is under way, in bytes.
+    pub(super) fn load(self, durable: bool) -> u64 {
+        self.bytes().max(self.weight(durable))
     }
 
     /// Whether a flush that comes after it must cover it.
@@ -126,6 +133,11 @@ impl Request {
 }
 
 impl Terms {
+    /// Whether each write is durable: without FLUSH the driver has no other way to stable storage (5.2.6.2).
+    pub(super) const fn durable(self) -> bool {
+        self.features & feature::FLUSH == 0
+    }
+
     fn data(self, sector: u64, bytes: usize) -> Result<(u64, u64), Rejection> {
         let bytes = u64::try_from(bytes).ok().filter(|bytes| bytes.is_multiple_of(SECTOR));
         self.span(sector, bytes.ok_or(Rejection::Invalid)?, MAX_BYTES)

@@ -19,6 +19,8 @@ pub(super) struct Job {
     pub(super) request: Request,
     /// Its place in the order of requests.
     order: u64,
+    /// What it counts, in bytes.
+    load: u64,
 }
 
 #[derive(Debug)]
@@ -28,8 +30,8 @@ pub(super) struct UnderWay {
     pending: usize,
     /// How many of the pending jobs change the disk.
     changes: usize,
-    /// How many bytes the pending jobs move.
-    bytes: u64,
+    /// What all of them count.
+    load: u64,
     /// Flushes that wait for changes, in order.
     held: VecDeque<Job>,
     next_order: u64,
@@ -39,14 +41,14 @@ impl UnderWay {
     /// Nothing is under way on a queue of `size` descriptors.
     pub(super) fn new(size: u16) -> Self {
         let jobs = (0..size).map(|_| None).collect();
-        Self { jobs, pending: 0, changes: 0, bytes: 0, held: VecDeque::new(), next_order: 0 }
+        Self { jobs, pending: 0, changes: 0, load: 0, held: VecDeque::new(), next_order: 0 }
     }
 
-    /// Gives a request its place in the order.
-    pub(super) fn job(&mut self, chain: Chain, request: Request) -> Job {
+    /// Gives a request, which counts so much, its place in the order.
+    pub(super) fn job(&mut self, chain: Chain, request: Request, load: u64) -> Job {
         let order = self.next_order;
         self.next_order = order.wrapping_add(1);
-        Job { chain, request, order }
+        Job { chain, request, order, load }
     }
 
     /// Pending jobs, and flushes that are held back.
@@ -54,9 +56,9 @@ impl UnderWay {
         self.pending.saturating_add(self.held.len())
     }
 
-    /// Bytes that pending jobs move.
-    pub(super) const fn bytes(&self) -> u64 {
-        self.bytes
+    /// What pending jobs and flushes that are held back count, in bytes.
+    pub(super) const fn load(&self) -> u64 {
+        self.load
     }
 
     /// Whether `request` has to wait for others that came before it.
@@ -66,6 +68,7 @@ impl UnderWay {
 
     /// Keeps a flush until [`due`](Self::due) lets it go.
     pub(super) fn hold(&mut self, job: Job) {
+        self.load = self.load.saturating_add(job.load);
         self.held.push_back(job);
     }
 
@@ -74,7 +77,7 @@ impl UnderWay {
         if let Some(place) = self.jobs.get_mut(usize::from(job.chain.head())) {
             self.pending = self.pending.saturating_add(1);
             self.changes = self.changes.saturating_add(usize::from(job.request.modifies()));
-            self.bytes = self.bytes.saturating_add(job.request.bytes());
+            self.load = self.load.saturating_add(job.load);
             *place = Some(job);
         }
     }
@@ -84,7 +87,7 @@ impl UnderWay {
         let job = self.jobs.get_mut(usize::from(head))?.take()?;
         self.pending = self.pending.saturating_sub(1);
         self.changes = self.changes.saturating_sub(usize::from(job.request.modifies()));
-        self.bytes = self.bytes.saturating_sub(job.request.bytes());
+        self.load = self.load.saturating_sub(job.load);
         Some(job)
     }
 
@@ -102,6 +105,8 @@ impl UnderWay {
         if first_change.is_some_and(|first| first < order) {
             return None;
         }
-        self.held.pop_front()
+        let job = self.held.pop_front()?;
+        self.load = self.load.saturating_sub(job.load);
+        Some(job)
     }
 }

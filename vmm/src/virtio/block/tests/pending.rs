@@ -106,6 +106,66 @@ fn the_queue_waits_while_too_many_bytes_are_under_way() {
     assert_eq!((rig.device.under_way(), rig.heads().len()), (0, 7));
 }
 
+/// A rig with a queue of the largest size.
+fn roomy() -> Rig<MemoryDisk> {
+    let mut rig = Rig::new(MemoryDisk::later(16), false);
+    rig.queue = GuestQueue::new(&rig.ram, GuestAddress(0x1_0000), 256);
+    let features = rig.device.features();
+    let rings = vec![Some(rig.queue.ring(features).unwrap())];
+    let (memory, interrupt) = (rig.ram.clone(), rig.interrupts.clone());
+    rig.device.activate(Activation { memory, rings, features, interrupt });
+    rig
+}
+
+/// Everything that is offered, to its end.
+fn to_the_end(rig: &mut Rig<MemoryDisk>) {
+    while rig.device.in_flight() > 0 {
+        rig.device.quiesce().unwrap();
+        while rig.notify() == Backlog::More {}
+    }
+}
+
+#[test]
+fn the_queue_waits_while_too_much_is_under_way_that_moves_no_bytes() {
+    for kind in [FLUSH, DISCARD] {
+        let mut rig = roomy();
+        rig.header(kind, 0);
+        let range: [u32; 4] = [0, 0, 8, 0];
+        rig.ram.write_obj(range, GuestAddress(RANGE_AT)).unwrap();
+        let mut buffers = vec![Buffer::readable(HEADER_AT, 16), Buffer::writable(STATUS_AT, 1)];
+        if kind == DISCARD {
+            buffers.insert(1, Buffer::readable(RANGE_AT, 16));
+        }
+        for _ in 0..80 {
+            rig.queue.offer(&buffers);
+        }
+        while rig.notify() == Backlog::More {}
+        assert_eq!((rig.device.under_way(), rig.heads().len()), (64, 0), "{kind}");
+        rig.device.disk_mut().finish(0);
+        assert_eq!(rig.device.settle().unwrap(), Backlog::More, "{kind}");
+        while rig.notify() == Backlog::More {}
+        assert_eq!((rig.device.under_way(), rig.heads().len()), (64, 1), "{kind}");
+        to_the_end(&mut rig);
+        assert_eq!(rig.heads().len(), 79, "{kind}");
+    }
+}
+
+#[test]
+fn flushes_that_are_held_back_count_too() {
+    let mut rig = roomy();
+    rig.begin(OUT, 0, 512);
+    rig.header(FLUSH, 0);
+    for _ in 0..80 {
+        rig.queue.offer(&[Buffer::readable(HEADER_AT, 16), Buffer::writable(STATUS_AT, 1)]);
+    }
+    while rig.notify() == Backlog::More {}
+    assert_eq!((rig.device.under_way(), rig.device.in_flight()), (1, 65), "64 MiB and a sector");
+    rig.finish(0);
+    assert_eq!(rig.device.under_way(), 64, "they are let go");
+    to_the_end(&mut rig);
+    assert_eq!(rig.heads().len(), 81);
+}
+
 #[test]
 fn a_ring_that_breaks_takes_what_is_under_way_with_it() {
     let mut rig = Rig::new(MemoryDisk::later(16), false);

@@ -113,13 +113,30 @@ fn a_ring_that_breaks_is_reported_and_gone() {
 #[test]
 fn a_driver_that_never_stops_is_served_in_turns() {
     let mut rig = Rig::new(MemoryDisk::new(16), false);
-    rig.header(FLUSH, 0);
+    rig.header(GET_ID, 0);
     // One chain, offered again before each look: the model must stop by itself.
     for _ in 0..64 {
         rig.queue.offer(&[Buffer::readable(HEADER_AT, 16)]);
     }
     assert_eq!(rig.device.notify(0, Instant::now()), Ok(Backlog::More));
     assert_eq!(rig.device.notify(0, Instant::now()), Ok(Backlog::Done));
+}
+
+#[test]
+fn flushes_and_durable_writes_do_not_lengthen_a_turn_of_a_disk_that_waits() {
+    // A driver that flushes, and one that cannot.
+    for (kind, bytes, features) in [(FLUSH, 0, u64::MAX), (OUT, 512, !feature::FLUSH)] {
+        let mut rig = Rig::new(MemoryDisk::new(16), false);
+        rig.activate(features);
+        let buffers = rig.buffers(kind, 0, bytes);
+        for _ in 0..20 {
+            rig.queue.offer(&buffers);
+        }
+        for turn in 1..=4 {
+            assert_eq!(rig.notify(), Backlog::More, "{kind}");
+            assert_eq!(rig.disk().asked.len(), 4 * turn, "{kind}");
+        }
+    }
 }
 
 #[test]

@@ -78,8 +78,10 @@ impl Machine {
 
     fn offer(&mut self, kind: u32, sector: u32, data: Option<Buffer>) {
         let header: [u32; 4] = [kind, 0, sector, 0];
-        self.ram.write_obj(header, GuestAddress(HEADER_AT)).unwrap();
-        let mut buffers = vec![Buffer::readable(HEADER_AT, 16)];
+        // Each has its own, as a header is read when its chain is popped.
+        let place = HEADER_AT + 16 * u64::from(self.queue.next_free());
+        self.ram.write_obj(header, GuestAddress(place)).unwrap();
+        let mut buffers = vec![Buffer::readable(place, 16)];
         buffers.extend(data);
         buffers.push(Buffer::writable(STATUS_AT, 1));
         self.queue.offer(&buffers);
