@@ -3,6 +3,9 @@
 //! Topology: one package, as many cores as vCPUs, one thread each; the APIC id is the vCPU number. Its leaves
 //! are written whole: newer kernels list only a part of them as supported. A package's own numbers are powers of two
 //! for whoever reads them, as the standard wants it: three cores are counted in two bits.
+//!
+//! No guest is a host: what such a one keeps in the processor is not written down with a machine, and is a large part of
+//! KVM to be at the mercy of.
 
 use kvm_bindings::{KVM_CPUID_FLAG_SIGNIFCANT_INDEX, kvm_cpuid_entry2};
 
@@ -72,6 +75,8 @@ fn adapt_entry(mut entry: kvm_cpuid_entry2, apic_id: u32, vcpus: u8, amd: bool) 
             const HYPERVISOR: u32 = 1 << 31;
             // KVM's timer in the local APIC always has the deadline mode; its list does not say so.
             entry.ecx |= TSC_DEADLINE | HYPERVISOR;
+            const VMX: u32 = 1 << 5;
+            entry.ecx &= !VMX;
             const HYPER_THREADING: u32 = 1 << 28;
             if vcpus > 1 {
                 entry.edx |= HYPER_THREADING;
@@ -90,12 +95,18 @@ fn adapt_entry(mut entry: kvm_cpuid_entry2, apic_id: u32, vcpus: u8, amd: bool) 
         }
         // Performance counters are not virtualised for microVMs.
         0xa => (entry.eax, entry.ebx, entry.ecx, entry.edx) = (0, 0, 0, 0),
-        // AMD: "the logical processors of leaf 1 are cores", which they are where there is more than one.
-        0x8000_0001 if amd => {
-            const CORES_NOT_THREADS: u32 = 1 << 1;
-            entry.ecx =
-                if vcpus > 1 { entry.ecx | CORES_NOT_THREADS } else { entry.ecx & !CORES_NOT_THREADS };
+        0x8000_0001 => {
+            const SVM: u32 = 1 << 2;
+            entry.ecx &= !SVM;
+            if amd {
+                // "The logical processors of leaf 1 are cores", which they are where there is more than one.
+                const CORES_NOT_THREADS: u32 = 1 << 1;
+                entry.ecx =
+                    if vcpus > 1 { entry.ecx | CORES_NOT_THREADS } else { entry.ecx & !CORES_NOT_THREADS };
+            }
         }
+        // What SVM can do, where there is any.
+        0x8000_000a => (entry.eax, entry.ebx, entry.ecx, entry.edx) = (0, 0, 0, 0),
         // AMD: cores in the package, and the width of a core number.
         0x8000_0008 if amd => entry.ecx = (core_bits(vcpus) << 12) | (cores - 1),
         // AMD: extended APIC id; one thread per core; one node.
@@ -148,6 +159,25 @@ mod tests {
     fn performance_counters_are_hidden() {
         let counters = kvm_cpuid_entry2 { eax: 0x0730_0402, ..leaf(0xa) };
         assert_eq!(adapt(&[counters], 0, 1, None)[0].eax, 0);
+    }
+
+    #[test]
+    fn no_guest_is_told_that_it_could_be_a_host() {
+        let all = |function| kvm_cpuid_entry2 { eax: !0, ebx: !0, ecx: !0, edx: !0, ..leaf(function) };
+        for vendor in [b"GenuineIntel", b"AuthenticAMD"] {
+            let mut leaves = listed(vendor);
+            leaves.retain(|entry| !matches!(entry.function, 0x1 | 0x8000_0001));
+            leaves.extend([0x1, 0x8000_0001, 0x8000_000a].map(all));
+            let told = adapt(&leaves, 0, 2, None);
+            let of = |function| *told.iter().find(|entry| entry.function == function).unwrap();
+            assert_eq!(
+                (of(0x1).ecx, of(0x8000_0001).ecx),
+                (!(1 << 5), !(1 << 2)),
+                "VMX and SVM, and nothing else"
+            );
+            let svm = of(0x8000_000a);
+            assert_eq!((svm.eax, svm.ebx, svm.ecx, svm.edx), (0, 0, 0, 0));
+        }
     }
 
     #[test]
