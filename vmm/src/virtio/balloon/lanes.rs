@@ -2,7 +2,7 @@
 //!
 //! Duty: which queue does what, and a bounded piece of work at a time. Invariant: one chain is under way per queue;
 //! what is left of it waits in its lane for the next turn, so that neither a long list of pages nor a report of
-//! gigabytes holds the event loop.
+//! gigabytes, or of a thousand crumbs, holds the event loop.
 
 use super::device::feature;
 use super::ledger::Ledger;
@@ -20,6 +20,9 @@ pub(super) const CHAIN_PAGES: u64 = 16 * TURN_PAGES;
 /// Reported bytes that go back in one turn: some milliseconds of the host's where they were all in use. Linux reports
 /// up to 128 MiB at a time.
 pub(super) const TURN_BYTES: u64 = 64 << 20;
+/// What a block weighs in a turn at least, in bytes: each may be a request to the host, and a turn has as many of those
+/// as one that inflates. Linux reports blocks of 2 MiB and more.
+const BLOCK_WEIGHT: u64 = TURN_BYTES / TURN_PAGES;
 /// Bytes of a page number: 32 bits.
 const NUMBER: usize = 4;
 
@@ -103,15 +106,18 @@ impl Lane {
                     None => return Ok(Backlog::Done),
                 },
             };
-            let step = begun.all.saturating_sub(begun.done).min(left);
-            match self.role {
-                Role::Inflate => inflate(&begun, step, memory, ledger),
-                Role::Reporting => report(&begun, step, ledger),
+            let step = match self.role {
+                Role::Inflate => {
+                    let step = begun.all.saturating_sub(begun.done).min(left);
+                    inflate(&begun, step, memory, ledger);
+                    left = left.saturating_sub(step);
+                    step
+                }
+                Role::Reporting => report(&begun, &mut left, ledger),
                 // Nothing to do for the host: such pages come back when they are touched.
-                Role::Deflate | Role::Statistics => {}
-            }
+                Role::Deflate | Role::Statistics => 0,
+            };
             ledger.settle(memory, lender);
-            left = left.saturating_sub(step);
             begun.done = begun.done.saturating_add(step);
             if begun.done < begun.all {
                 self.begun = Some(begun);
@@ -168,17 +174,19 @@ fn inflate(begun: &Begun, count: u64, memory: &GuestRam, ledger: &mut Ledger) {
     }
 }
 
-/// The next `count` bytes of a chain's blocks.
-fn report(begun: &Begun, count: u64, ledger: &mut Ledger) {
-    let (mut behind, mut left) = (begun.done, count);
+/// The next bytes of a chain's blocks, and how many: as many as weigh what is `left` of the turn.
+fn report(begun: &Begun, left: &mut u64, ledger: &mut Ledger) -> u64 {
+    let (mut behind, mut done) = (begun.done, 0u64);
     for (place, bytes) in begun.chain.writable() {
         let bytes = u64::from(bytes);
         let skipped = bytes.min(behind);
         behind = behind.saturating_sub(skipped);
-        let taken = bytes.saturating_sub(skipped).min(left);
-        left = left.saturating_sub(taken);
+        let taken = bytes.saturating_sub(skipped).min(*left);
         if taken > 0 {
             ledger.add(place.0.saturating_add(skipped), taken);
+            *left = left.saturating_sub(taken.max(BLOCK_WEIGHT));
+            done = done.saturating_add(taken);
         }
     }
+    done
 }

@@ -78,6 +78,22 @@ fn a_report_of_gigabytes_costs_a_bounded_turn_at_a_time_and_ends() {
 }
 
 #[test]
+fn reports_of_crumbs_cost_a_bounded_number_of_calls_a_turn_and_end() {
+    let mut rig = Rig::with(Some(PAGE), ALL | feature::INDIRECT_DESC, 64);
+    // A full ring of chains as long as may be, all alike: no two of a chain's pages are neighbours.
+    let crumbs: Vec<_> = (0..64).map(|n| Buffer::writable((3 << 20) + 2 * n * PAGE, 4096)).collect();
+    for _ in 0..64 {
+        rig.queues[REPORTING].offer_indirect(LIST_AT, &crumbs);
+    }
+    for _ in 0..4 {
+        assert_eq!(rig.notify(REPORTING), Ok(Backlog::More));
+        assert_eq!((rig.taken().len() as u64, rig.queues[REPORTING].used().len()), (TURN_PAGES, 16));
+    }
+    assert_eq!(rig.notify(REPORTING), Ok(Backlog::Done));
+    assert_eq!((rig.count("reported_bytes"), rig.count("given_back_calls")), (64 * 64 * PAGE, 64 * 64));
+}
+
+#[test]
 fn a_storm_on_the_way_back_ends_its_turn_with_the_ring_s_length() {
     let mut rig = Rig::with(Some(PAGE), ALL, 8);
     for _ in 0..8 {
