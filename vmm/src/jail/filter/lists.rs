@@ -207,10 +207,6 @@ fn vcpu(needs: &Needs) -> Vec<Call> {
     if needs.watchdog {
         calls.push(Call::always(libc::SYS_timerfd_settime));
     }
-    if needs.keyboard {
-        // A guest that looks for a key reads standard input.
-        calls.extend([Call::always(libc::SYS_read), Call::always(POLL)]);
-    }
     calls
 }
 

@@ -126,6 +126,15 @@ fn no_list_lets_a_thread_open_connect_start_or_execute_anything() {
 }
 
 #[test]
+fn what_is_typed_is_read_by_the_event_loop_alone() {
+    let needs = needs("boot.kernel = \"k\"\nserial.input = \"stdin\"");
+    assert!(needs.keyboard);
+    for (role, reads) in [(Role::Vcpu, false), (Role::EventLoop, true)] {
+        assert_eq!(calls(role, &needs).contains(&libc::SYS_read), reads, "{role:?}");
+    }
+}
+
+#[test]
 fn whoever_may_look_again_after_a_time_may_set_its_timer() {
     let cases = [
         ("", false),
