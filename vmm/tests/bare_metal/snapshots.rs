@@ -131,7 +131,7 @@ fn a_difference_is_what_changed_and_becomes_whole_with_its_base() {
     let mut client = Client::connect(running.folder());
     assert_eq!(client.ask(full("base")), Told::Done);
     // Its memory is mapped from there, and other machines' may be.
-    assert_eq!(running.writable("/memory"), [PathBuf::new(); 0]);
+    assert_eq!(running.writable("/memory"), Vec::<PathBuf>::new());
     assert_eq!(client.ask(Order::Pause), Told::Done);
     assert_eq!(client.ask(order("part", SnapshotKind::Difference)), Told::Done);
     assert!(matches!(client.ask(Order::Stop { now: true }), Told::Ended(_)));
