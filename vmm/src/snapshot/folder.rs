@@ -10,7 +10,8 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::{anchored, seal};
+use super::anchored::anchored;
+use super::seal;
 use crate::places::{Place, held};
 use hearth_config::vm::VmConfig;
 use nix::fcntl::{AT_FDCWD, OFlag, RenameFlags, renameat2};

@@ -13,11 +13,11 @@ use std::path::Path;
 use hearth_config::vm::VmConfig;
 use nix::fcntl::OFlag;
 
+use super::anchored::anchored;
 use super::copy::sum_of;
 use super::folder::KEY;
 use super::state::FORMAT;
 use super::sum;
-use super::take::anchored;
 use crate::{memory, places};
 
 /// Why there is no key.

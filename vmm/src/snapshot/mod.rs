@@ -7,6 +7,7 @@
 //! | `state.rs` | the file `state`: all but memory, versioned and checked |
 //! | `filling.rs` | who fills it: this process, or in a jail the one outside |
 //! | `folder.rs` | the folder: written beside its place, made durable, renamed into it |
+//! | `anchored.rs` | what a machine ran with, with paths that mean the same anywhere |
 //! | `manifest.rs` | the file `manifest.toml`: the same facts for people and fleets |
 //! | `copy.rs`, `sum.rs` | RAM into a sparse file, and a sum of it |
 //! | `take.rs` | a snapshot from the machine's rest to the folder's name |
@@ -29,6 +30,7 @@
 //! trusted: every length, index and address of it is checked before it is used, and a machine that cannot be restored
 //! whole is not restored at all.
 
+mod anchored;
 mod bytes;
 mod copy;
 mod filling;
@@ -43,10 +45,11 @@ pub mod state;
 pub mod sum;
 mod take;
 
+pub use self::anchored::anchored;
 pub use self::bytes::Bytes;
 pub use self::folder::{Existing, Unfinished as Folder};
 pub use self::key::{KeyError, has_key, key};
 pub use self::merge::{MergeError, merge};
 pub use self::open::{Opened, Refusal, open};
 pub use self::part::{Part, PartState, Unfit};
-pub use self::take::{Base, Draft, TakeError, Wish, anchored, copy_in_pause};
+pub use self::take::{Base, Draft, TakeError, Wish, copy_in_pause};

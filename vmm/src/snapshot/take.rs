@@ -14,7 +14,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use hearth_config::vm::{Output, VmConfig};
+use hearth_config::vm::VmConfig;
 use hearth_wire::control::SnapshotKind;
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
 
@@ -168,27 +168,4 @@ impl Draft {
         folder.write(folder::MANIFEST, manifest::text(&state.about).as_bytes()).map_err(failed)?;
         folder.finish(&memory, state.about.memory_sum).map_err(failed)
     }
-}
-
-/// The same machine with paths that mean the same wherever they are read. Those that cannot be made so stay.
-pub fn anchored(config: &VmConfig) -> VmConfig {
-    let mut config = config.clone();
-    let anchor = |path: &mut PathBuf| {
-        if let Ok(absolute) = std::path::absolute(&*path) {
-            *path = absolute;
-        }
-    };
-    anchor(&mut config.boot.kernel);
-    config.boot.initrd.iter_mut().for_each(anchor);
-    config.block.iter_mut().for_each(|disk| anchor(&mut disk.path));
-    let console = config.console.as_mut().map(|console| &mut console.output);
-    for output in config.serial.output.iter_mut().chain(console) {
-        if let Output::File(path) = output {
-            anchor(path);
-        }
-    }
-    config.vsock.iter_mut().for_each(|vsock| anchor(&mut vsock.socket));
-    config.control.iter_mut().for_each(|control| anchor(&mut control.socket));
-    config.snapshot.iter_mut().for_each(|snapshot| anchor(&mut snapshot.folder));
-    config
 }
