@@ -61,11 +61,6 @@ impl Bucket {
         }
     }
 
-    /// Whether `amount` might pass; nothing is taken.
-    pub fn look(&self, amount: u64, now: Instant) -> Verdict {
-        self.wait(amount, now).map_or(Verdict::Pass, Verdict::Wait)
-    }
-
     /// When `amount` may pass, if that is not now.
     fn wait(&self, amount: u64, now: Instant) -> Option<Instant> {
         let amount = amount.checked_sub(self.credit).filter(|rest| *rest > 0)?;
@@ -77,7 +72,7 @@ impl Bucket {
     }
 
     /// Takes `amount` out, be it there or not.
-    pub fn charge(&mut self, amount: u64, now: Instant) {
+    fn charge(&mut self, amount: u64, now: Instant) {
         let free = amount.min(self.credit);
         self.credit -= free;
         let amount = amount - free;

@@ -2,7 +2,8 @@
 //!
 //! Every thread would set aside 64 MiB of addresses for a heap of its own and grow it by `mprotect`; large pieces would
 //! be mapped, moved (`mremap`) and unmapped one by one: a list of the runs of pages of a large guest is such a piece. With
-//! one heap for all, growing is `brk`, and the filters of system calls are shorter. A guest's threads allocate next to nothing, so nobody waits for that heap's lock.
+//! one heap for all, growing is `brk`, and the filters of system calls are shorter. A guest's threads allocate next to
+//! nothing, so nobody waits for that heap's lock.
 #![allow(unsafe_code, reason = "mallopt has no safe wrapper")]
 
 use nix::libc;

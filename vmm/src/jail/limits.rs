@@ -67,7 +67,8 @@ impl Bounds {
     /// Sets them all.
     pub(super) fn set(mut self, who: Who, lacks: &mut Lacks) {
         if self.is_boundless {
-            lacks.note(Layer::ResourceLimits, "a standard stream is a file, which may become of any length");
+            // No fault of the host's: somebody wants it so.
+            log::info!("a standard stream is a file, so no file that this machine writes has a bound");
         }
         if lacks.has(Layer::UserNamespace) || (who == Who::Ordinary && !counts_for_each_namespace()) {
             // Counted per user: without a namespace of its own, of everything that the user runs.

@@ -183,8 +183,10 @@ pub(crate) fn close(
     mut lacks: Lacks,
 ) -> io::Result<Lacks> {
     let (who, bounds) = (privileges::Who::ami(), limits::Bounds::of(config));
-    privileges::without_administration(crate::memory::keep_page_map)?;
-    heap::keep_to_one();
+    let kept = privileges::without_administration(crate::memory::keep_page_map);
+    if lacks.unless(Layer::Capabilities, kept).is_none() {
+        crate::memory::keep_page_map();
+    }
     crate::logger::be_ready();
     spaces::leave(network, &mut lacks);
     lacks.unless(Layer::NoNewPrivileges, nix::sys::prctl::set_no_new_privs());

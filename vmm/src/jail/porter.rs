@@ -40,7 +40,7 @@ use super::cgroup::Groups;
 use super::clone::{self, Side};
 use super::errand::{Errand, LONGEST, Told};
 use super::outside::{self, Printer};
-use super::{Lacks, Layer, streams};
+use super::{Lacks, Layer, heap, streams};
 use crate::machine::{Place, Reboots};
 use crate::rate::{Bucket, Verdict};
 use crate::snapshot::{Existing, Folder};
@@ -50,15 +50,14 @@ use crate::{Outcome, doctor, listener, logger, machine};
 const MAX_CLIENTS: usize = 16;
 /// When the machine's process is killed because it does not end, nobody waits longer than this for the kernel.
 const AFTER_KILL: Duration = Duration::from_secs(1);
-/// Errands of one machine, since they are done at nobody's expense: as many as there are connections in a burst of them.
-const ERRANDS_PER_S: u64 = 500;
-const ERRANDS_AT_ONCE: u64 = 1000;
+/// Errands of one machine, since they are done at nobody's expense: a guest that connects more often than that finds
+/// nobody there.
+const ERRANDS_PER_S: u64 = 1000;
+const ERRANDS_AT_ONCE: u64 = 2000;
 /// What those cost in which files are made.
-const LARGE_ERRAND: u64 = 50;
+const LARGE_ERRAND: u64 = 100;
 /// A second signal that means a stop ends the guest at once; this is for what its monitor has under way.
 const AFTER_SECOND_STOP: Duration = Duration::from_secs(30);
-/// What a poll counts in.
-const A_MILLISECOND: Duration = Duration::from_millis(1);
 /// The kernel writes its log a moment later.
 const KERNEL_LOG_WAIT: Duration = Duration::from_millis(200);
 /// Bytes of its longest record.
@@ -128,6 +127,7 @@ pub(crate) fn enter(household: &Household<'_>) -> io::Result<Life> {
                 setsid()?;
                 nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
                 clone::wipe_environment();
+                heap::keep_to_one();
                 outside::by(theirs, porter);
                 streams::narrow(household.config, household.template.is_some())?;
                 return Ok(Life { number, stops: stops.into(), clients, lacks, reboots });
@@ -277,18 +277,11 @@ impl Porter<'_> {
     fn watch(&mut self) -> io::Result<Gone> {
         loop {
             let now = Instant::now();
-            // An errand that is over its pace stays where it is, and whoever sent it waits.
-            let later = match self.pace.look(1, now) {
-                Verdict::Pass => None,
-                Verdict::Wait(until) => Some(until),
-            };
-            let until = self.ending.map(|(_, until)| until).into_iter().chain(later).min();
-            let patience = until.map_or(PollTimeout::NONE, |until| {
-                let left = until.saturating_duration_since(now) + A_MILLISECOND;
-                PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+            let patience = self.ending.map_or(PollTimeout::NONE, |(_, until)| {
+                PollTimeout::try_from(until.saturating_duration_since(now)).unwrap_or(PollTimeout::MAX)
             });
             let mut looked_at = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
-            if !self.is_alone && later.is_none() {
+            if !self.is_alone {
                 looked_at.push(PollFd::new(self.channel.as_fd(), PollFlags::POLLIN));
             }
             match poll(&mut looked_at, patience) {
@@ -379,8 +372,11 @@ impl Porter<'_> {
         };
         let words = buffer.get(..length).unwrap_or_default();
         let done = postcard::from_bytes(words).map_err(io::Error::other).and_then(|errand| {
-            self.pace.charge(cost(&errand), Instant::now());
-            self.run(errand, along)
+            match self.pace.take(cost(&errand), Instant::now()) {
+                Verdict::Pass => self.run(errand, along),
+                // The machine's event loop waits for an answer, and so does all else that it does.
+                Verdict::Wait(_) => Err(Errno::EAGAIN.into()),
+            }
         });
         let (told, file) = done.unwrap_or_else(|error| (Told::refused(&error), None));
         let (mut buffer, mut spare) = ([0; LONGEST], [0; LONGEST]);
@@ -445,7 +441,11 @@ impl Porter<'_> {
                 None
             }
             Errand::Ending { status, within_ms } => {
-                self.ending = Some((status, Instant::now() + Duration::from_millis(within_ms.into())));
+                let until = Instant::now() + Duration::from_millis(within_ms.into());
+                // What a machine says puts no end off.
+                if self.ending.is_none_or(|(_, before)| until < before) {
+                    self.ending = Some((status, until));
+                }
                 None
             }
             Errand::Client { subscribed } => {
@@ -482,11 +482,21 @@ impl Porter<'_> {
     }
 }
 
-/// What an errand takes out of the pace.
+/// What an errand takes out of the pace; nothing if it only says something, or ends what another one began.
 const fn cost(errand: &Errand) -> u64 {
     match errand {
-        Errand::Begin { .. } | Errand::Finish { .. } | Errand::PutAside(_) => LARGE_ERRAND,
-        _ => 1,
+        Errand::Begin { .. } | Errand::PutAside(_) => LARGE_ERRAND,
+        Errand::CallGuest
+        | Errand::CallHost { .. }
+        | Errand::File { .. }
+        | Errand::Reread
+        | Errand::Measure => 1,
+        Errand::Closed
+        | Errand::Finish { .. }
+        | Errand::Abandon
+        | Errand::Ending { .. }
+        | Errand::Client { .. }
+        | Errand::Again => 0,
     }
 }
 

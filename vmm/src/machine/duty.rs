@@ -9,7 +9,7 @@
 //!
 //! Duty: take those out of the loop who are to rest, and put them back. Not its duty: when (`life.rs`).
 //!
-//! Invariant: from the first moment of a pause on nothing is taken off a ring, so what devices have under way only gets
+//! Invariant: from the first moment of a pause on no request is taken off a ring, so what devices have under way only gets
 //! less, however much a guest has queued: no guest can put a pause off. Bells that ring meanwhile keep what they were
 //! rung for.
 

@@ -18,6 +18,7 @@ use hearth_config::vm::VmConfig;
 use hearth_wire::control::SnapshotKind;
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
 
+use super::anchored::anchored;
 use super::copy::{Zeroes, copy, copy_backed, sum_of};
 use super::filling::Filling;
 use super::folder::{self, Existing};
@@ -110,6 +111,8 @@ pub fn copy_in_pause(wish: &Wish<'_>, ram: &GuestRam, mut state: MachineState) -
         io::ErrorKind::AlreadyExists => TakeError::Taken(wish.name.to_owned()),
         _ => TakeError::Files { path: wish.folder.to_owned(), source },
     };
+    // What cannot be written down is refused before there is a folder.
+    anchored(wish.config).to_toml()?;
     let base = match (wish.kind, wish.base.and_then(|base| base.id)) {
         (SnapshotKind::Full, _) => None,
         (SnapshotKind::Difference, None) => return Err(TakeError::NoBase),

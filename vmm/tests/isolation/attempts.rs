@@ -349,6 +349,7 @@ fn frames() -> Held {
     let memory = vec![1u8; 1 << 20];
     let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).unwrap().unwrap();
     let first = (address(&memory[0]) / page + 1) * 8;
+    let mut found = false;
     for file in GIVEN {
         let mut entries = [0u64; 4];
         let read = call(libc::SYS_pread64, [file, entries.as_mut_ptr() as i64, 32, first, 0, 0]);
@@ -356,8 +357,10 @@ fn frames() -> Held {
         if is_page_map && entries.iter().any(|entry| entry & FRAME != 0) {
             return Held::No;
         }
+        found |= is_page_map;
     }
-    Held::Yes
+    // It is there, or this attempt shows nothing.
+    if found { Held::Yes } else { Held::Error(libc::ENOENT) }
 }
 
 const GONE_OR_SHUT: &[i32] = &[libc::ENOENT, libc::EACCES];

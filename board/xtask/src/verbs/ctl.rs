@@ -36,6 +36,8 @@ pub(crate) enum CtlError {
 /// What asks no daemon: help, and words that are about files or brokers.
 fn needs_no_box(words: &[OsString]) -> bool {
     let is = |word: &OsString, known: &[&str]| known.iter().any(|known| word == known);
+    // What stands behind two dashes is somebody else's.
+    let words: Vec<_> = words.iter().take_while(|word| *word != "--").collect();
     words.iter().any(|word| is(word, &["--help", "-h", "--version", "-V"]))
         || words
             .iter()

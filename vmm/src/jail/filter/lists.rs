@@ -262,7 +262,7 @@ fn event_loop(needs: &Needs) -> Vec<Call> {
     }
     if needs.files {
         // A full one that cannot be put aside is emptied.
-        calls.push(Call::if_all(libc::SYS_ftruncate, [Rule::Is(1, 0)]));
+        calls.push(Call::if_all(libc::SYS_ftruncate, [Rule::Nothing(1)]));
     }
     if needs.snapshot {
         requests.extend(KVM_SAVED.map(kvm));

@@ -11,6 +11,8 @@ use seccompiler::{BackendError, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition
 pub enum Rule {
     /// It is this number.
     Is(u8, u32),
+    /// It is zero, both halves of it.
+    Nothing(u8),
     /// Of these bits, exactly these are set: (argument, mask, bits).
     Bits(u8, u32, u32),
     /// None of these bits is set.
@@ -19,12 +21,14 @@ pub enum Rule {
 
 impl Rule {
     fn compiled(self) -> Result<SeccompCondition, BackendError> {
-        let (argument, operator, value) = match self {
-            Self::Is(argument, value) => (argument, SeccompCmpOp::Eq, value),
-            Self::Bits(argument, mask, bits) => (argument, SeccompCmpOp::MaskedEq(mask.into()), bits),
-            Self::Without(argument, mask) => (argument, SeccompCmpOp::MaskedEq(mask.into()), 0),
+        let (lower, all) = (SeccompCmpArgLen::Dword, SeccompCmpArgLen::Qword);
+        let (argument, length, operator, value) = match self {
+            Self::Is(argument, value) => (argument, lower, SeccompCmpOp::Eq, value),
+            Self::Nothing(argument) => (argument, all, SeccompCmpOp::Eq, 0),
+            Self::Bits(argument, mask, bits) => (argument, lower, SeccompCmpOp::MaskedEq(mask.into()), bits),
+            Self::Without(argument, mask) => (argument, lower, SeccompCmpOp::MaskedEq(mask.into()), 0),
         };
-        SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value.into())
+        SeccompCondition::new(argument, length, operator, value.into())
     }
 }
 

@@ -158,7 +158,7 @@ fn the_event_loop_may_empty_a_file_where_its_guest_prints_to_one_and_never_lengt
     {
         let needs = needs(&format!("[boot]\nkernel = \"k\"\n{more}"));
         let list = list(Role::EventLoop, &needs);
-        for (length, permitted) in [(0, prints), (1, false)] {
+        for (length, permitted) in [(0, prints), (1, false), (1 << 32, false)] {
             let number = u32::try_from(libc::SYS_ftruncate).unwrap();
             let made = Made { number, architecture: OURS, arguments: [7, length, 0, 0, 0, 0] };
             assert_eq!(permits(&list, &made), permitted, "{more}: {length}");
@@ -229,6 +229,7 @@ fn permits(list: &[Call], made: &Made) -> bool {
     let low = |argument: u8| made.word(16 + 8 * u32::from(argument));
     let holds = |rule: &Rule| match *rule {
         Rule::Is(argument, value) => low(argument) == value,
+        Rule::Nothing(argument) => made.arguments[usize::from(argument)] == 0,
         Rule::Bits(argument, mask, bits) => low(argument) & mask == bits,
         Rule::Without(argument, mask) => low(argument) & mask == 0,
     };
@@ -238,15 +239,19 @@ fn permits(list: &[Call], made: &Made) -> bool {
 
 #[test]
 fn a_program_permits_what_its_list_does_and_nothing_else() {
-    for config in ["boot.kernel = \"k\"", OF_THE_DAEMON] {
+    for config in ["boot.kernel = \"k\"", "boot.kernel = \"k\"\n[serial]\noutput = \"s\"", OF_THE_DAEMON] {
         let needs = needs(config);
         for role in Role::ALL {
             let (list, program) = (list(role, &needs), program(role, &needs).unwrap());
             // Arguments that some line asks for, and others.
             let mut values = vec![0, 1, 0x42, u64::from(u32::MAX)];
             for rule in list.iter().flat_map(|call| call.any_of.iter().flatten()) {
-                let (Rule::Is(_, value) | Rule::Bits(_, _, value) | Rule::Without(_, value)) = *rule;
-                values.extend([value.into(), u64::from(value) + 1]);
+                match *rule {
+                    Rule::Is(_, value) | Rule::Bits(_, _, value) | Rule::Without(_, value) => {
+                        values.extend([value.into(), u64::from(value) + 1]);
+                    }
+                    Rule::Nothing(_) => values.push(1 << 32),
+                }
             }
             values.sort_unstable();
             values.dedup();
